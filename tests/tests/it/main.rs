@@ -1,0 +1,15 @@
+//! The scenarios: one binary, a module for each kind. What they are built from is this package's library.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "every function here is a test's, and a panic is how a test fails"
+)]
+
+mod bulk;
+mod crowd;
+mod postgres;
+mod redis;
+mod rig;
+mod streams;
+mod two_hosts;
