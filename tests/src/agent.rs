@@ -62,6 +62,19 @@ impl Agent {
         agent
     }
 
+    /// Runs an agent whose start is expected to fail; what it said and how it ended.
+    #[must_use]
+    pub fn fail_to_start(dir: &Path) -> Finished {
+        let mut command = command(&[]);
+        run(
+            command
+                .arg("run")
+                .arg("--config")
+                .arg(dir.join("adit.toml")),
+            LIMIT,
+        )
+    }
+
     /// Its folder.
     #[must_use]
     pub fn dir(&self) -> &Path {

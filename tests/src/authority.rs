@@ -138,6 +138,13 @@ impl Leaf {
         }
     }
 
+    /// It is good now, and expired when `span` has passed.
+    #[must_use]
+    pub fn for_only(self, span: std::time::Duration) -> Self {
+        let to = Duration::try_from(span).expect("a certificate's life is short");
+        Self { to, ..self }
+    }
+
     /// Its first day is tomorrow.
     #[must_use]
     pub fn not_yet_valid(self) -> Self {

@@ -53,10 +53,11 @@ remote-control:
     control-enable: yes
     control-interface: {at}/control
     control-use-cert: no
-# A name that is no longer ours to answer goes to a server that is not there: a failure.
-forward-zone:
-    name: "."
-    forward-addr: 127.0.0.1@1
+# Behind it is a zone whose file is not there: a failure.
+auth-zone:
+    name: "{ZONE}"
+    primary: 127.0.0.1@1
+    fallback-enabled: no
 "#
         );
         fs::write(dir.path().join("conf"), conf)?;

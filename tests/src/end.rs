@@ -172,6 +172,20 @@ impl End {
         matches!(got, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Connects to an echo service, says a word and hears it.
+    ///
+    /// # Errors
+    /// Whatever kept the word from coming back.
+    pub fn try_echo(address: &Address) -> io::Result<()> {
+        const WORD: &[u8] = b"adit?";
+        let mut end = Self::try_connect(address)?;
+        end.try_send(WORD)?;
+        let mut heard = [0; WORD.len()];
+        end.socket.read_exact(&mut heard)?;
+        assert_eq!(heard, WORD, "the echo is not what was said");
+        Ok(())
+    }
+
     /// Ends this direction; the other goes on.
     pub fn finish(&mut self) {
         self.socket

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{ChildStdin, Command, ExitStatus, Stdio},
+    process::{ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
@@ -104,9 +104,11 @@ impl Load {
         }
     }
 
-    /// The reports that have come and were not read yet.
-    pub fn so_far(&self) -> Vec<Value> {
-        self.reports.try_iter().collect()
+    /// Asks it to come to its end, waits for that, and returns all reports that were not read yet.
+    pub fn rest(&mut self, limit: Duration) -> Vec<Value> {
+        self.finish();
+        self.program.wait(limit);
+        self.reports.iter().collect()
     }
 
     /// Says a line to it.
@@ -118,11 +120,6 @@ impl Load {
     /// Closes its input, which asks it to come to its end; its last reports can still be read.
     pub fn finish(&mut self) {
         self.input = None;
-    }
-
-    /// Waits for its end.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        self.program.wait(limit)
     }
 }
 

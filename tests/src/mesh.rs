@@ -234,6 +234,13 @@ impl Plan {
         (Agent::start("host B", &b_dir), self.dir)
     }
 
+    /// Writes the files and runs B where its start is expected to fail; what it said and how it ended.
+    #[must_use]
+    pub fn fail_to_start_b(self) -> Finished {
+        let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
+        Agent::fail_to_start(&b_dir)
+    }
+
     fn b_file(&self) -> String {
         let mut text = String::from("[inbound]\nlisten = [\"127.0.0.1:0\"]\n");
         for Route {

@@ -7,9 +7,14 @@
 )]
 
 mod bulk;
+mod certificates;
+mod crashes;
 mod crowd;
+mod doors;
+mod names;
 mod postgres;
 mod redis;
+mod refusals;
 mod rig;
 mod streams;
 mod two_hosts;

@@ -86,6 +86,10 @@ fn beside(service: &Address) -> Address {
 
 fn pgbench(road: &Road, options: &[&str]) -> String {
     let mut command = client("pgbench", road.front());
+    if !options.contains(&"-i") {
+        // Else each run empties the history that the last one wrote.
+        command.arg("-n");
+    }
     run(command.args(options).arg("postgres"), LIMIT).expect_success()
 }
 

@@ -29,6 +29,9 @@ const REQUEST: [u8; 64] = *b"sixty-four bytes, as a lookup in a cache might be. 
 /// A request that takes longer than this hangs: every limit on its way is shorter but the 15 s for opening a stream.
 const HANG: Duration = Duration::from_secs(18);
 
+/// A worker whose connection failed tries again after this long, as a client library would.
+const BREATH: Duration = Duration::from_millis(10);
+
 /// `push ADDRESS BYTES`: waits for the other end's end, then sends that much of the pattern.
 pub(crate) async fn push(at: &str, bytes: u64) -> io::Result<()> {
     let mut stream = connect(&Address::parse(at)).await?;
@@ -101,7 +104,9 @@ pub(crate) async fn steady(at: &str, workers: u64, requests: u64) -> io::Result<
         all.spawn(async move {
             while stop.load(Ordering::Relaxed) == 0 {
                 let limit = if requests == 0 { u64::MAX } else { requests };
-                converse_until(&address, limit, &tally, &stop).await;
+                if !converse_until(&address, limit, &tally, &stop).await {
+                    tokio::time::sleep(BREATH).await;
+                }
             }
         });
     }
@@ -133,12 +138,18 @@ impl Tally {
         })
     }
 
-    fn fail(&self, stage: &str, error: &io::Error) {
+    fn hang(&self) -> bool {
+        self.hung.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    fn fail(&self, stage: &str, error: &io::Error) -> bool {
         report(
             json!({"event": "failed", "at": unix_millis(), "stage": stage, "error": error.to_string()}),
         );
         let mut failures = self.failures.lock().expect("no holder panics");
         *failures.entry(format!("{stage}: {error}")).or_default() += 1;
+        false
     }
 
     fn report(&self) {
@@ -158,7 +169,8 @@ async fn converse(address: &Address, requests: u64, tally: &Tally) {
     converse_until(address, requests, tally, &AtomicU64::new(0)).await;
 }
 
-async fn converse_until(address: &Address, requests: u64, tally: &Tally, stop: &AtomicU64) {
+/// One connection of so many requests; false if it failed.
+async fn converse_until(address: &Address, requests: u64, tally: &Tally, stop: &AtomicU64) -> bool {
     let mut stream = match connect(address).await {
         Ok(stream) => stream,
         Err(error) => return tally.fail("connect", &error),
@@ -167,15 +179,13 @@ async fn converse_until(address: &Address, requests: u64, tally: &Tally, stop: &
         match timeout(HANG, ask(&mut stream)).await {
             Ok(Ok(())) => tally.answered.fetch_add(1, Ordering::Relaxed),
             Ok(Err(error)) => return tally.fail("answer", &error),
-            Err(_) => {
-                tally.hung.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
+            Err(_) => return tally.hang(),
         };
         if stop.load(Ordering::Relaxed) != 0 {
-            return;
+            break;
         }
     }
+    true
 }
 
 /// One request and its echo.
