@@ -20,6 +20,7 @@ pub mod load;
 pub mod mesh;
 pub mod netns;
 pub mod pattern;
+pub mod peer;
 pub mod postgres;
 pub mod process;
 pub mod readme;

@@ -12,6 +12,7 @@ mod crashes;
 mod crowd;
 mod doors;
 mod names;
+mod peers;
 mod postgres;
 mod redis;
 mod refusals;
