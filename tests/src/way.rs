@@ -1,8 +1,6 @@
 //! The oracle of a tunnel is no tunnel: a scenario is told a way to its service, direct or through two agents, and
 //! asserts the same of both.
 
-use std::path::PathBuf;
-
 use tempfile::TempDir;
 
 use crate::{
@@ -116,14 +114,6 @@ impl Stage {
     pub fn road(&self) -> &Road {
         &self.road
     }
-}
-
-/// A folder for sockets, with a name short enough for a unix address (108 bytes, unix(7)).
-#[must_use]
-pub fn socket_dir() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = dir.path().to_owned();
-    (dir, path)
 }
 
 /// Makes each scenario, a function of a [`Way`], into a test per way: `scenario::direct`, `scenario::through`, and,
