@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use adit_config::{
-    Config, Dns, ListenAddr, Limits,
-    Inbound as InboundConfig, Outbound as OutboundConfig, Capacity,
-};
+use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::{
@@ -112,7 +109,8 @@ pub async fn run(config: Config, page: PrometheusHandle, ready_file: Option<Path
 
 impl App {
     fn new(config: Config) -> Result<Self, StartError> {
-        let descriptors = crate::sys::limits::raise_descriptors().map_err(|error| StartError::System("reading the descriptor limit", error))?;
+        let descriptors = crate::sys::limits::raise_descriptors()
+            .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
         let capacity = config.limits.resolved(descriptors);
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);

@@ -62,12 +62,9 @@ impl End {
             Self::Revoked => ResetCode::Withdrawn,
             Self::Drained => ResetCode::Draining,
             Self::Internal => ResetCode::Internal,
-            Self::Closed
-            | Self::Refused(_)
-            | Self::Unreachable
-            | Self::Reset
-            | Self::Truncated
-            | Self::Protocol => ResetCode::Reset,
+            Self::Closed | Self::Refused(_) | Self::Unreachable | Self::Reset | Self::Truncated | Self::Protocol => {
+                ResetCode::Reset
+            }
         }
     }
 }

@@ -90,7 +90,9 @@ impl Inbound {
         let credential_generation = self.identity.snapshot().credential_generation;
         let born = Instant::now();
         loop {
-            match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining).await {
+            match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining)
+                .await
+            {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
                     Some(back) => met = back,
                     None => break,
@@ -138,7 +140,11 @@ impl Inbound {
             Ok(met) => Some(met),
             Err((channel, why, silent)) => {
                 // A port scan or a health check that says nothing is no news.
-                if silent { debug!(%from, "TLS handshake: {why}") } else { warn!(%from, "TLS handshake: {why}") }
+                if silent {
+                    debug!(%from, "TLS handshake: {why}")
+                } else {
+                    warn!(%from, "TLS handshake: {why}")
+                }
                 if let Some(channel) = channel {
                     say_why(channel).await;
                 }
@@ -310,7 +316,11 @@ async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
             }
             Ok(Arrival::Fin) => beginning.fin_received = true,
             Ok(Arrival::Reset(code)) => {
-                return Ending::new(code.into(), Side::Peer, format!("the dialer gave up before the service was connected ({})", code.label()));
+                return Ending::new(
+                    code.into(),
+                    Side::Peer,
+                    format!("the dialer gave up before the service was connected ({})", code.label()),
+                );
             }
             Ok(_) => {}
             Err(ending) => return ending,
@@ -344,7 +354,9 @@ async fn next_arrival(tunnel: &mut Tunnel) -> Result<Arrival, Ending> {
             None => match tunnel.fill() {
                 Filled::Some => {}
                 Filled::Ended => return Err(truncated(tunnel.channel.end())),
-                Filled::NotNow => crate::idle::wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?,
+                Filled::NotNow => {
+                    crate::idle::wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?
+                }
             },
         }
     }

@@ -85,7 +85,9 @@ impl Door {
     /// Where it listens, as text.
     pub fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+            }
             Self::Unix(_, file) => format!("unix:{}", file.0.display()),
         }
     }
@@ -201,7 +203,9 @@ impl ListenError {
         let help = match cause.kind() {
             io::ErrorKind::AddrInUse => "another process listens there; end it, or change `listen`",
             io::ErrorKind::AddrNotAvailable => "no interface of this host has this address; change `listen`",
-            io::ErrorKind::PermissionDenied => "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written",
+            io::ErrorKind::PermissionDenied => {
+                "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written"
+            }
             io::ErrorKind::NotFound => "make the folder, or change `listen`",
             _ => "change `listen`",
         };

@@ -259,7 +259,9 @@ impl<'a> Relay<'a> {
                 self.local.shut();
                 Ok(())
             }
-            Arrival::Reset(code) => Err(Ending::new(code.into(), Side::Peer, format!("the peer sent RESET ({})", code.label()))),
+            Arrival::Reset(code) => {
+                Err(Ending::new(code.into(), Side::Peer, format!("the peer sent RESET ({})", code.label())))
+            }
             // The state machine lets these through only where they mean what the loop's end sees: DONE and RETIRE are
             // read from its phase. The others cannot come after ACCEPT.
             Arrival::Payload
@@ -350,7 +352,9 @@ impl<'a> Relay<'a> {
 
     fn unsent(&self, unsent: &Unsent) -> Ending {
         match unsent {
-            Unsent::Misuse(violation) => Ending::new(End::Internal, Side::Agent, format!("tried to send a frame out of place: {violation}")),
+            Unsent::Misuse(violation) => {
+                Ending::new(End::Internal, Side::Agent, format!("tried to send a frame out of place: {violation}"))
+            }
             Unsent::Tls => truncated(self.tunnel.channel.end()),
         }
     }
@@ -425,7 +429,8 @@ impl<'a> Relay<'a> {
         for (socket, side, who) in [(local, Side::Local, "the local side"), (tunnel, Side::Peer, "the peer")] {
             let silent = socket.and_then(|socket| TcpInfo::of(socket).ok()).map(|info| info.last_ack);
             if silent.zip(self.limits.stalled).is_some_and(|(silent, limit)| silent >= limit) {
-                let detail = format!("{who} acknowledged nothing for {:?} while bytes waited", silent.unwrap_or_default());
+                let detail =
+                    format!("{who} acknowledged nothing for {:?} while bytes waited", silent.unwrap_or_default());
                 return Err(Ending::new(End::Stalled, side, detail));
             }
         }

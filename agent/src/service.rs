@@ -62,7 +62,9 @@ impl Services {
         match tokio::time::timeout(bounds.connect, self.reach(admitted, options)).await {
             Ok(Ok((service, to, lease))) => Ok(Connected { service, to, _permit: (slot, lease) }),
             Ok(Err(refusal)) => Err(refusal),
-            Err(_) => Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect))),
+            Err(_) => {
+                Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect)))
+            }
         }
     }
 
@@ -81,7 +83,11 @@ impl Services {
         })
     }
 
-    async fn reach(&self, admitted: &Admitted, options: &SocketOptions) -> Result<(Plain, String, Option<Lease>), Refusal> {
+    async fn reach(
+        &self,
+        admitted: &Admitted,
+        options: &SocketOptions,
+    ) -> Result<(Plain, String, Option<Lease>), Refusal> {
         let mut avoid = Vec::new();
         loop {
             let (address, lease) = self.pick(admitted, &avoid).await?;

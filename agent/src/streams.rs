@@ -192,9 +192,11 @@ impl Streams {
     pub fn bytes(&self, direction: Direction) -> (u64, u64) {
         let live = lock(&self.live);
         let [sent, received] = self.ended_of(direction).map(|count| count.load(Relaxed));
-        live.values().filter(|stream| stream.direction == direction).fold((sent, received), |(sent, received), stream| {
-            (sent + stream.sent.load(Relaxed), received + stream.received.load(Relaxed))
-        })
+        live.values()
+            .filter(|stream| stream.direction == direction)
+            .fold((sent, received), |(sent, received), stream| {
+                (sent + stream.sent.load(Relaxed), received + stream.received.load(Relaxed))
+            })
     }
 
     fn ended_of(&self, direction: Direction) -> [&AtomicU64; 2] {

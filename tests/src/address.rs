@@ -38,10 +38,7 @@ impl Address {
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
             Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(
-                text.parse()
-                    .unwrap_or_else(|_| panic!("{text} is no address")),
-            ),
+            None => Self::Tcp(text.parse().unwrap_or_else(|_| panic!("{text} is no address"))),
         }
     }
 
@@ -101,10 +98,6 @@ impl fmt::Display for Address {
 /// Another program may take it first: start with [`crate::process::on_a_free_port`], which tries again.
 #[must_use]
 pub fn free_port() -> u16 {
-    let socket =
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    socket
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    socket.local_addr().expect("a bound socket has an address").port()
 }

@@ -66,13 +66,7 @@ impl Agent {
     #[must_use]
     pub fn fail_to_start(dir: &Path) -> Finished {
         let mut command = command(&[]);
-        run(
-            command
-                .arg("run")
-                .arg("--config")
-                .arg(dir.join("adit.toml")),
-            LIMIT,
-        )
+        run(command.arg("run").arg("--config").arg(dir.join("adit.toml")), LIMIT)
     }
 
     /// Its folder.
@@ -119,11 +113,7 @@ impl Agent {
     /// Asks it to drain and end; fails the test unless it exits with success.
     pub fn stop(&mut self) {
         let status = self.program.stop();
-        assert!(
-            status.success(),
-            "{} drained and then ended with {status}",
-            self.name
-        );
+        assert!(status.success(), "{} drained and then ended with {status}", self.name);
     }
 
     /// Sends it a signal.
@@ -149,12 +139,7 @@ impl Agent {
     #[must_use]
     pub fn ping(&self, name: &str) -> Finished {
         let mut command = command(&self.inside);
-        run(
-            command
-                .args(["ping", name, "--config"])
-                .arg(self.dir.join("adit.toml")),
-            PING,
-        )
+        run(command.args(["ping", name, "--config"]).arg(self.dir.join("adit.toml")), PING)
     }
 
     /// The answer's body to GET `path` at its admin door.
@@ -162,21 +147,12 @@ impl Agent {
     pub fn admin(&self, path: &str) -> String {
         let address = &self.line("admin", None).address;
         let mut stream = TcpStream::connect(address).expect("the admin door is open");
-        stream
-            .set_read_timeout(Some(LIMIT))
-            .expect("a socket takes a time limit");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .expect("the admin door reads");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the admin door reads");
         let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .expect("the admin door answers");
-        let (_, body) = answer
-            .split_once("\r\n\r\n")
-            .expect("an answer has a head and a body");
+        stream.read_to_string(&mut answer).expect("the admin door answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
         body.to_owned()
     }
 
@@ -194,12 +170,7 @@ impl Agent {
         self.bound
             .iter()
             .find(|bound| bound.listener == listener && bound.to.as_deref() == to)
-            .unwrap_or_else(|| {
-                panic!(
-                    "{} has no {listener} listener to {to:?}: {:?}",
-                    self.name, self.bound
-                )
-            })
+            .unwrap_or_else(|| panic!("{} has no {listener} listener to {to:?}: {:?}", self.name, self.bound))
     }
 
     fn ready_file(&self) -> PathBuf {
@@ -212,11 +183,8 @@ impl Agent {
         let text = fs::read_to_string(&file).expect("the agent has a configuration file");
         if self.bound.iter().any(|bound| bound.listener == "inbound") {
             let pinned = format!("listen = [\"{}\"]", self.inbound());
-            fs::write(
-                &file,
-                text.replacen("listen = [\"127.0.0.1:0\"]", &pinned, 1),
-            )
-            .expect("its folder can be written");
+            fs::write(&file, text.replacen("listen = [\"127.0.0.1:0\"]", &pinned, 1))
+                .expect("its folder can be written");
         }
     }
 }
@@ -225,11 +193,7 @@ impl Bound {
     fn parse(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
         let text = |key: &str| line[key].as_str().map(str::to_owned);
-        Some(Self {
-            listener: text("listener")?,
-            to: text("to"),
-            address: text("address")?,
-        })
+        Some(Self { listener: text("listener")?, to: text("to"), address: text("address")? })
     }
 }
 
@@ -240,9 +204,7 @@ pub fn binary() -> PathBuf {
         return named.into();
     }
     let profile = beside_the_tests();
-    let target = profile
-        .parent()
-        .expect("a profile's folder is in the target folder");
+    let target = profile.parent().expect("a profile's folder is in the target folder");
     [profile.join("adit"), target.join("release/adit"), target.join("debug/adit")]
         .into_iter()
         .find(|file| file.is_file())
@@ -258,11 +220,7 @@ pub fn binary() -> PathBuf {
 pub(crate) fn beside_the_tests() -> PathBuf {
     let test = env::current_exe().expect("a process knows its own binary");
     let deps = test.parent().expect("a binary is in a folder");
-    let profile = if deps.ends_with("deps") {
-        deps.parent()
-    } else {
-        Some(deps)
-    };
+    let profile = if deps.ends_with("deps") { deps.parent() } else { Some(deps) };
     profile.expect("a profile's folder holds deps").to_owned()
 }
 
@@ -288,19 +246,13 @@ pub fn replace(file: &Path, text: &str) {
 
 fn launch(name: &str, dir: &Path, inside: &[String]) -> Program {
     let mut command = command(inside);
-    command
-        .arg("run")
-        .arg("--config")
-        .arg(dir.join("adit.toml"));
+    command.arg("run").arg("--config").arg(dir.join("adit.toml"));
     command.arg("--ready-file").arg(dir.join("ready"));
     Program::start(name, &mut command, &dir.join("log"))
 }
 
 /// How many TCP and unix listeners the configuration opens: the ready file is whole when it has as many lines.
 fn expected_listeners(dir: &Path) -> usize {
-    let text =
-        fs::read_to_string(dir.join("adit.toml")).expect("the agent has a configuration file");
-    text.lines()
-        .filter(|line| line.trim_start().starts_with("listen"))
-        .count()
+    let text = fs::read_to_string(dir.join("adit.toml")).expect("the agent has a configuration file");
+    text.lines().filter(|line| line.trim_start().starts_with("listen")).count()
 }

@@ -2,9 +2,9 @@
 //! shown to an agent.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -44,10 +44,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = new_key();
         let pem = params.self_signed(&key).expect("a CA signs itself").pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
+        Self { issuer: Issuer::new(params, key), pem }
     }
 
     /// The CA's certificate, for `[tls] ca`.
@@ -72,15 +69,8 @@ impl Authority {
         params.not_after = now + leaf.to;
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial.clone());
-        let cert = params
-            .signed_by(&key, &self.issuer)
-            .expect("a CA signs what it is given")
-            .pem();
-        Credential {
-            cert,
-            key: key.serialize_pem(),
-            serial,
-        }
+        let cert = params.signed_by(&key, &self.issuer).expect("a CA signs what it is given").pem();
+        Credential { cert, key: key.serialize_pem(), serial }
     }
 
     /// A revocation list, as PEM, that names these certificates.
@@ -92,15 +82,10 @@ impl Authority {
             next_update: now + Duration::DAY,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: revoked
-                .iter()
-                .map(|credential| entry(credential, now))
-                .collect(),
+            revoked_certs: revoked.iter().map(|credential| entry(credential, now)).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        list.signed_by(&self.issuer)
-            .and_then(|list| list.pem())
-            .expect("a CA signs its own list")
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a CA signs its own list")
     }
 }
 
@@ -111,10 +96,7 @@ impl Leaf {
         let name = |name: &&str| SanType::DnsName((*name).try_into().expect("a DNS name is ASCII"));
         Self {
             names: names.iter().map(name).collect(),
-            usages: vec![
-                ExtendedKeyUsagePurpose::ClientAuth,
-                ExtendedKeyUsagePurpose::ServerAuth,
-            ],
+            usages: vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
             from: -Duration::HOUR,
             to: Duration::DAY,
         }
@@ -123,19 +105,14 @@ impl Leaf {
     /// Adds a URI name. One is a SPIFFE id; two are refused.
     #[must_use]
     pub fn uri(mut self, uri: &str) -> Self {
-        self.names
-            .push(SanType::URI(uri.try_into().expect("a URI is ASCII")));
+        self.names.push(SanType::URI(uri.try_into().expect("a URI is ASCII")));
         self
     }
 
     /// Its last day was yesterday.
     #[must_use]
     pub fn expired(self) -> Self {
-        Self {
-            from: -2 * Duration::DAY,
-            to: -Duration::DAY,
-            ..self
-        }
+        Self { from: -2 * Duration::DAY, to: -Duration::DAY, ..self }
     }
 
     /// It is good now, and expired when `span` has passed.
@@ -148,29 +125,19 @@ impl Leaf {
     /// Its first day is tomorrow.
     #[must_use]
     pub fn not_yet_valid(self) -> Self {
-        Self {
-            from: Duration::DAY,
-            to: 2 * Duration::DAY,
-            ..self
-        }
+        Self { from: Duration::DAY, to: 2 * Duration::DAY, ..self }
     }
 
     /// Good for dialers only.
     #[must_use]
     pub fn only_for_clients(self) -> Self {
-        Self {
-            usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
-            ..self
-        }
+        Self { usages: vec![ExtendedKeyUsagePurpose::ClientAuth], ..self }
     }
 
     /// Good for acceptors only.
     #[must_use]
     pub fn only_for_servers(self) -> Self {
-        Self {
-            usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
-            ..self
-        }
+        Self { usages: vec![ExtendedKeyUsagePurpose::ServerAuth], ..self }
     }
 }
 

@@ -71,11 +71,7 @@ auth-zone:
         if !up {
             return Err(io::Error::other(program.log()));
         }
-        Ok(Self {
-            _program: program,
-            port,
-            dir,
-        })
+        Ok(Self { _program: program, port, dir })
     }
 
     /// Where it answers.

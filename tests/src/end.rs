@@ -35,9 +35,7 @@ impl End {
     }
 
     pub(crate) fn new(socket: Socket) -> Self {
-        let limits = socket
-            .set_read_timeout(Some(LIMIT))
-            .and(socket.set_write_timeout(Some(LIMIT)));
+        let limits = socket.set_read_timeout(Some(LIMIT)).and(socket.set_write_timeout(Some(LIMIT)));
         limits.expect("a socket takes a time limit");
         // Fails on a unix socket, which has nothing to delay.
         let _ = socket.set_tcp_nodelay(true);
@@ -47,15 +45,12 @@ impl End {
     /// A second handle on the same end, for a thread that goes the other way.
     #[must_use]
     pub fn twin(&self) -> Self {
-        Self {
-            socket: self.socket.try_clone().expect("a descriptor can be copied"),
-        }
+        Self { socket: self.socket.try_clone().expect("a descriptor can be copied") }
     }
 
     /// Writes all of `bytes`.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.try_send(bytes)
-            .expect("the other end takes what is sent");
+        self.try_send(bytes).expect("the other end takes what is sent");
     }
 
     /// Writes all of `bytes`.
@@ -78,9 +73,7 @@ impl End {
 
     /// Writes the pattern from byte `at` for as long as the kernel takes it without waiting; returns how many bytes.
     pub fn fill(&mut self, pattern: &Pattern, at: u64, limit: u64) -> u64 {
-        self.socket
-            .set_nonblocking(true)
-            .expect("a socket can be made not to block");
+        self.socket.set_nonblocking(true).expect("a socket can be made not to block");
         let mut taken = 0;
         while taken < limit {
             match self.socket.write(pattern.piece(at + taken, limit - taken)) {
@@ -89,9 +82,7 @@ impl End {
                 Err(error) => panic!("the other end takes what is sent: {error}"),
             }
         }
-        self.socket
-            .set_nonblocking(false)
-            .expect("a socket can be made to block");
+        self.socket.set_nonblocking(false).expect("a socket can be made to block");
         taken
     }
 
@@ -99,9 +90,7 @@ impl End {
     #[must_use]
     pub fn receive(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.socket
-            .read_exact(&mut bytes)
-            .expect("the other end sends what it owes");
+        self.socket.read_exact(&mut bytes).expect("the other end sends what it owes");
         bytes
     }
 
@@ -120,9 +109,7 @@ impl End {
     #[must_use]
     pub fn receive_rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.socket
-            .read_to_end(&mut bytes)
-            .expect("the other end ends cleanly");
+        self.socket.read_to_end(&mut bytes).expect("the other end ends cleanly");
         bytes
     }
 
@@ -131,10 +118,7 @@ impl End {
         let mut buffer = vec![0; 1 << 18];
         let mut at = 0;
         loop {
-            let count = self
-                .socket
-                .read(&mut buffer)
-                .expect("the other end ends cleanly");
+            let count = self.socket.read(&mut buffer).expect("the other end ends cleanly");
             if count == 0 {
                 return at;
             }
@@ -162,13 +146,9 @@ impl End {
     /// True if nothing arrives, no byte, no end and no failure, for as long as `span`.
     #[must_use]
     pub fn is_silent_for(&mut self, span: Duration) -> bool {
-        self.socket
-            .set_read_timeout(Some(span))
-            .expect("a socket takes a time limit");
+        self.socket.set_read_timeout(Some(span)).expect("a socket takes a time limit");
         let got = self.socket.read(&mut [0; 1]);
-        self.socket
-            .set_read_timeout(Some(LIMIT))
-            .expect("a socket takes a time limit");
+        self.socket.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
         matches!(got, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
@@ -188,16 +168,12 @@ impl End {
 
     /// Ends this direction; the other goes on.
     pub fn finish(&mut self) {
-        self.socket
-            .shutdown(Shutdown::Write)
-            .expect("a connected socket can be half-closed");
+        self.socket.shutdown(Shutdown::Write).expect("a connected socket can be half-closed");
     }
 
     /// Aborts: on TCP the other end sees RST, on a unix socket a close.
     pub fn reset(self) {
-        SockRef::from(&self.socket)
-            .set_linger(Some(Duration::ZERO))
-            .expect("a socket takes a linger time");
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).expect("a socket takes a linger time");
     }
 
     /// Keeps this end's receive buffer from growing, so that its window closes soon.
@@ -205,8 +181,6 @@ impl End {
     /// Not to the least the kernel allows: a window below loopback's segments of 64 KiB opens by the sender's
     /// persist timer only, five times a second.
     pub fn shrink_window(&mut self) {
-        self.socket
-            .set_recv_buffer_size(1 << 18)
-            .expect("a receive buffer can be made small");
+        self.socket.set_recv_buffer_size(1 << 18).expect("a receive buffer can be made small");
     }
 }

@@ -30,12 +30,9 @@ impl Listener {
     /// Listens at `address`.
     #[must_use]
     pub fn at(address: &Address) -> Self {
-        let socket =
-            Socket::new(address.domain(), Type::STREAM, None).expect("the kernel makes sockets");
+        let socket = Socket::new(address.domain(), Type::STREAM, None).expect("the kernel makes sockets");
         if address.wire() == Wire::Tcp {
-            socket
-                .set_reuse_address(true)
-                .expect("a socket takes options");
+            socket.set_reuse_address(true).expect("a socket takes options");
         }
         socket
             .bind(&address.to_socket())
@@ -43,9 +40,7 @@ impl Listener {
             .and_then(|()| socket.set_read_timeout(Some(LIMIT)))
             .unwrap_or_else(|error| panic!("listen at {address}: {error}"));
         let bound = socket.local_addr().expect("a bound socket has an address");
-        let address = bound
-            .as_socket()
-            .map_or_else(|| address.clone(), Address::Tcp);
+        let address = bound.as_socket().map_or_else(|| address.clone(), Address::Tcp);
         Self { socket, address }
     }
 
@@ -59,10 +54,7 @@ impl Listener {
     #[must_use]
     pub fn accept(&self) -> End {
         let (socket, _) = self.socket.accept().unwrap_or_else(|error| {
-            panic!(
-                "nobody connected to the service at {} in {LIMIT:?}: {error}",
-                self.address
-            )
+            panic!("nobody connected to the service at {} in {LIMIT:?}: {error}", self.address)
         });
         End::new(socket)
     }
@@ -70,13 +62,9 @@ impl Listener {
     /// True if a connection waits to be accepted.
     #[must_use]
     pub fn has_caller(&self) -> bool {
-        self.socket
-            .set_nonblocking(true)
-            .expect("a socket can be made not to block");
+        self.socket.set_nonblocking(true).expect("a socket can be made not to block");
         let caller = self.socket.accept();
-        self.socket
-            .set_nonblocking(false)
-            .expect("a socket can be made to block");
+        self.socket.set_nonblocking(false).expect("a socket can be made to block");
         caller.is_ok()
     }
 }

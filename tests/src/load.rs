@@ -56,17 +56,8 @@ impl Load {
         let mut line = inside.to_vec();
         line.push(beside_the_tests().join("adit-load").display().to_string());
         let mut command = Command::new(&line[0]);
-        command
-            .args(&line[1..])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors);
-        let mut program = Program::spawn(
-            &format!("adit-load {}", words.join(" ")),
-            &mut command,
-            &log,
-        );
+        command.args(&line[1..]).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut program = Program::spawn(&format!("adit-load {}", words.join(" ")), &mut command, &log);
         let input = program.child().stdin.take();
         let output = program.child().stdout.take().expect("its output is piped");
         let (send, reports) = mpsc::channel();
@@ -78,12 +69,7 @@ impl Load {
                 }
             }
         });
-        Self {
-            program,
-            input,
-            reports,
-            dir,
-        }
+        Self { program, input, reports, dir }
     }
 
     /// The next report of this kind, other kinds passed over; fails the test after `limit`, or at the program's end.
@@ -91,12 +77,10 @@ impl Load {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let report = self.reports.recv_timeout(left).unwrap_or_else(|error| {
-                panic!(
-                    "no `{event}` in {limit:?} ({error}): {}",
-                    self.program.log()
-                )
-            });
+            let report = self
+                .reports
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("no `{event}` in {limit:?} ({error}): {}", self.program.log()));
             assert_ne!(report["event"], "broken", "{report}");
             if report["event"] == event {
                 return report;

@@ -74,15 +74,7 @@ impl Mesh {
         };
         let (a, b) = (host(A), host(B));
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        Plan {
-            dir,
-            authority,
-            routes: Vec::new(),
-            table: None,
-            peers: None,
-            a,
-            b,
-        }
+        Plan { dir, authority, routes: Vec::new(), table: None, peers: None, a, b }
     }
 
     /// Where an application of host A reaches the service of this name.
@@ -125,25 +117,14 @@ impl Plan {
     #[must_use]
     pub fn service_at(mut self, name: &str, service: &Address, listen: &Address) -> Self {
         let (name, service, listen) = (name.to_owned(), service.clone(), listen.clone());
-        self.routes.push(Route {
-            name,
-            service,
-            listen,
-            allow: A.to_owned(),
-        });
+        self.routes.push(Route { name, service, listen, allow: A.to_owned() });
         self
     }
 
     /// Only `allow` may use the service added last.
     #[must_use]
     pub fn only_for(mut self, allow: &str) -> Self {
-        allow.clone_into(
-            &mut self
-                .routes
-                .last_mut()
-                .expect("a service was added before")
-                .allow,
-        );
+        allow.clone_into(&mut self.routes.last_mut().expect("a service was added before").allow);
         self
     }
 
@@ -208,16 +189,9 @@ impl Plan {
     pub fn start(self) -> Mesh {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
         let b = Agent::start("host B", &b_dir);
-        let a_dir = self
-            .a
-            .settle(self.dir.path(), "a", &self.a_file(b.inbound().port()));
+        let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(b.inbound().port()));
         let a = Agent::start("host A", &a_dir);
-        Mesh {
-            a,
-            b,
-            authority: self.authority,
-            _dir: self.dir,
-        }
+        Mesh { a, b, authority: self.authority, _dir: self.dir }
     }
 
     /// Writes the files and starts A alone, whose table says `{port}` is `port`: somebody else plays B.
@@ -243,29 +217,16 @@ impl Plan {
 
     fn b_file(&self) -> String {
         let mut text = String::from("[inbound]\nlisten = [\"127.0.0.1:0\"]\n");
-        for Route {
-            name,
-            service,
-            allow,
-            ..
-        } in &self.routes
-        {
-            text += &format!(
-                "\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n"
-            );
+        for Route { name, service, allow, .. } in &self.routes {
+            text += &format!("\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n");
         }
         text
     }
 
     fn a_file(&self, port: u16) -> String {
         let straight = "/svc/{service} => /$/inet/127.0.0.1/{port} ;";
-        let table = self
-            .table
-            .as_deref()
-            .unwrap_or(straight)
-            .replace("{port}", &port.to_string());
-        let anybody =
-            format!("[[outbound.peer]]\nname = \"/svc/{{service}}\"\nidentity = \"{B}\"\n");
+        let table = self.table.as_deref().unwrap_or(straight).replace("{port}", &port.to_string());
+        let anybody = format!("[[outbound.peer]]\nname = \"/svc/{{service}}\"\nidentity = \"{B}\"\n");
         let peers = self.peers.as_deref().unwrap_or(&anybody);
         let mut text = format!("[outbound]\ndtab = \"{table}\"\n\n{peers}");
         for Route { name, listen, .. } in &self.routes {
@@ -299,10 +260,7 @@ impl Host {
             revoked.unwrap_or_default()
         );
         let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
-        write(
-            "adit.toml",
-            &format!("{tls}\n{part}\n{admin}\n{}", self.more),
-        );
+        write("adit.toml", &format!("{tls}\n{part}\n{admin}\n{}", self.more));
         dir
     }
 }

@@ -29,24 +29,15 @@ impl Hosts {
     #[must_use]
     pub fn join() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!(
-            "{}-{}",
-            process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let hosts = Self {
-            a: format!("adit-{unique}-a"),
-            b: format!("adit-{unique}-b"),
-        };
+        let unique = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let hosts = Self { a: format!("adit-{unique}-a"), b: format!("adit-{unique}-b") };
         let Self { a, b } = &hosts;
         for host in [a, b] {
             ip(&format!("netns add {host}"));
             ip(&format!("-n {host} link set lo up"));
         }
         // Inside the namespaces the cable's ends have names of their own, so no other test's can clash.
-        ip(&format!(
-            "-n {a} link add cable type veth peer name cable netns {b}"
-        ));
+        ip(&format!("-n {a} link add cable type veth peer name cable netns {b}"));
         for (host, address) in [(a, A), (b, B)] {
             ip(&format!("-n {host} address add {address}/24 dev cable"));
             ip(&format!("-n {host} link set cable up"));
@@ -79,10 +70,7 @@ impl Drop for Hosts {
 #[must_use]
 pub fn inside(enter: &[String], command: &Command) -> Command {
     let mut whole = Command::new(&enter[0]);
-    whole
-        .args(&enter[1..])
-        .arg(command.get_program())
-        .args(command.get_args());
+    whole.args(&enter[1..]).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         if let Some(value) = value {
             whole.env(key, value);

@@ -32,17 +32,12 @@ impl Pattern {
             state ^= state >> 27;
             state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes()[0]
         };
-        Self {
-            block: (0..PERIOD).map(|_| next()).collect(),
-        }
+        Self { block: (0..PERIOD).map(|_| next()).collect() }
     }
 
     /// Bytes from `position` on: at least one, at most `limit`.
     #[must_use]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "both are at most the period"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "both are at most the period")]
     pub fn piece(&self, position: u64, limit: u64) -> &[u8] {
         let start = position % PERIOD;
         let end = PERIOD.min(start.saturating_add(limit));
@@ -58,14 +53,8 @@ impl Pattern {
             let expected = self.piece(position, bytes.len() as u64);
             let (read, rest) = bytes.split_at(expected.len());
             if read != expected {
-                let same = read
-                    .iter()
-                    .zip(expected)
-                    .take_while(|(a, b)| a == b)
-                    .count();
-                return Err(Mismatch {
-                    position: position + same as u64,
-                });
+                let same = read.iter().zip(expected).take_while(|(a, b)| a == b).count();
+                return Err(Mismatch { position: position + same as u64 });
             }
             position += read.len() as u64;
             bytes = rest;
@@ -105,10 +94,6 @@ mod tests {
 
     #[test]
     fn another_seed_gives_other_bytes() {
-        assert!(
-            Pattern::new(1)
-                .check(0, Pattern::new(2).piece(0, 100))
-                .is_err()
-        );
+        assert!(Pattern::new(1).check(0, Pattern::new(2).piece(0, 100)).is_err());
     }
 }

@@ -38,11 +38,7 @@ impl Papers {
     #[must_use]
     pub fn of(authority: &Authority, credential: &Credential) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        let files = [
-            ("ca.pem", authority.pem()),
-            ("cert.pem", &credential.cert),
-            ("key.pem", &credential.key),
-        ];
+        let files = [("ca.pem", authority.pem()), ("cert.pem", &credential.cert), ("key.pem", &credential.key)];
         for (name, text) in files {
             fs::write(dir.path().join(name), text).expect("a temporary folder can be written");
         }
@@ -62,10 +58,7 @@ impl Papers {
         fs::write(&file, input).expect("a temporary folder can be written");
         let mut command = self.command("dial");
         command.args(["--connect", &door.to_string()]).args(options);
-        run(
-            command.stdin(File::open(file).expect("it was just written")),
-            LIMIT,
-        )
+        run(command.stdin(File::open(file).expect("it was just written")), LIMIT)
     }
 
     /// Plays an acceptor on loopback.
@@ -73,32 +66,20 @@ impl Papers {
     pub fn accept(self, options: &[&str]) -> Acceptor {
         let mut command = self.command("accept");
         command.args(["--listen", "127.0.0.1:0"]).args(options);
-        let mut program = Program::start(
-            "the second peer",
-            &mut command,
-            &self.dir.path().join("log"),
-        );
+        let mut program = Program::start("the second peer", &mut command, &self.dir.path().join("log"));
         let port = program.until_ready(|| {
             let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             let (first, _) = log.split_once('\n')?;
             first.trim().parse::<u16>().ok()
         });
         let address = Address::parse(&format!("127.0.0.1:{port}"));
-        Acceptor {
-            program,
-            address,
-            _papers: self,
-        }
+        Acceptor { program, address, _papers: self }
     }
 
     fn command(&self, role: &str) -> Command {
         let mut command = Command::new("python3");
         command.arg("-u").arg(script()).arg(role);
-        for (option, file) in [
-            ("--ca", "ca.pem"),
-            ("--cert", "cert.pem"),
-            ("--key", "key.pem"),
-        ] {
+        for (option, file) in [("--ca", "ca.pem"), ("--cert", "cert.pem"), ("--key", "key.pem")] {
             command.arg(option).arg(self.dir.path().join(file));
         }
         command

@@ -49,15 +49,7 @@ impl Postgres {
         user.own(dir.path())?;
         let data = dir.path().join("data");
         let mut init = user.command(&[], "initdb");
-        init.arg("-D").arg(&data).args([
-            "-U",
-            "adit",
-            "--auth=trust",
-            "--no-sync",
-            "--locale=C",
-            "-E",
-            "UTF8",
-        ]);
+        init.arg("-D").arg(&data).args(["-U", "adit", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"]);
         let _ = run(&mut init, INIT).expect_success();
 
         let mut command = user.command(inside, "postgres");
@@ -69,20 +61,13 @@ impl Postgres {
         let socket = socket_in(dir.path(), port);
         let up = until("postgres to listen or to end", LIMIT, || {
             let ended = program.has_ended().map(|_| false);
-            let ready = program
-                .log()
-                .contains("database system is ready to accept connections");
+            let ready = program.log().contains("database system is ready to accept connections");
             ended.or((ready && End::try_connect(&socket).is_ok()).then_some(true))
         });
         if !up {
             return Err(io::Error::other(program.log()));
         }
-        Ok(Self {
-            _program: program,
-            host: host.to_owned(),
-            port,
-            dir,
-        })
+        Ok(Self { _program: program, host: host.to_owned(), port, dir })
     }
 
     /// Where it listens on this wire.
@@ -107,22 +92,11 @@ pub fn client(program: &str, address: &Address) -> Command {
     let mut command = Command::new(bin(program));
     command.args(["-U", "adit"]).env("PGCONNECT_TIMEOUT", "20");
     match address {
-        Address::Tcp(address) => command.args([
-            "-h",
-            &address.ip().to_string(),
-            "-p",
-            &address.port().to_string(),
-        ]),
+        Address::Tcp(address) => command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]),
         Address::Unix(path) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let port = name
-                .rsplit('.')
-                .next()
-                .expect("a server's socket is named by its port");
-            command
-                .arg("-h")
-                .arg(path.parent().expect("a socket is in a folder"))
-                .args(["-p", port])
+            let port = name.rsplit('.').next().expect("a server's socket is named by its port");
+            command.arg("-h").arg(path.parent().expect("a socket is in a folder")).args(["-p", port])
         }
     };
     command
@@ -137,10 +111,7 @@ pub fn is_installed() -> bool {
 /// Debian keeps a server's programs out of PATH, a folder for each version.
 fn newest() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut bins: Vec<PathBuf> = versions
-        .flatten()
-        .map(|version| version.path().join("bin"))
-        .collect();
+    let mut bins: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
     bins.retain(|bin| bin.join("postgres").is_file());
     bins.sort();
     bins.pop()
@@ -163,19 +134,13 @@ impl User {
         }
         let users = fs::read_to_string("/etc/passwd").expect("a machine has users");
         let line = users.lines().find(|line| line.starts_with("postgres:"));
-        let fields: Vec<&str> = line
-            .expect("Debian's package made a user postgres")
-            .split(':')
-            .collect();
+        let fields: Vec<&str> = line.expect("Debian's package made a user postgres").split(':').collect();
         let id = |field: &str| field.parse().expect("a user's id is a number");
-        Self {
-            ids: Some((id(fields[2]), id(fields[3]))),
-        }
+        Self { ids: Some((id(fields[2]), id(fields[3]))) }
     }
 
     fn own(&self, path: &Path) -> io::Result<()> {
-        self.ids
-            .map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
+        self.ids.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
     }
 
     /// A server program as this user. Only root enters a namespace, so there the user changes after entering.
@@ -192,10 +157,7 @@ impl User {
                 let (uid, gid) = ids.expect("only root enters a namespace");
                 let mut command = Command::new(enter);
                 command.args(arguments).arg("setpriv").arg("--clear-groups");
-                command
-                    .arg(format!("--reuid={uid}"))
-                    .arg(format!("--regid={gid}"))
-                    .arg(program);
+                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg(program);
                 command
             }
         };

@@ -34,25 +34,15 @@ impl Program {
     #[must_use]
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
         let (out, err) = (append(log), append(log));
-        Self::spawn(
-            name,
-            command.stdin(Stdio::null()).stdout(out).stderr(err),
-            log,
-        )
+        Self::spawn(name, command.stdin(Stdio::null()).stdout(out).stderr(err), log)
     }
 
     /// Starts `command`, whose standard streams the caller has arranged; `log` is where its standard error goes.
     #[must_use]
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Self {
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {name} ({:?}): {error}", command.get_program()));
-        Self {
-            name: name.to_owned(),
-            child,
-            log: log.to_owned(),
-            farewell: Signal::TERM,
-        }
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("start {name} ({:?}): {error}", command.get_program()));
+        Self { name: name.to_owned(), child, log: log.to_owned(), farewell: Signal::TERM }
     }
 
     /// Says which signal asks this program to end; SIGTERM unless told.
@@ -114,12 +104,7 @@ impl Program {
         until(&what, LIMIT, || {
             let found = ready();
             if found.is_none() {
-                assert!(
-                    self.has_ended().is_none(),
-                    "{} ended before it was ready:\n{}",
-                    self.name,
-                    self.tail()
-                );
+                assert!(self.has_ended().is_none(), "{} ended before it was ready:\n{}", self.name, self.tail());
             }
             found
         })
@@ -163,13 +148,7 @@ impl Finished {
     /// Its standard output; fails the test if it did not succeed.
     #[must_use]
     pub fn expect_success(self) -> String {
-        assert!(
-            self.status.success(),
-            "{}:\n{}{}",
-            self.status,
-            self.stdout,
-            self.stderr
-        );
+        assert!(self.status.success(), "{}:\n{}{}", self.status, self.stdout, self.stderr);
         self.stdout
     }
 
@@ -189,11 +168,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Finished {
     let arranged = command.stdout(append(&stdout)).stderr(append(&stderr));
     let status = Program::spawn(&name, arranged, &stderr).wait(limit);
     let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
-    Finished {
-        status,
-        stdout: read(stdout),
-        stderr: read(stderr),
-    }
+    Finished { status, stdout: read(stdout), stderr: read(stderr) }
 }
 
 /// Starts a program that cannot bind port 0: asks the kernel for a free port, and for another if the start fails.

@@ -19,14 +19,8 @@ pub fn file(readme: &str, name: &str) -> String {
     };
     let mut lines = after.lines().skip_while(|line| line.trim().is_empty());
     let fence = lines.next().unwrap_or_default();
-    assert!(
-        fence.starts_with("```"),
-        "the line after `{mark}` opens a fenced block, not `{fence}`"
-    );
-    let block: Vec<&str> = lines
-        .by_ref()
-        .take_while(|line| !line.starts_with("```"))
-        .collect();
+    assert!(fence.starts_with("```"), "the line after `{mark}` opens a fenced block, not `{fence}`");
+    let block: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
     block.join("\n") + "\n"
 }
 

@@ -38,31 +38,18 @@ impl Redis {
         let mut line = inside.to_vec();
         line.push("redis-server".to_owned());
         let mut command = Command::new(&line[0]);
-        command
-            .args(&line[1..])
-            .args(["--bind", host, "--port", &port.to_string(), "--save", ""]);
+        command.args(&line[1..]).args(["--bind", host, "--port", &port.to_string(), "--save", ""]);
         command.args(["--protected-mode", "no"]);
-        command
-            .arg("--unixsocket")
-            .arg(&socket)
-            .arg("--dir")
-            .arg(dir.path());
+        command.arg("--unixsocket").arg(&socket).arg("--dir").arg(dir.path());
         let mut program = Program::start("redis-server", &mut command, &dir.path().join("log"));
         let up = until("redis-server to listen or to end", LIMIT, || {
             let ended = program.has_ended().map(|_| false);
-            ended.or(End::try_connect(&Address::Unix(socket.clone()))
-                .ok()
-                .map(|_| true))
+            ended.or(End::try_connect(&Address::Unix(socket.clone())).ok().map(|_| true))
         });
         if !up {
             return Err(io::Error::other(program.log()));
         }
-        Ok(Self {
-            _program: program,
-            port,
-            host: host.to_owned(),
-            dir,
-        })
+        Ok(Self { _program: program, port, host: host.to_owned(), dir })
     }
 
     /// Where it listens on this wire.
@@ -93,12 +80,7 @@ pub fn benchmark(address: &Address) -> Command {
     let mut command = Command::new("redis-benchmark");
     match address {
         Address::Tcp(address) => {
-            command.args([
-                "-h",
-                &address.ip().to_string(),
-                "-p",
-                &address.port().to_string(),
-            ]);
+            command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
         }
         Address::Unix(path) => {
             command.arg("-s").arg(path);

@@ -13,10 +13,7 @@ impl Resp {
     /// Connects.
     #[must_use]
     pub fn connect(address: &Address) -> Self {
-        Self {
-            end: End::connect(address),
-            read: Vec::new(),
-        }
+        Self { end: End::connect(address), read: Vec::new() }
     }
 
     /// Sends one command without waiting for its answer.
@@ -36,9 +33,7 @@ impl Resp {
         let line = self.line();
         match line.strip_prefix(b"$") {
             Some(length) => {
-                let length: usize = String::from_utf8_lossy(length)
-                    .parse()
-                    .expect("the key is there");
+                let length: usize = String::from_utf8_lossy(length).parse().expect("the key is there");
                 let mut value = self.exactly(length + 2);
                 value.truncate(length);
                 value

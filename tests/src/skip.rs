@@ -31,9 +31,7 @@ macro_rules! need_that {
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// True for the superuser, who may make namespaces and become another user.

@@ -50,10 +50,7 @@ impl Way {
     #[must_use]
     pub fn to(self, service: &Address) -> Road {
         match self {
-            Self::Direct(_) => Road {
-                front: service.clone(),
-                mesh: None,
-            },
+            Self::Direct(_) => Road { front: service.clone(), mesh: None },
             Self::Through(_) => Road::of(Mesh::plan().service(NAME, service).start()),
         }
     }
@@ -72,20 +69,13 @@ impl Way {
     pub fn stage(self) -> Stage {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
         let listener = Listener::bind(self.wire(), dir.path(), "service.sock");
-        Stage {
-            road: self.to(listener.address()),
-            listener,
-            _dir: dir,
-        }
+        Stage { road: self.to(listener.address()), listener, _dir: dir }
     }
 }
 
 impl Road {
     fn of(mesh: Mesh) -> Self {
-        Self {
-            front: mesh.front(NAME),
-            mesh: Some(mesh),
-        }
+        Self { front: mesh.front(NAME), mesh: Some(mesh) }
     }
 
     /// Where the application connects to.

@@ -99,16 +99,20 @@ pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
         runtime.block_on(async {
             for door in doors {
                 let view = Arc::clone(&view);
-                tokio::spawn(door.accept_each(Arc::new(Semaphore::new(CONNECTIONS)), until.clone(), move |accepted, place| {
-                    let view = Arc::clone(&view);
-                    tokio::spawn(async move {
-                        match accepted {
-                            Accepted::Tcp(socket, _) => serve(socket, view).await,
-                            Accepted::Unix(socket) => serve(socket, view).await,
-                        }
-                        drop(place);
-                    });
-                }));
+                tokio::spawn(door.accept_each(
+                    Arc::new(Semaphore::new(CONNECTIONS)),
+                    until.clone(),
+                    move |accepted, place| {
+                        let view = Arc::clone(&view);
+                        tokio::spawn(async move {
+                            match accepted {
+                                Accepted::Tcp(socket, _) => serve(socket, view).await,
+                                Accepted::Unix(socket) => serve(socket, view).await,
+                            }
+                            drop(place);
+                        });
+                    },
+                ));
             }
             until.cancelled().await;
         });

@@ -51,7 +51,8 @@ struct Tunnels {
 
 impl Status {
     pub(super) fn of(view: &View) -> Self {
-        let routers = view.outbound.iter().map(|out| &out.router).chain(view.inbound.iter().map(|inb| &inb.services.router));
+        let routers =
+            view.outbound.iter().map(|out| &out.router).chain(view.inbound.iter().map(|inb| &inb.services.router));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             draining: view.draining.is_cancelled(),

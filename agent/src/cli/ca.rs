@@ -111,19 +111,10 @@ impl Init {
 
 impl Issue {
     fn run(self, now: SystemTime) -> Result<String, IssueError> {
-        let request = Request {
-            dns: self.dns,
-            spiffe: self.spiffe,
-            ips: self.ip,
-            days: self.days,
-        };
+        let request = Request { dns: self.dns, spiffe: self.spiffe, ips: self.ip, days: self.days };
         let issued = Authority::open(&self.dir)?.issue(&request, now)?;
         let (certificate, key) = issued.write(&self.out, existing(self.force))?;
-        Ok(format!(
-            "made {}\nmade {}\n",
-            certificate.display(),
-            key.display()
-        ))
+        Ok(format!("made {}\nmade {}\n", certificate.display(), key.display()))
     }
 }
 
@@ -183,16 +174,9 @@ mod tests {
     fn a_ca_issues_a_pair_whose_key_only_the_owner_reads() {
         let dir = tempfile::tempdir().unwrap();
         ca(dir.path(), "init --dir DIR").unwrap();
-        ca(
-            dir.path(),
-            "issue --dir DIR --dns a.b --spiffe spiffe://b/a --out DIR/a.b",
-        )
-        .unwrap();
+        ca(dir.path(), "issue --dir DIR --dns a.b --spiffe spiffe://b/a --out DIR/a.b").unwrap();
         for (file, mode) in [("ca.key", 0o600), ("a.b.key", 0o600), ("a.b.pem", 0o644)] {
-            let found = fs::metadata(dir.path().join(file))
-                .unwrap()
-                .permissions()
-                .mode();
+            let found = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(found & 0o777, mode, "{file}");
         }
     }
@@ -203,10 +187,7 @@ mod tests {
         ca(dir.path(), "init --dir DIR").unwrap();
         let before = fs::read(dir.path().join("ca.key")).unwrap();
         let error = ca(dir.path(), "init --dir DIR").unwrap_err();
-        assert!(
-            error.contains("ca.key: is already there; give --force"),
-            "{error}"
-        );
+        assert!(error.contains("ca.key: is already there; give --force"), "{error}");
         assert_eq!(fs::read(dir.path().join("ca.key")).unwrap(), before);
         ca(dir.path(), "init --dir DIR --force").unwrap();
         assert_ne!(fs::read(dir.path().join("ca.key")).unwrap(), before);

@@ -12,8 +12,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use time::OffsetDateTime;
 
@@ -84,13 +84,7 @@ pub enum IssueError {
 
 impl Authority {
     /// Makes a CA called `name` and a mark of its key, and writes `ca.pem` and `ca.key` into `dir`.
-    pub fn create(
-        dir: &Path,
-        name: &str,
-        days: u16,
-        existing: Existing,
-        now: SystemTime,
-    ) -> Result<Self, IssueError> {
+    pub fn create(dir: &Path, name: &str, days: u16, existing: Existing, now: SystemTime) -> Result<Self, IssueError> {
         let authority = Self::generate(name, days, now)?;
         fs::create_dir_all(dir).map_err(|cause| file_error(dir, cause))?;
         let key = authority.issuer.key().serialize_pem();
@@ -110,10 +104,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(&unusable)?.pem();
-        Ok(Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
     /// Opens the CA in `dir`.
@@ -123,10 +114,7 @@ impl Authority {
         let unusable = unusable(format!("opening the CA in {}", dir.display()));
         let key = KeyPair::from_pem(&key).map_err(&unusable)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(&unusable)?;
-        Ok(Self {
-            certificate,
-            issuer,
-        })
+        Ok(Self { certificate, issuer })
     }
 
     /// The CA's own certificate, as PEM: the bundle of every agent that is to trust it.
@@ -137,16 +125,12 @@ impl Authority {
     /// Makes a key and a certificate for it, good for both ends of a tunnel.
     pub fn issue(&self, request: &Request, now: SystemTime) -> Result<Issued, IssueError> {
         let params = request.params(now)?;
-        self.sign(&params)
-            .map_err(unusable("issuing the certificate"))
+        self.sign(&params).map_err(unusable("issuing the certificate"))
     }
 
     pub(super) fn sign(&self, params: &CertificateParams) -> Result<Issued, rcgen::Error> {
         let key = new_key()?;
-        Ok(Issued {
-            certificate: params.signed_by(&key, &self.issuer)?.pem(),
-            key: key.serialize_pem(),
-        })
+        Ok(Issued { certificate: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
     }
 
     #[cfg(test)]
@@ -159,18 +143,11 @@ impl Request {
     pub(super) fn params(&self, now: SystemTime) -> Result<CertificateParams, IssueError> {
         let mut params = dated(self.days, now);
         params.subject_alt_names = self.names()?;
-        let shown = self
-            .dns
-            .first()
-            .or(self.spiffe.as_ref())
-            .map_or("adit", String::as_str);
+        let shown = self.dns.first().or(self.spiffe.as_ref()).map_or("adit", String::as_str);
         params.distinguished_name = called(shown);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params)
     }
 
@@ -192,11 +169,7 @@ impl Request {
 
 impl Issued {
     /// Writes `PREFIX.pem` and `PREFIX.key`, and says where they are.
-    pub fn write(
-        &self,
-        prefix: &Path,
-        existing: Existing,
-    ) -> Result<(PathBuf, PathBuf), IssueError> {
+    pub fn write(&self, prefix: &Path, existing: Existing) -> Result<(PathBuf, PathBuf), IssueError> {
         let (certificate, key) = (suffixed(prefix, ".pem"), suffixed(prefix, ".key"));
         write(&key, &self.key, 0o600, existing)?;
         write(&certificate, &self.certificate, 0o644, existing)?;
@@ -229,8 +202,7 @@ fn called(name: &str) -> DistinguishedName {
 }
 
 fn text(name: &str) -> Result<rcgen::string::Ia5String, IssueError> {
-    name.try_into()
-        .map_err(unusable(format!("putting `{name}` into a certificate")))
+    name.try_into().map_err(unusable(format!("putting `{name}` into a certificate")))
 }
 
 fn read(file: &Path) -> Result<String, IssueError> {
@@ -250,8 +222,7 @@ fn write_to(file: &Path, text: &str, mode: u32, existing: Existing) -> io::Resul
     };
     let mut new = tempfile::NamedTempFile::new_in(dir)?;
     new.write_all(text.as_bytes())?;
-    new.as_file()
-        .set_permissions(fs::Permissions::from_mode(mode))?;
+    new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     new.as_file().sync_all()?;
     match existing {
         Existing::Keep => new.persist_noclobber(file).map_err(|failed| failed.error)?,
@@ -267,28 +238,18 @@ fn file_error(file: &Path, cause: io::Error) -> IssueError {
 
 fn unusable(what: impl Into<String>) -> impl Fn(rcgen::Error) -> IssueError {
     let what = what.into();
-    move |cause| IssueError::Unusable {
-        what: what.clone(),
-        cause,
-    }
+    move |cause| IssueError::Unusable { what: what.clone(), cause }
 }
 
 impl fmt::Display for IssueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, cause } if cause.kind() == io::ErrorKind::AlreadyExists => {
-                write!(
-                    f,
-                    "{}: is already there; give --force to replace it",
-                    file.display()
-                )
+                write!(f, "{}: is already there; give --force to replace it", file.display())
             }
             Self::File { file, cause } => write!(f, "{}: {cause}", file.display()),
             Self::Unusable { what, cause } => write!(f, "{what}: {cause}"),
-            Self::Nameless => write!(
-                f,
-                "the certificate would name nobody; give --dns, --spiffe or --ip"
-            ),
+            Self::Nameless => write!(f, "the certificate would name nobody; give --dns, --spiffe or --ip"),
         }
     }
 }

@@ -30,17 +30,12 @@ pub struct Credential {
 
 impl Credential {
     /// Reads a certificate and its key, and refuses what no peer would accept at `now`.
-    pub(super) fn load(
-        of: &Certificate,
-        provider: &CryptoProvider,
-        now: SystemTime,
-    ) -> Result<Self, LoadError> {
+    pub(super) fn load(of: &Certificate, provider: &CryptoProvider, now: SystemTime) -> Result<Self, LoadError> {
         let chain = pem::certificates(&of.cert)?;
         let leaf = check(&of.cert, &chain, now)?;
         let key = pem::key(&of.key)?;
         warn_if_exposed(&of.key);
-        let key =
-            CertifiedKey::from_der(chain, key, provider).map_err(|cause| key_error(of, &cause))?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|cause| key_error(of, &cause))?;
         Ok(Self::new(&of.id, &leaf, key))
     }
 
@@ -104,34 +99,18 @@ fn check(file: &Path, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<L
 
 fn check_dates(file: &Path, leaf: &Leaf, now: SystemTime) -> Result<(), LoadError> {
     if now > leaf.not_after {
-        let wrong = format!(
-            "certificate {} expired at {}",
-            leaf.serial,
-            date(leaf.not_after)
-        );
+        let wrong = format!("certificate {} expired at {}", leaf.serial, date(leaf.not_after));
         return Err(LoadError::new(file, wrong, "renew it"));
     }
     if now < leaf.not_before {
-        let wrong = format!(
-            "certificate {} is not valid before {}",
-            leaf.serial,
-            date(leaf.not_before)
-        );
-        return Err(LoadError::new(
-            file,
-            wrong,
-            "set this host's clock, or wait",
-        ));
+        let wrong = format!("certificate {} is not valid before {}", leaf.serial, date(leaf.not_before));
+        return Err(LoadError::new(file, wrong, "set this host's clock, or wait"));
     }
     Ok(())
 }
 
 fn malformed(file: &Path) -> LoadError {
-    LoadError::new(
-        file,
-        "holds a certificate that cannot be parsed",
-        "issue it again",
-    )
+    LoadError::new(file, "holds a certificate that cannot be parsed", "issue it again")
 }
 
 fn key_error(of: &Certificate, cause: &rustls::Error) -> LoadError {

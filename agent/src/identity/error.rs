@@ -20,11 +20,7 @@ pub struct LoadError {
 
 impl LoadError {
     pub(super) fn new(file: &Path, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            file: file.to_path_buf(),
-            wrong: wrong.into(),
-            advice: advice.into(),
-        }
+        Self { file: file.to_path_buf(), wrong: wrong.into(), advice: advice.into() }
     }
 
     pub(super) fn io(file: &Path, cause: &io::Error) -> Self {
@@ -39,13 +35,7 @@ impl LoadError {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}; {}",
-            self.file.display(),
-            self.wrong,
-            self.advice
-        )
+        write!(f, "{}: {}; {}", self.file.display(), self.wrong, self.advice)
     }
 }
 

@@ -25,12 +25,9 @@ pub fn explain(error: &Error) -> String {
             "peer did not offer adit/1 (no_application_protocol); is it an adit agent?".to_owned()
         }
         Error::PeerIncompatible(cause) => incompatible(cause),
-        Error::InvalidMessage(_) => {
-            "peer does not speak TLS here; is this an adit agent's address?".to_owned()
-        }
+        Error::InvalidMessage(_) => "peer does not speak TLS here; is this an adit agent's address?".to_owned(),
         unknown if is_unknown_sni(unknown) => {
-            "no certificate of ours covers the server name the peer asked for (unrecognized_name)"
-                .to_owned()
+            "no certificate of ours covers the server name the peer asked for (unrecognized_name)".to_owned()
         }
         other => format!("TLS failed: {other}"),
     }
@@ -39,10 +36,9 @@ pub fn explain(error: &Error) -> String {
 /// Why we refused, told of the peer.
 fn refused(cause: &CertificateError) -> String {
     match cause {
-        CertificateError::ExpiredContext { not_after, .. } => format!(
-            "it, or a CA above it, expired at {}; renew it on the peer",
-            date(pki::system_time(*not_after))
-        ),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("it, or a CA above it, expired at {}; renew it on the peer", date(pki::system_time(*not_after)))
+        }
         CertificateError::NotValidYetContext { not_before, .. } => format!(
             "it, or a CA above it, is not valid before {}; compare the two hosts' clocks",
             date(pki::system_time(*not_before))
@@ -51,22 +47,15 @@ fn refused(cause: &CertificateError) -> String {
              [tls] ca, or give the peer a certificate of ours"
             .to_owned(),
         CertificateError::Revoked => "it is on a revocation list; issue a new one".to_owned(),
-        CertificateError::UnknownRevocationStatus => {
-            "a revocation list bears its issuer's name but \
+        CertificateError::UnknownRevocationStatus => "a revocation list bears its issuer's name but \
              is not signed by it; replace the list under [tls] crl"
-                .to_owned()
-        }
+            .to_owned(),
         CertificateError::InvalidPurpose => "its extended key usage does not allow this role \
              (a dialer needs clientAuth, an acceptor serverAuth); issue it with both"
             .to_owned(),
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => format!(
-            "its certificate does not prove {}: {}",
-            expected.to_str(),
-            listed(presented)
-        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("its certificate does not prove {}: {}", expected.to_str(), listed(presented))
+        }
         CertificateError::BadEncoding => "it cannot be parsed; issue it again".to_owned(),
         CertificateError::Other(cause) => cause.to_string(),
         other => other.to_string(),
@@ -84,16 +73,12 @@ fn heard(alert: AlertDescription) -> &'static str {
             "our certificate's CA is not in the peer's bundle; add it there, or use a certificate \
              of a CA the peer knows"
         }
-        AlertDescription::CertificateRevoked => {
-            "our certificate is on the peer's revocation list; issue a new one"
-        }
+        AlertDescription::CertificateRevoked => "our certificate is on the peer's revocation list; issue a new one",
         AlertDescription::UnsupportedCertificate => {
             "our certificate's extended key usage does not allow this role (a dialer needs \
              clientAuth, an acceptor serverAuth); issue it with both"
         }
-        AlertDescription::BadCertificate => {
-            "our certificate is malformed or not of the name the peer expects"
-        }
+        AlertDescription::BadCertificate => "our certificate is malformed or not of the name the peer expects",
         AlertDescription::CertificateUnknown => {
             "our certificate gives us no identity the peer can use: it needs a DNS name without a \
              wildcard or exactly one SPIFFE id, and the one the peer expects"
@@ -105,9 +90,7 @@ fn heard(alert: AlertDescription) -> &'static str {
         }
         AlertDescription::NoApplicationProtocol => "the peer does not speak adit/1",
         AlertDescription::ProtocolVersion => "the peer does not speak TLS 1.3",
-        AlertDescription::HandshakeFailure => {
-            "the peer has no cipher or key exchange in common with us"
-        }
+        AlertDescription::HandshakeFailure => "the peer has no cipher or key exchange in common with us",
         AlertDescription::DecryptError => "the peer could not verify a signature of ours",
         AlertDescription::AccessDenied => "the peer refuses us; its log says why",
         AlertDescription::InternalError => "the peer failed inside; its log says why",
@@ -124,8 +107,7 @@ fn incompatible(cause: &PeerIncompatible) -> String {
         | PeerIncompatible::Tls13RequiredForQuic
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled => {
-            "peer does not speak TLS 1.3 (protocol_version), and adit speaks nothing older"
-                .to_owned()
+            "peer does not speak TLS 1.3 (protocol_version), and adit speaks nothing older".to_owned()
         }
         other => format!("peer has nothing in common with us: {other:?}"),
     }

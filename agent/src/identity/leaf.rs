@@ -9,9 +9,7 @@ use std::{
 
 use adit_config::Identity;
 use rustls_pki_types::CertificateDer;
-use x509_parser::{
-    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time,
-};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
 
 use super::text::hex;
 
@@ -54,9 +52,7 @@ impl Leaf {
             not_after: system_time(certificate.validity().not_after),
             is_ca: certificate.is_ca(),
         };
-        let names = certificate
-            .subject_alternative_name()
-            .map_err(|_| Malformed)?;
+        let names = certificate.subject_alternative_name().map_err(|_| Malformed)?;
         for name in names.iter().flat_map(|names| &names.value.general_names) {
             leaf.add(name)?;
         }
@@ -77,12 +73,7 @@ impl Leaf {
     /// Every name as text, in the order DNS, URI, IP: what an operator is shown.
     pub fn names(&self) -> Vec<String> {
         let ips = self.ips.iter().map(IpAddr::to_string);
-        self.dns
-            .iter()
-            .chain(&self.uris)
-            .cloned()
-            .chain(ips)
-            .collect()
+        self.dns.iter().chain(&self.uris).cloned().chain(ips).collect()
     }
 
     /// The names that can be an identity: whole DNS names, the SPIFFE id, IP addresses. A wildcard
@@ -91,8 +82,7 @@ impl Leaf {
     pub fn identities(&self) -> Vec<Identity> {
         let dns = self.dns.iter().filter(|name| !name.contains('*'));
         let dns = parsed(dns).filter(|identity| matches!(identity, Identity::Dns(_)));
-        let uris =
-            parsed(self.uris.iter()).filter(|identity| matches!(identity, Identity::Spiffe(_)));
+        let uris = parsed(self.uris.iter()).filter(|identity| matches!(identity, Identity::Spiffe(_)));
         let ips = self.ips.iter().copied().map(Identity::Ip);
         dns.chain(uris).chain(ips).collect()
     }

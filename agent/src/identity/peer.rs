@@ -56,11 +56,7 @@ pub enum PeerError {
 impl Peer {
     /// Reads who a peer is from the chain of a handshake that has succeeded. `generation` is the
     /// trust generation of the snapshot whose configuration made that handshake.
-    pub fn from_chain(
-        chain: &[CertificateDer<'_>],
-        role: Role,
-        generation: u64,
-    ) -> Result<Self, PeerError> {
+    pub fn from_chain(chain: &[CertificateDer<'_>], role: Role, generation: u64) -> Result<Self, PeerError> {
         let leaf = Leaf::parse(chain.first().ok_or(PeerError::None)?)?;
         let identities = identities(&leaf, role)?;
         Ok(Self {

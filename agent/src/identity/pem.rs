@@ -15,9 +15,7 @@ type Section = (SectionKind, Vec<u8>);
 /// The certificates of a PEM file in their order, at least one. A key beside them is passed over.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let sections = sections(file)?;
-    let found: Vec<_> = of_kind(&sections, SectionKind::Certificate)
-        .map(CertificateDer::from)
-        .collect();
+    let found: Vec<_> = of_kind(&sections, SectionKind::Certificate).map(CertificateDer::from).collect();
     match found.is_empty() {
         false => Ok(found),
         true => Err(LoadError::new(
@@ -31,9 +29,7 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadErr
 /// The one private key of a PEM file, in PKCS#8, SEC1 or PKCS#1.
 pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
     let sections = sections(file)?;
-    let mut keys = sections
-        .iter()
-        .filter_map(|(kind, der)| PrivateKeyDer::from_pem(*kind, der.clone()));
+    let mut keys = sections.iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(*kind, der.clone()));
     match (keys.next(), keys.next()) {
         (Some(key), None) => Ok(key),
         (Some(_), Some(_)) => Err(LoadError::new(
@@ -50,18 +46,14 @@ pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
 }
 
 /// The revocation lists of a file: PEM with any number of them, or one as plain DER.
-pub(super) fn revocation_lists(
-    file: &Path,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
+pub(super) fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
     let bytes = read(file)?;
     // X.690 8.9: a DER list is a SEQUENCE, whose first byte no PEM text begins with.
     if bytes.first() == Some(&0x30) {
         return Ok(vec![bytes.into()]);
     }
     let sections = parse(file, &bytes)?;
-    let found: Vec<_> = of_kind(&sections, SectionKind::Crl)
-        .map(CertificateRevocationListDer::from)
-        .collect();
+    let found: Vec<_> = of_kind(&sections, SectionKind::Crl).map(CertificateRevocationListDer::from).collect();
     match found.is_empty() {
         false => Ok(found),
         true => Err(LoadError::new(
@@ -84,20 +76,15 @@ fn sections(file: &Path) -> Result<Vec<Section>, LoadError> {
 fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
     let bytes = fs::read(file).map_err(|cause| LoadError::io(file, &cause))?;
     match bytes.iter().all(u8::is_ascii_whitespace) {
-        true => Err(LoadError::new(
-            file,
-            "is empty",
-            "write the PEM text into it",
-        )),
+        true => Err(LoadError::new(file, "is empty", "write the PEM text into it")),
         false => Ok(bytes),
     }
 }
 
 fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<Section>, LoadError> {
     refuse_encrypted(file, bytes)?;
-    let sections: Vec<Section> = Section::pem_slice_iter(bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|cause| broken(file, &cause))?;
+    let sections: Vec<Section> =
+        Section::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(|cause| broken(file, &cause))?;
     match sections.is_empty() {
         false => Ok(sections),
         true => Err(LoadError::new(
@@ -124,20 +111,16 @@ fn refuse_encrypted(file: &Path, bytes: &[u8]) -> Result<(), LoadError> {
 
 fn broken(file: &Path, cause: &pem::Error) -> LoadError {
     let wrong = match cause {
-        pem::Error::MissingSectionEnd { end_marker } => format!(
-            "is cut short: no -----END {}-----",
-            String::from_utf8_lossy(end_marker)
-        ),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("is cut short: no -----END {}-----", String::from_utf8_lossy(end_marker))
+        }
         other => format!("is not sound PEM: {other}"),
     };
     LoadError::new(file, wrong, "write the file anew from its source")
 }
 
 fn of_kind(sections: &[Section], wanted: SectionKind) -> impl Iterator<Item = Vec<u8>> {
-    sections
-        .iter()
-        .filter(move |(kind, _)| *kind == wanted)
-        .map(|(_, der)| der.clone())
+    sections.iter().filter(move |(kind, _)| *kind == wanted).map(|(_, der)| der.clone())
 }
 
 /// What a file does hold, for the message that it is not what was wanted.
@@ -151,9 +134,7 @@ fn kind_name(kind: SectionKind) -> &'static str {
     match kind {
         SectionKind::Certificate => "a certificate",
         SectionKind::PublicKey => "a public key",
-        SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => {
-            "a private key"
-        }
+        SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => "a private key",
         SectionKind::Crl => "a revocation list",
         SectionKind::Csr => "a signing request",
         _ => "something else",

@@ -20,9 +20,7 @@ fn certificate_error(cause: webpki::Error) -> CertificateError {
     match cause {
         E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
         E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
-        E::CertNotValidYet { time, not_before } => {
-            CertificateError::NotValidYetContext { time, not_before }
-        }
+        E::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before },
         E::InvalidCertValidity => CertificateError::Expired,
         // A CA made anew under its old name signs with a key we do not know: to rustls a bad
         // signature (decrypt_error), to an operator a CA that is missing from the bundle.
@@ -54,7 +52,5 @@ pub(super) fn gauge_seconds(moment: SystemTime) -> f64 {
 }
 
 fn since_epoch(moment: SystemTime) -> Duration {
-    moment
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
+    moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -30,10 +30,7 @@ impl List {
             let wrong = format!("holds a revocation list that cannot be used: {cause}");
             LoadError::new(file, wrong, "give a complete, direct X.509 v2 list")
         })?;
-        Ok(Self {
-            der,
-            parsed: parsed.into(),
-        })
+        Ok(Self { der, parsed: parsed.into() })
     }
 
     pub(super) fn parsed(&self) -> &CertRevocationList<'static> {

@@ -39,10 +39,7 @@ pub fn speaks_adit(alpn: Option<&[u8]>) -> bool {
 /// aws-lc-rs with the hybrid post-quantum exchange preferred over the classical ones.
 pub(super) fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-    CryptoProvider {
-        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
-        ..aws_lc_rs::default_provider()
-    }
+    CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() }
 }
 
 /// The signature algorithms of certificates and handshakes.
@@ -53,13 +50,8 @@ pub(super) fn signatures() -> &'static WebPkiSupportedAlgorithms {
 }
 
 /// The acceptor's side: every dialer shows a certificate, and SNI picks ours.
-pub(super) fn server(
-    trust: &Arc<Trust>,
-    credentials: &Arc<[Credential]>,
-) -> Result<ServerConfig, rustls::Error> {
-    let judge = Arc::new(DialerJudge {
-        trust: trust.clone(),
-    });
+pub(super) fn server(trust: &Arc<Trust>, credentials: &Arc<[Credential]>) -> Result<ServerConfig, rustls::Error> {
+    let judge = Arc::new(DialerJudge { trust: trust.clone() });
     let resolver = Arc::new(BySni(credentials.clone()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
@@ -90,10 +82,7 @@ pub(super) fn client(
 
 /// The credential for a server name: the default (the first) for none, else the first that names it
 /// exactly, else the first whose wildcard covers it, else none.
-pub(super) fn by_sni<'a>(
-    credentials: &'a [Credential],
-    sni: Option<&str>,
-) -> Option<&'a Credential> {
+pub(super) fn by_sni<'a>(credentials: &'a [Credential], sni: Option<&str>) -> Option<&'a Credential> {
     let Some(sni) = sni else {
         return credentials.first();
     };

@@ -82,20 +82,11 @@ impl Snapshot {
         [generation, trust_generation, credential_generation]: [u64; 3],
     ) -> Result<Self, LoadError> {
         let trust = Arc::new(trust);
-        let unusable = |cause: rustls::Error| {
-            LoadError::new(
-                &tls.ca,
-                format!("TLS cannot be set up: {cause}"),
-                "report this",
-            )
-        };
+        let unusable =
+            |cause: rustls::Error| LoadError::new(&tls.ca, format!("TLS cannot be set up: {cause}"), "report this");
         let server = settings::server(&trust, &credentials).map_err(unusable)?;
-        let judge = AcceptorJudge {
-            trust: trust.clone(),
-            verify: Verify::None,
-        };
-        let client =
-            settings::client(Arc::new(judge), first(tls, &credentials)?).map_err(unusable)?;
+        let judge = AcceptorJudge { trust: trust.clone(), verify: Verify::None };
+        let client = settings::client(Arc::new(judge), first(tls, &credentials)?).map_err(unusable)?;
         Ok(Self {
             generation,
             trust_generation,
@@ -150,14 +141,10 @@ impl Snapshot {
     /// Ours of the same id where there is one: `credential` may be of an older snapshot.
     fn make_client(&self, verify: &Verify, credential: &Credential) -> ClientConfig {
         let credential = self.credential(Some(&credential.id)).unwrap_or(credential);
-        let judge = AcceptorJudge {
-            trust: self.trust.clone(),
-            verify: verify.clone(),
-        };
+        let judge = AcceptorJudge { trust: self.trust.clone(), verify: verify.clone() };
         let mut config = self.client.clone();
         config.dangerous().set_certificate_verifier(Arc::new(judge));
-        config.client_auth_cert_resolver =
-            Arc::new(SingleCertAndKey::from(credential.certified_key()));
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(credential.certified_key()));
         config
     }
 
@@ -179,11 +166,7 @@ impl Snapshot {
         let Some((end_entity, intermediates)) = peer.chain().split_first() else {
             return Err(Revoked::because("the peer sent no certificate"));
         };
-        let claim = Claim {
-            end_entity,
-            intermediates,
-            role,
-        };
+        let claim = Claim { end_entity, intermediates, role };
         let verdict = self.trust.verify(claim, pki::unix_time(now));
         verdict.map_err(|cause| Revoked::because(explain(&cause)))
     }
@@ -203,9 +186,7 @@ pub fn server_name(sni: Option<&str>) -> Option<ServerName<'static>> {
 
 impl Revoked {
     fn because(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 }
 
@@ -227,43 +208,27 @@ impl fmt::Debug for Snapshot {
 fn load_credentials(tls: &Tls, now: SystemTime) -> Result<Arc<[Credential]>, LoadError> {
     let provider = settings::provider();
     let certificates = tls.certificates.iter();
-    certificates
-        .map(|of| Credential::load(of, &provider, now))
-        .collect()
+    certificates.map(|of| Credential::load(of, &provider, now)).collect()
 }
 
 fn first<'a>(tls: &Tls, credentials: &'a [Credential]) -> Result<&'a Credential, LoadError> {
-    credentials.first().ok_or_else(|| {
-        LoadError::new(
-            &tls.ca,
-            "has no certificate beside it",
-            "set [tls] cert and key",
-        )
-    })
+    credentials.first().ok_or_else(|| LoadError::new(&tls.ca, "has no certificate beside it", "set [tls] cert and key"))
 }
 
 /// A key is as new as its certificate, which holds the public half of it.
 fn same(new: &[Credential], old: &[Credential]) -> bool {
-    let shape = |of: &[Credential]| -> Vec<_> {
-        of.iter()
-            .map(|one| (one.id.clone(), one.chain().to_vec()))
-            .collect()
-    };
+    let shape = |of: &[Credential]| -> Vec<_> { of.iter().map(|one| (one.id.clone(), one.chain().to_vec())).collect() };
     shape(new) == shape(old)
 }
 
 fn check_dates(peer: &Peer, now: SystemTime) -> Result<(), Revoked> {
     if now > peer.not_after {
         let end = date(peer.not_after);
-        return Err(Revoked::because(format!(
-            "the peer's certificate expired at {end}"
-        )));
+        return Err(Revoked::because(format!("the peer's certificate expired at {end}")));
     }
     if now < peer.not_before {
         let start = date(peer.not_before);
-        return Err(Revoked::because(format!(
-            "the peer's certificate is not valid before {start}"
-        )));
+        return Err(Revoked::because(format!("the peer's certificate is not valid before {start}")));
     }
     Ok(())
 }

@@ -79,11 +79,7 @@ impl Store {
 
     /// Looks at the files every `period` until cancelled.
     pub async fn watch(self: Arc<Self>, period: Duration, cancel: CancellationToken) {
-        while cancel
-            .run_until_cancelled(tokio::time::sleep(period))
-            .await
-            .is_some()
-        {
+        while cancel.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
             let store = self.clone();
             // The files may be on a network mount: never read them on a thread that moves bytes.
             let look = tokio::task::spawn_blocking(move || store.reload_if_changed());
@@ -128,16 +124,8 @@ impl Store {
 }
 
 fn files(tls: &Tls) -> Vec<PathBuf> {
-    let pairs = tls
-        .certificates
-        .iter()
-        .flat_map(|one| [&one.cert, &one.key]);
-    [&tls.ca]
-        .into_iter()
-        .chain(&tls.crl)
-        .chain(pairs)
-        .cloned()
-        .collect()
+    let pairs = tls.certificates.iter().flat_map(|one| [&one.cert, &one.key]);
+    [&tls.ca].into_iter().chain(&tls.crl).chain(pairs).cloned().collect()
 }
 
 fn tell_success(next: &Snapshot) {

@@ -8,9 +8,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// A moment as RFC 3339 text in UTC, to the second.
 pub fn date(moment: SystemTime) -> String {
     let moment = OffsetDateTime::from(moment).truncate_to_second();
-    moment
-        .format(&Rfc3339)
-        .unwrap_or_else(|_| moment.to_string())
+    moment.format(&Rfc3339).unwrap_or_else(|_| moment.to_string())
 }
 
 /// Bytes as lower-case hex, two digits each.

@@ -19,8 +19,8 @@ use std::{
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
-    RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
 use super::{error::LoadError, leaf::Leaf, peer::Role, pem, pki, revocation::List};
@@ -54,11 +54,7 @@ impl Trust {
                 place(list, &mut rounds);
             }
         }
-        Ok(Self {
-            anchors,
-            ends,
-            rounds,
-        })
+        Ok(Self { anchors, ends, rounds })
     }
 
     /// Whether the chain leads to the bundle, within its dates, for its purpose, unrevoked.
@@ -98,18 +94,12 @@ impl Trust {
     /// renewed under the same key is in the bundle twice, and one valid copy is enough.
     fn check_anchor(&self, used: &TrustAnchor<'_>, now: UnixTime) -> Result<(), webpki::Error> {
         let same = |anchor: &TrustAnchor<'_>| {
-            anchor.subject == used.subject
-                && anchor.subject_public_key_info == used.subject_public_key_info
+            anchor.subject == used.subject && anchor.subject_public_key_info == used.subject_public_key_info
         };
         let all = self.anchors.iter().zip(&self.ends);
-        let ends = all
-            .filter(|(anchor, _)| same(anchor))
-            .map(|(_, end)| pki::unix_time(*end));
+        let ends = all.filter(|(anchor, _)| same(anchor)).map(|(_, end)| pki::unix_time(*end));
         match ends.max() {
-            Some(not_after) if now > not_after => Err(webpki::Error::CertExpired {
-                time: now,
-                not_after,
-            }),
+            Some(not_after) if now > not_after => Err(webpki::Error::CertExpired { time: now, not_after }),
             _ => Ok(()),
         }
     }
@@ -153,10 +143,7 @@ fn place(list: List, rounds: &mut Vec<Vec<List>>) {
     }
 }
 
-fn load_anchors(
-    file: &Path,
-    now: SystemTime,
-) -> Result<(Vec<TrustAnchor<'static>>, Vec<SystemTime>), LoadError> {
+fn load_anchors(file: &Path, now: SystemTime) -> Result<(Vec<TrustAnchor<'static>>, Vec<SystemTime>), LoadError> {
     let mut anchors = Vec::new();
     let mut ends = Vec::new();
     for der in pem::certificates(file)? {
@@ -181,18 +168,11 @@ fn check_ends(file: &Path, ends: &[SystemTime], now: SystemTime) -> Result<(), L
     Ok(())
 }
 
-fn load_anchor(
-    file: &Path,
-    der: &CertificateDer<'_>,
-) -> Result<(TrustAnchor<'static>, SystemTime), LoadError> {
+fn load_anchor(file: &Path, der: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, SystemTime), LoadError> {
     let unusable = |why: String| LoadError::new(file, why, "a bundle holds CA certificates only");
-    let leaf = Leaf::parse(der)
-        .map_err(|_| unusable("holds a certificate that cannot be parsed".to_owned()))?;
+    let leaf = Leaf::parse(der).map_err(|_| unusable("holds a certificate that cannot be parsed".to_owned()))?;
     if !leaf.is_ca {
-        return Err(unusable(format!(
-            "certificate {} is not a CA's",
-            leaf.serial
-        )));
+        return Err(unusable(format!("certificate {} is not a CA's", leaf.serial)));
     }
     let anchor = webpki::anchor_from_trusted_cert(der)
         .map_err(|cause| unusable(format!("holds a CA that cannot be used: {cause}")))?;

@@ -57,11 +57,7 @@ impl ServerCertVerifier for AcceptorJudge {
             return Ok(ServerCertVerified::assertion());
         };
         let role = Role::Acceptor;
-        let claim = Claim {
-            end_entity,
-            intermediates,
-            role,
-        };
+        let claim = Claim { end_entity, intermediates, role };
         self.trust.verify(claim, now)?;
         let leaf = known(end_entity, role)?;
         check_expected(expected, end_entity, &leaf)?;
@@ -105,11 +101,7 @@ impl ClientCertVerifier for DialerJudge {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let role = Role::Dialer;
-        let claim = Claim {
-            end_entity,
-            intermediates,
-            role,
-        };
+        let claim = Claim { end_entity, intermediates, role };
         self.trust.verify(claim, now)?;
         known(end_entity, role)?;
         Ok(ClientCertVerified::assertion())
@@ -148,11 +140,7 @@ fn known(end_entity: &CertificateDer<'_>, role: Role) -> Result<Leaf, rustls::Er
     Ok(leaf)
 }
 
-fn check_expected(
-    expected: &Identity,
-    end_entity: &CertificateDer<'_>,
-    leaf: &Leaf,
-) -> Result<(), rustls::Error> {
+fn check_expected(expected: &Identity, end_entity: &CertificateDer<'_>, leaf: &Leaf) -> Result<(), rustls::Error> {
     match expected {
         Identity::Dns(name) => {
             let name = DnsName::try_from(name.as_str()).map_err(|_| wrong(expected, leaf))?;
@@ -167,28 +155,15 @@ fn check_expected(
 }
 
 /// webpki's check, which lets a wildcard prove a name; its error with every name we saw.
-fn check_subject(
-    expected: ServerName<'_>,
-    end_entity: &CertificateDer<'_>,
-    leaf: &Leaf,
-) -> Result<(), rustls::Error> {
+fn check_subject(expected: ServerName<'_>, end_entity: &CertificateDer<'_>, leaf: &Leaf) -> Result<(), rustls::Error> {
     let certificate = EndEntityCert::try_from(end_entity).map_err(pki::error)?;
-    certificate
-        .verify_is_valid_for_subject_name(&expected)
-        .map_err(|_| {
-            CertificateError::NotValidForNameContext {
-                expected: expected.to_owned(),
-                presented: leaf.names(),
-            }
-            .into()
-        })
+    certificate.verify_is_valid_for_subject_name(&expected).map_err(|_| {
+        CertificateError::NotValidForNameContext { expected: expected.to_owned(), presented: leaf.names() }.into()
+    })
 }
 
 fn wrong(expected: &Identity, leaf: &Leaf) -> rustls::Error {
-    let wrong = WrongIdentity {
-        expected: expected.clone(),
-        seen: leaf.names(),
-    };
+    let wrong = WrongIdentity { expected: expected.clone(), seen: leaf.names() };
     CertificateError::Other(OtherError(Arc::new(wrong))).into()
 }
 
@@ -200,11 +175,7 @@ fn tls13_only() -> rustls::Error {
 impl fmt::Display for WrongIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { expected, seen } = self;
-        write!(
-            f,
-            "its certificate does not prove {expected}: {}",
-            listed(seen)
-        )
+        write!(f, "its certificate does not prove {expected}: {}", listed(seen))
     }
 }
 

@@ -10,7 +10,9 @@ pub fn start(log: Log) {
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second start, as in a test, leaves the first one's log.
     let _ = match log.format {
-        LogFormat::Text => registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init(),
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
+        }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
 }

@@ -31,7 +31,8 @@ pub struct Eager {
 impl Eager {
     /// An empty copy, with room if `copies` (in bytes) has any left.
     pub fn new(copies: &Arc<Semaphore>) -> Self {
-        let permit = u32::try_from(MAX_EAGER).ok().and_then(|room| Arc::clone(copies).try_acquire_many_owned(room).ok());
+        let permit =
+            u32::try_from(MAX_EAGER).ok().and_then(|room| Arc::clone(copies).try_acquire_many_owned(room).ok());
         Self { bytes: Vec::new(), fin: false, permit }
     }
 
@@ -126,7 +127,9 @@ impl Attempt {
                 None => match tunnel.fill() {
                     Filled::Some => {}
                     Filled::NotNow => return Ok(None),
-                    Filled::Ended => return Err(self.lost(tunnel.channel.end().cloned().unwrap_or(PeerEnd::Bare(None)))),
+                    Filled::Ended => {
+                        return Err(self.lost(tunnel.channel.end().cloned().unwrap_or(PeerEnd::Bare(None))));
+                    }
                 },
             }
         }

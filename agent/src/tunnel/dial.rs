@@ -75,10 +75,15 @@ pub enum DialError {
 ///
 /// # Errors
 /// The stage that failed, and why.
-pub async fn dial(key: &Key, snapshot: &Snapshot, options: &SocketOptions, limit: Duration) -> Result<Dialed, DialError> {
-    let credential = snapshot
-        .credential(key.credential.as_deref())
-        .ok_or_else(|| DialError::Setup(format!("there is no certificate `{}`", key.credential.as_deref().unwrap_or("default"))))?;
+pub async fn dial(
+    key: &Key,
+    snapshot: &Snapshot,
+    options: &SocketOptions,
+    limit: Duration,
+) -> Result<Dialed, DialError> {
+    let credential = snapshot.credential(key.credential.as_deref()).ok_or_else(|| {
+        DialError::Setup(format!("there is no certificate `{}`", key.credential.as_deref().unwrap_or("default")))
+    })?;
     let name = server_name(key.sni.as_deref())
         .ok_or_else(|| DialError::Setup(format!("`{}` is no server name", key.sni.as_deref().unwrap_or(""))))?;
     let config = snapshot.client_config(&key.verify, credential);
@@ -121,7 +126,8 @@ async fn shake(mut channel: Channel, key: &Key, snapshot: &Snapshot) -> Result<(
     if !speaks_adit(channel.alpn()) {
         return Err(DialError::Handshake("the acceptor does not speak adit/1 (no ALPN agreed)".to_owned()));
     }
-    let peer = snapshot.peer(channel.peer_chain(), key.role()).map_err(|error| DialError::Handshake(error.to_string()))?;
+    let peer =
+        snapshot.peer(channel.peer_chain(), key.role()).map_err(|error| DialError::Handshake(error.to_string()))?;
     Ok((channel, peer))
 }
 

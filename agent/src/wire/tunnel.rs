@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use adit_protocol::{
-    Acceptor, Answer, Decoder, Dialer, HEADER_LEN, Header, Item, Kind, Preamble, Receipt, Refusal, ResetCode, Violation, put,
+    Acceptor, Answer, Decoder, Dialer, HEADER_LEN, Header, Item, Kind, Preamble, Receipt, Refusal, ResetCode,
+    Violation, put,
 };
 
 use super::{

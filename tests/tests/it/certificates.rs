@@ -23,37 +23,27 @@ const SHORT_LIFE: Duration = Duration::from_secs(4);
 #[test]
 fn an_expired_certificate_of_the_acceptor_is_named() {
     let plan = Mesh::plan();
-    let short = plan
-        .authority()
-        .issue(&Leaf::dns(&[B]).for_only(SHORT_LIFE));
+    let short = plan.authority().issue(&Leaf::dns(&[B]).for_only(SHORT_LIFE));
     refused_when(&after(SHORT_LIFE), plan.b_shows(short), &["expired"]);
 }
 
 #[test]
 fn an_expired_certificate_of_the_dialer_is_named() {
     let plan = Mesh::plan();
-    let short = plan
-        .authority()
-        .issue(&Leaf::dns(&[A]).for_only(SHORT_LIFE));
+    let short = plan.authority().issue(&Leaf::dns(&[A]).for_only(SHORT_LIFE));
     refused_when(&after(SHORT_LIFE), plan.a_shows(short), &["expired"]);
 }
 
 #[test]
 fn an_acceptor_of_another_ca_is_named() {
     let foreign = Authority::new("another").issue(&Leaf::dns(&[B]));
-    refused(
-        Mesh::plan().b_shows(foreign),
-        &["unknown issuer", "unknown ca"],
-    );
+    refused(Mesh::plan().b_shows(foreign), &["unknown issuer", "unknown ca"]);
 }
 
 #[test]
 fn a_dialer_of_another_ca_is_named() {
     let foreign = Authority::new("another").issue(&Leaf::dns(&[A]));
-    refused(
-        Mesh::plan().a_shows(foreign),
-        &["unknown issuer", "unknown ca"],
-    );
+    refused(Mesh::plan().a_shows(foreign), &["unknown issuer", "unknown ca"]);
 }
 
 #[test]
@@ -61,10 +51,7 @@ fn an_acceptor_of_another_name_is_named() {
     // A asks for B by SNI, so an acceptor that has no such certificate says so first.
     let plan = Mesh::plan();
     let other = plan.authority().issue(&Leaf::dns(&["c.adit.example"]));
-    refused(
-        plan.b_shows(other),
-        &["unrecognized name", "not valid for name", "name mismatch"],
-    );
+    refused(plan.b_shows(other), &["unrecognized name", "not valid for name", "name mismatch"]);
 }
 
 #[test]
@@ -94,38 +81,27 @@ fn a_revoked_dialer_is_named() {
 fn an_acceptor_with_a_client_certificate_is_named() {
     let plan = Mesh::plan();
     let wrong = plan.authority().issue(&Leaf::dns(&[B]).only_for_clients());
-    refused(
-        plan.b_shows(wrong),
-        &["purpose", "extended key usage", "unsupported certificate"],
-    );
+    refused(plan.b_shows(wrong), &["purpose", "extended key usage", "unsupported certificate"]);
 }
 
 #[test]
 fn a_dialer_with_a_server_certificate_is_named() {
     let plan = Mesh::plan();
     let wrong = plan.authority().issue(&Leaf::dns(&[A]).only_for_servers());
-    refused(
-        plan.a_shows(wrong),
-        &["purpose", "extended key usage", "unsupported certificate"],
-    );
+    refused(plan.a_shows(wrong), &["purpose", "extended key usage", "unsupported certificate"]);
 }
 
 #[test]
 fn a_dialer_with_a_wildcard_is_denied() {
     let plan = Mesh::plan();
     let wild = plan.authority().issue(&Leaf::dns(&["*.adit.example"]));
-    refused(
-        plan.a_shows(wild),
-        &["denied", "bad certificate", "wildcard"],
-    );
+    refused(plan.a_shows(wild), &["denied", "bad certificate", "wildcard"]);
 }
 
 #[test]
 fn a_dialer_with_two_uris_is_refused() {
     let plan = Mesh::plan();
-    let uris = Leaf::dns(&[A])
-        .uri("spiffe://adit.example/a")
-        .uri("spiffe://adit.example/b");
+    let uris = Leaf::dns(&[A]).uri("spiffe://adit.example/a").uri("spiffe://adit.example/b");
     let two = plan.authority().issue(&uris);
     refused(plan.a_shows(two), &["uri", "bad certificate"]);
 }
@@ -143,11 +119,7 @@ fn a_spiffe_id_is_an_identity() {
     let id = "spiffe://adit.example/web";
     let spiffe = plan.authority().issue(&Leaf::dns(&[]).uri(id));
     let service = Listener::at(&Address::any_port());
-    let mesh = plan
-        .a_shows(spiffe)
-        .service(ECHO, service.address())
-        .only_for(id)
-        .start();
+    let mesh = plan.a_shows(spiffe).service(ECHO, service.address()).only_for(id).start();
     speak(&mesh, &service);
 }
 
@@ -167,20 +139,12 @@ fn an_agent_does_not_start_with_a_certificate_that_cannot_serve() {
     mismatched.key = authority.issue(&leaf).key;
     let mut unreadable = authority.issue(&leaf);
     "not a key\n".clone_into(&mut unreadable.key);
-    let cases = [
-        (authority.issue(&leaf.expired()), "expired"),
-        (mismatched, "match"),
-        (unreadable, "key.pem"),
-    ];
+    let cases = [(authority.issue(&leaf.expired()), "expired"), (mismatched, "match"), (unreadable, "key.pem")];
     for (credential, cause) in cases {
         let ended = Mesh::plan().b_shows(credential).fail_to_start_b();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.all());
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-        assert!(
-            ended.stderr.contains(cause),
-            "no `{cause}` in {}",
-            ended.stderr
-        );
+        assert!(ended.stderr.contains(cause), "no `{cause}` in {}", ended.stderr);
     }
 }
 
@@ -214,24 +178,10 @@ fn refused_when(time: &dyn Fn() -> bool, plan: Plan, causes: &[&str]) {
     assert_eq!(failure, Some(ErrorKind::ConnectionReset));
     assert!(!service.has_caller());
     assert!(!ping.status.success(), "{}", ping.all());
-    assert!(
-        names_one_of(&ping.all(), causes),
-        "ping names none of {causes:?}:\n{}",
-        ping.all()
-    );
-    until("host A's log to name the cause", LIMIT, || {
-        names_one_of(&mesh.a.log(), causes).then_some(())
-    });
-    assert!(
-        !ping.all().to_lowercase().contains("connection reset"),
-        "{}",
-        ping.all()
-    );
-    assert!(
-        !mesh.a.log().to_lowercase().contains("connection reset"),
-        "{}",
-        mesh.a.log()
-    );
+    assert!(names_one_of(&ping.all(), causes), "ping names none of {causes:?}:\n{}", ping.all());
+    until("host A's log to name the cause", LIMIT, || names_one_of(&mesh.a.log(), causes).then_some(()));
+    assert!(!ping.all().to_lowercase().contains("connection reset"), "{}", ping.all());
+    assert!(!mesh.a.log().to_lowercase().contains("connection reset"), "{}", mesh.a.log());
 }
 
 /// `unknown_ca`, `UnknownCA` and `unknown ca` are one cause.

@@ -44,16 +44,9 @@ fn an_inbound_agent_killed_under_load_resets_its_streams_and_is_soon_as_good_as_
     let _ = within(2 * SETTLED, || None::<()>);
     for load in &mut loads {
         let (late, done) = end(load, settled);
-        assert_eq!(
-            late,
-            Vec::<Value>::new(),
-            "failed more than a second after the restart"
-        );
+        assert_eq!(late, Vec::<Value>::new(), "failed more than a second after the restart");
         assert_eq!(done["hung"], 0, "{done}");
-        assert!(
-            done["failed"].as_u64() > Some(0),
-            "the kill was not felt: {done}"
-        );
+        assert!(done["failed"].as_u64() > Some(0), "the kill was not felt: {done}");
     }
 }
 
@@ -78,17 +71,12 @@ fn certificates_swapped_under_load_lose_no_stream() {
     let echo = Service::start(Wire::Tcp, "echo");
     let mesh = Mesh::plan().service(ECHO, echo.address()).start();
     let front = mesh.front(ECHO);
-    let mut loads = [
-        steady(&front, 4, 0),
-        steady(&front, 4, 1),
-        steady(&front, 4, 100),
-    ];
+    let mut loads = [steady(&front, 4, 0), steady(&front, 4, 1), steady(&front, 4, 100)];
     // when both hosts get new certificates, several times
     for _ in 0..SWAPS {
         let new = mesh.authority.issue(&Leaf::dns(&[B]));
         mesh.b.swap_credential(&new);
-        mesh.a
-            .swap_credential(&mesh.authority.issue(&Leaf::dns(&[A])));
+        mesh.a.swap_credential(&mesh.authority.issue(&Leaf::dns(&[A])));
         until("B to show its new certificate", LIMIT, || {
             let base64: String = new.cert.lines().nth(1).unwrap().to_owned();
             shown(&mesh).contains(&base64).then_some(())
@@ -114,13 +102,7 @@ fn an_agent_at_its_descriptor_limit_recovers_when_it_may_have_more() {
     old.send(b"before");
     assert_eq!(old.receive(6), b"before");
     let allowed = getrlimit(Resource::Nofile);
-    limit_descriptors(
-        &mesh,
-        Rlimit {
-            current: Some(0),
-            ..allowed
-        },
-    );
+    limit_descriptors(&mesh, Rlimit { current: Some(0), ..allowed });
     // when many connect, then none hangs, and the old stream goes on
     let mut storm = Load::start(&["storm", &front.to_string(), "40", "20"]);
     let done = storm.until("done", 3 * LIMIT);
@@ -129,9 +111,7 @@ fn an_agent_at_its_descriptor_limit_recovers_when_it_may_have_more() {
     assert_eq!(old.receive(6), b"during");
     // and when the limit is lifted, then all is well
     limit_descriptors(&mesh, allowed);
-    until("a stream to get through", LIMIT, || {
-        End::try_echo(&front).ok()
-    });
+    until("a stream to get through", LIMIT, || End::try_echo(&front).ok());
     let mut storm = Load::start(&["storm", &front.to_string(), "200", "20"]);
     let done = storm.until("done", LIMIT);
     assert_eq!(done["answered"], 200, "{done}");
@@ -141,13 +121,8 @@ fn an_agent_at_its_descriptor_limit_recovers_when_it_may_have_more() {
 fn a_shutdown_signal_lets_live_streams_end() {
     // given a stream
     const PROBE: &str = "/svc/probe";
-    let (service, echo) = (
-        Listener::at(&Address::any_port()),
-        Service::start(Wire::Tcp, "echo"),
-    );
-    let plan = Mesh::plan()
-        .service(ECHO, service.address())
-        .service(PROBE, echo.address());
+    let (service, echo) = (Listener::at(&Address::any_port()), Service::start(Wire::Tcp, "echo"));
+    let plan = Mesh::plan().service(ECHO, service.address()).service(PROBE, echo.address());
     let mut mesh = plan.start();
     let mut client = End::connect(&mesh.front(ECHO));
     client.send(b"before");
@@ -155,9 +130,7 @@ fn a_shutdown_signal_lets_live_streams_end() {
     assert_eq!(served.receive(6), b"before");
     // when B is asked to end
     mesh.b.signal(Signal::TERM);
-    until("new streams to be refused", LIMIT, || {
-        End::try_echo(&mesh.front(PROBE)).err()
-    });
+    until("new streams to be refused", LIMIT, || End::try_echo(&mesh.front(PROBE)).err());
     // then the stream still carries both ways, to its own end
     client.send(b"after");
     client.finish();
@@ -181,25 +154,15 @@ fn end(load: &mut Load, settled: u64) -> (Vec<Value>, Value) {
     let reports = load.rest(LIMIT);
     let done = reports.iter().find(|report| report["event"] == "done");
     let done = done.expect("the load comes to its end").clone();
-    let is_late =
-        |report: &Value| report["event"] == "failed" && report["at"].as_u64() > Some(settled);
+    let is_late = |report: &Value| report["event"] == "failed" && report["at"].as_u64() > Some(settled);
     (reports.into_iter().filter(is_late).collect(), done)
 }
 
 /// What B's door shows to a dialer, certificate included.
 fn shown(mesh: &Mesh) -> String {
     let mut command = Command::new("openssl");
-    command.args([
-        "s_client",
-        "-showcerts",
-        "-alpn",
-        "adit/1",
-        "-servername",
-        B,
-    ]);
-    command
-        .args(["-connect", &mesh.b.inbound().to_string()])
-        .stdin(std::process::Stdio::null());
+    command.args(["s_client", "-showcerts", "-alpn", "adit/1", "-servername", B]);
+    command.args(["-connect", &mesh.b.inbound().to_string()]).stdin(std::process::Stdio::null());
     run(&mut command, LIMIT).all()
 }
 

@@ -37,10 +37,7 @@ fn nine_thousand_idle_streams_stay_alive(way: Way) {
     const DESCRIPTORS: u64 = 2 * STREAMS + 500;
     const OPENING: Duration = Duration::from_secs(120);
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    need_that!(
-        allowed >= DESCRIPTORS,
-        &format!("{allowed} descriptors are allowed, {DESCRIPTORS} needed")
-    );
+    need_that!(allowed >= DESCRIPTORS, &format!("{allowed} descriptors are allowed, {DESCRIPTORS} needed"));
     // given nine thousand streams, each of which was used once
     let echo = Service::start(way.wire(), "echo");
     let road = way.to(echo.address());

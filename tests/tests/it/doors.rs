@@ -26,22 +26,14 @@ const ECHO: &str = "/svc/echo";
 fn a_dialer_of_tls_1_2_is_turned_away() {
     need!("openssl");
     let said = stranger(&["-tls1_2", "-alpn", "adit/1"]);
-    assert!(
-        said.all().contains("alert protocol version"),
-        "{}",
-        said.all()
-    );
+    assert!(said.all().contains("alert protocol version"), "{}", said.all());
 }
 
 #[test]
 fn a_dialer_of_another_protocol_is_turned_away() {
     need!("openssl");
     let said = stranger(&["-tls1_3", "-alpn", "http/1.1"]);
-    assert!(
-        said.all().contains("no application protocol"),
-        "{}",
-        said.all()
-    );
+    assert!(said.all().contains("no application protocol"), "{}", said.all());
 }
 
 #[test]
@@ -55,27 +47,14 @@ fn a_dialer_of_no_protocol_is_turned_away() {
 fn a_dialer_without_a_certificate_is_turned_away() {
     need!("openssl");
     let (b, _dir) = plan().start_b();
-    let said = s_client(
-        &b.inbound(),
-        &["-tls1_3", "-alpn", "adit/1", "-servername", B],
-    );
-    assert!(
-        said.all().contains("alert certificate required"),
-        "{}",
-        said.all()
-    );
+    let said = s_client(&b.inbound(), &["-tls1_3", "-alpn", "adit/1", "-servername", B]);
+    assert!(said.all().contains("alert certificate required"), "{}", said.all());
 }
 
 #[test]
 fn a_dialer_that_asks_for_somebody_else_is_told_so() {
     need!("openssl");
-    let said = stranger(&[
-        "-tls1_3",
-        "-alpn",
-        "adit/1",
-        "-servername",
-        "c.adit.example",
-    ]);
+    let said = stranger(&["-tls1_3", "-alpn", "adit/1", "-servername", "c.adit.example"]);
     assert!(said.all().contains("unrecognized name"), "{}", said.all());
 }
 
@@ -98,19 +77,13 @@ fn bytes_that_are_no_tls_are_turned_away_and_the_door_stays_open() {
 #[test]
 fn an_acceptor_of_tls_1_2_is_named() {
     need!("openssl");
-    behind(
-        &["-tls1_2"],
-        &["protocol version", "protocolversion", "tls 1.2", "tls12"],
-    );
+    behind(&["-tls1_2"], &["protocol version", "protocolversion", "tls 1.2", "tls12"]);
 }
 
 #[test]
 fn an_acceptor_of_another_protocol_is_named() {
     need!("openssl");
-    behind(
-        &["-tls1_3", "-alpn", "h2"],
-        &["application protocol", "alpn"],
-    );
+    behind(&["-tls1_3", "-alpn", "h2"], &["application protocol", "alpn"]);
 }
 
 #[test]
@@ -132,12 +105,7 @@ fn stranger(options: &[&str]) -> Finished {
     fs::write(&cert, credential.cert).unwrap();
     fs::write(&key, credential.key).unwrap();
     let (b, _dir) = plan.start_b();
-    let identity = [
-        "-cert",
-        cert.to_str().unwrap(),
-        "-key",
-        key.to_str().unwrap(),
-    ];
+    let identity = ["-cert", cert.to_str().unwrap(), "-key", key.to_str().unwrap()];
     let said = s_client(&b.inbound(), &[&identity, options].concat());
     // Whatever came, the door still answers: a second stranger gets as far as the first.
     assert!(End::try_connect(&b.inbound()).is_ok());
@@ -146,10 +114,7 @@ fn stranger(options: &[&str]) -> Finished {
 
 fn s_client(door: &Address, options: &[&str]) -> Finished {
     let mut command = Command::new("openssl");
-    command
-        .args(["s_client", "-connect", &door.to_string()])
-        .args(options)
-        .stdin(Stdio::null());
+    command.args(["s_client", "-connect", &door.to_string()]).args(options).stdin(Stdio::null());
     run(&mut command, LIMIT)
 }
 
@@ -172,28 +137,13 @@ fn behind(options: &[&str], causes: &[&str]) {
 
 fn s_server(dir: &Path, port: u16, options: &[&str]) -> io::Result<(Program, u16)> {
     let mut command = Command::new("openssl");
-    command.args([
-        "s_server",
-        "-accept",
-        &format!("127.0.0.1:{port}"),
-        "-cert",
-        "b.pem",
-        "-key",
-        "b.pem",
-    ]);
-    command
-        .args(["-Verify", "1", "-quiet"])
-        .args(options)
-        .current_dir(dir);
+    command.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-cert", "b.pem", "-key", "b.pem"]);
+    command.args(["-Verify", "1", "-quiet"]).args(options).current_dir(dir);
     let mut program = Program::start("openssl s_server", &mut command, &dir.join("s_server.log"));
     let at = Address::parse(&format!("127.0.0.1:{port}"));
     let up = until("openssl to listen or to end", LIMIT, || {
         let ended = program.has_ended().map(|_| false);
         ended.or(End::try_connect(&at).ok().map(|_| true))
     });
-    if up {
-        Ok((program, port))
-    } else {
-        Err(io::Error::other("openssl s_server ended"))
-    }
+    if up { Ok((program, port)) } else { Err(io::Error::other("openssl s_server ended")) }
 }

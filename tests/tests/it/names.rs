@@ -33,14 +33,10 @@ fn a_name_leads_to_the_address_it_has_now() {
     assert!(End::try_echo(&mesh.front(ECHO)).is_err());
     // when it gets the right one, then streams go there within its time to live
     dns.answer(HOST, TTL, &["127.0.0.1"]);
-    until("the new address to be used", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).ok()
-    });
+    until("the new address to be used", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
     // and when it moves away again, then streams follow
     dns.answer(HOST, TTL, &["127.0.0.9"]);
-    until("the old address to be left", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).err()
-    });
+    until("the old address to be left", LIMIT, || End::try_echo(&mesh.front(ECHO)).err());
 }
 
 #[test]
@@ -70,13 +66,9 @@ fn a_name_that_goes_away_takes_its_streams_no_further() {
     need!("unbound", "unbound-control");
     let (dns, mesh, _echo) = world();
     dns.answer(HOST, TTL, &["127.0.0.1"]);
-    until("the name to be found", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).ok()
-    });
+    until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
     dns.deny(HOST);
-    until("the name to be gone", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).err()
-    });
+    until("the name to be gone", LIMIT, || End::try_echo(&mesh.front(ECHO)).err());
 }
 
 #[test]
@@ -98,30 +90,22 @@ fn a_silent_server_and_no_answer_yet_is_a_reset_in_time() {
     let (dns, mesh, _echo) = world();
     dns.keep_silent_about(HOST);
     // when an application connects, then it is reset within the limit for opening a stream
-    assert_eq!(
-        End::connect(&mesh.front(ECHO)).failure(),
-        Some(ErrorKind::ConnectionReset)
-    );
+    assert_eq!(End::connect(&mesh.front(ECHO)).failure(), Some(ErrorKind::ConnectionReset));
     mesh.a.until_logged(HOST);
     // and when the server speaks again, then the next stream gets through
     dns.answer(HOST, TTL, &["127.0.0.1"]);
-    until("the name to be found", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).ok()
-    });
+    until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
 }
 
 /// Streams get through for longer than a record lives after `trouble` has come over the name server.
 fn outlives(trouble: impl FnOnce(&Dns)) {
     let (dns, mesh, _echo) = world();
     dns.answer(HOST, TTL, &["127.0.0.1"]);
-    until("the name to be found", LIMIT, || {
-        End::try_echo(&mesh.front(ECHO)).ok()
-    });
+    until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
     trouble(&dns);
     let (mut calls, begun) = (0, Instant::now());
     let _ = within(LONG, || {
-        End::try_echo(&mesh.front(ECHO))
-            .unwrap_or_else(|error| panic!("after {:?}: {error}", begun.elapsed()));
+        End::try_echo(&mesh.front(ECHO)).unwrap_or_else(|error| panic!("after {:?}: {error}", begun.elapsed()));
         calls += 1;
         None::<()>
     });

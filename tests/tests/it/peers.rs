@@ -27,30 +27,15 @@ const BROKEN_DIALERS: &[(&str, &str)] = &[
     ("a reserved kind", r#"{"header": [8, 0]}"#),
     ("a kind beyond the extensions", r#"{"header": [128, 0]}"#),
     ("an open beyond its bound", r#"{"header": ["OPEN", 4097]}"#),
-    (
-        "two opens",
-        r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"send": "OPEN", "to": "/svc/echo"}]}"#,
-    ),
-    (
-        "data of no bytes",
-        r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["DATA", 0]}]}"#,
-    ),
-    (
-        "data beyond its bound",
-        r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["DATA", 1048577]}]}"#,
-    ),
-    (
-        "a fin with a payload",
-        r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["FIN", 1]}]}"#,
-    ),
+    ("two opens", r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"send": "OPEN", "to": "/svc/echo"}]}"#),
+    ("data of no bytes", r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["DATA", 0]}]}"#),
+    ("data beyond its bound", r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["DATA", 1048577]}]}"#),
+    ("a fin with a payload", r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"header": ["FIN", 1]}]}"#),
     (
         "data after fin",
         r#"{"together": [{"send": "OPEN", "to": "/svc/echo"}, {"send": "FIN"}, {"send": "DATA", "text": "x"}]}"#,
     ),
-    (
-        "extensions without end",
-        r#"{"repeat": 17, "steps": [{"send": 64, "zeros": 4096}]}"#,
-    ),
+    ("extensions without end", r#"{"repeat": 17, "steps": [{"send": 64, "zeros": 4096}]}"#),
     ("half a header", r#"{"header": ["OPEN", 9], "cut": 2}"#),
     ("a header without its frame", r#"{"header": ["OPEN", 9]}"#),
 ];
@@ -61,19 +46,10 @@ const BROKEN_ACCEPTORS: &[(&str, &str)] = &[
     ("fin before accept", r#"{"send": "FIN"}"#),
     ("done before accept", r#"{"send": "DONE"}"#),
     ("a dialer's frame", r#"{"send": "OPEN", "to": "/svc/echo"}"#),
-    (
-        "two accepts",
-        r#"{"together": [{"send": "ACCEPT"}, {"send": "ACCEPT"}]}"#,
-    ),
-    (
-        "done before fin",
-        r#"{"together": [{"send": "ACCEPT"}, {"send": "DONE"}]}"#,
-    ),
+    ("two accepts", r#"{"together": [{"send": "ACCEPT"}, {"send": "ACCEPT"}]}"#),
+    ("done before fin", r#"{"together": [{"send": "ACCEPT"}, {"send": "DONE"}]}"#),
     ("a reserved kind", r#"{"header": [9, 0]}"#),
-    (
-        "a reason beyond its bound",
-        r#"{"header": ["REFUSE", 515]}"#,
-    ),
+    ("a reason beyond its bound", r#"{"header": ["REFUSE", 515]}"#),
     ("half a header", r#"{"header": ["ACCEPT", 0], "cut": 3}"#),
 ];
 
@@ -82,12 +58,7 @@ fn the_second_peer_speaks_to_itself_direct() {
     need!("python3");
     let (acceptor, dialer) = two_peers();
     let said = dialer.dial(acceptor.address(), "hello", &["--to", ECHO, "--expect", B]);
-    assert_eq!(
-        (said.status.code(), &*said.stdout),
-        (Some(0), "hello"),
-        "{}",
-        said.stderr
-    );
+    assert_eq!((said.status.code(), &*said.stdout), (Some(0), "hello"), "{}", said.stderr);
 }
 
 #[test]
@@ -101,10 +72,7 @@ fn the_second_peer_ends_a_tunnel_for_each_broken_rule_direct() {
 fn the_second_peer_dials_the_agent() {
     need!("python3");
     let (b, dialer, _echo, _dir) = agent_b();
-    for options in [
-        &["--to", ECHO, "--expect", B][..],
-        &["--to", ECHO, "--expect", B, "--streams", "5"],
-    ] {
+    for options in [&["--to", ECHO, "--expect", B][..], &["--to", ECHO, "--expect", B, "--streams", "5"]] {
         let said = dialer.dial(&b.inbound(), "hello", options);
         assert_eq!(said.status.code(), Some(0), "{}", said.stderr);
     }
@@ -122,20 +90,15 @@ fn a_dialer_that_breaks_a_rule_loses_its_tunnel_and_no_other() {
     need!("python3");
     let (b, dialer, _echo, _dir) = agent_b();
     break_each_rule(&b.inbound(), &dialer);
-    assert!(
-        b.log().contains(A),
-        "the log names no identity:\n{}",
-        b.log()
-    );
+    assert!(b.log().contains(A), "the log names no identity:\n{}", b.log());
 }
 
 #[test]
 fn an_acceptor_that_breaks_a_rule_is_a_reset_to_the_application() {
     need!("python3");
     for (what, step) in BROKEN_ACCEPTORS {
-        let script = format!(
-            r#"[{{"expect": "OPEN"}}, {step}, {{"expect_end": "any", "ignore": true, "within": 20}}]"#
-        );
+        let script =
+            format!(r#"[{{"expect": "OPEN"}}, {step}, {{"expect_end": "any", "ignore": true, "within": 20}}]"#);
         let (a, _peer) = agent_a(&["--script", &script]);
         let mut client = End::connect(&a.listener(ECHO));
         let _ = client.try_send(b"hello");
@@ -150,11 +113,7 @@ fn an_acceptor_that_stalls_before_its_answer_is_a_reset_in_time() {
         let (a, _peer) = agent_a(&["--echo", "--stall-at", stall]);
         let mut client = End::connect(&a.listener(ECHO));
         let _ = client.try_send(b"hello");
-        assert_eq!(
-            client.failure(),
-            Some(ErrorKind::ConnectionReset),
-            "stalled at {stall}"
-        );
+        assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset), "stalled at {stall}");
     }
 }
 
@@ -165,12 +124,7 @@ fn a_tunnel_lost_at_open_is_tried_again_only_where_that_is_safe() {
     for (close, is_safe) in [("notify", true), ("bare", false), ("rst", false)] {
         let (a, peer) = agent_a(&["--echo", "--close-after-open", close, "--close-count", "1"]);
         let first = End::try_echo(&a.listener(ECHO));
-        assert_eq!(
-            first.is_ok(),
-            is_safe,
-            "{close}: {first:?}\n{}",
-            peer.0.log()
-        );
+        assert_eq!(first.is_ok(), is_safe, "{close}: {first:?}\n{}", peer.0.log());
         End::try_echo(&a.listener(ECHO)).unwrap_or_else(|error| panic!("after {close}: {error}"));
     }
 }
@@ -182,31 +136,16 @@ fn tunnels_retired_at_any_moment_lose_no_stream() {
         let (a, _peer) = agent_a(&["--echo", "--retire-after", "3", "--retire-when", when]);
         storm(&a, 60);
     }
-    let (a, _peer) = agent_a(&[
-        "--echo",
-        "--retire-after",
-        "3",
-        "--retire-when",
-        "open",
-        "--refuse-crossed",
-    ]);
+    let (a, _peer) = agent_a(&["--echo", "--retire-after", "3", "--retire-when", "open", "--refuse-crossed"]);
     storm(&a, 60);
 }
 
 #[test]
 fn a_refusal_is_told_by_its_name() {
     need!("python3");
-    for (code, name) in [
-        ("1", "malformed"),
-        ("3", "denied"),
-        ("6", "overloaded"),
-        ("8", "loop"),
-    ] {
+    for (code, name) in [("1", "malformed"), ("3", "denied"), ("6", "overloaded"), ("8", "loop")] {
         let (a, _peer) = agent_a(&["--echo", "--refuse", code, "because the test says so"]);
-        assert_eq!(
-            End::connect(&a.listener(ECHO)).failure(),
-            Some(ErrorKind::ConnectionReset)
-        );
+        assert_eq!(End::connect(&a.listener(ECHO)).failure(), Some(ErrorKind::ConnectionReset));
         a.until_logged(name);
         a.until_logged("because the test says so");
     }
@@ -220,12 +159,7 @@ fn break_each_rule(door: &Address, dialer: &Papers) {
         assert_eq!(said.status.code(), Some(0), "{what}: {}", said.stderr);
     }
     let said = dialer.dial(door, "hello", &["--to", ECHO, "--expect", B]);
-    assert_eq!(
-        (said.status.code(), &*said.stdout),
-        (Some(0), "hello"),
-        "{}",
-        said.stderr
-    );
+    assert_eq!((said.status.code(), &*said.stdout), (Some(0), "hello"), "{}", said.stderr);
 }
 
 fn two_peers() -> (Acceptor, Papers) {
@@ -261,12 +195,7 @@ fn b_papers(plan: &Plan) -> Papers {
 
 /// So many connections, one after another, each of one request that is answered.
 fn storm(a: &Agent, count: u64) {
-    let mut storm = Load::start(&[
-        "storm",
-        &a.listener(ECHO).to_string(),
-        &count.to_string(),
-        "1",
-    ]);
+    let mut storm = Load::start(&["storm", &a.listener(ECHO).to_string(), &count.to_string(), "1"]);
     let done = storm.until("done", 3 * LIMIT);
     assert_eq!(done["answered"], count, "{done}");
 }

@@ -28,14 +28,8 @@ fn pgbench_finishes_every_transaction(way: Way) {
     let kept = pgbench(&road, &["-c", "4", "-t", "150"]);
     let fresh = pgbench(&road, &["-c", "4", "-t", "50", "-C"]);
     // then none is lost, by pgbench's count and by the database's
-    assert!(
-        kept.contains("transactions actually processed: 600/600"),
-        "{kept}"
-    );
-    assert!(
-        fresh.contains("transactions actually processed: 200/200"),
-        "{fresh}"
-    );
+    assert!(kept.contains("transactions actually processed: 600/600"), "{kept}");
+    assert!(fresh.contains("transactions actually processed: 200/200"), "{fresh}");
     assert_eq!(ask(&road, "select count(*) from pgbench_history"), "800");
 }
 
@@ -45,24 +39,14 @@ fn a_dump_restored_is_the_same_dump(way: Way) {
     let (_server, road) = database(way);
     let _ = ask(&road, "create database copy");
     // when it is dumped and restored in one pipe, both through the way
-    let mut dump = client("pg_dump", road.front())
-        .arg("postgres")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut dump = client("pg_dump", road.front()).arg("postgres").stdout(Stdio::piped()).spawn().unwrap();
     let mut restore = client("psql", road.front());
-    restore
-        .args(["-q", "-v", "ON_ERROR_STOP=1", "copy"])
-        .stdin(dump.stdout.take().unwrap());
+    restore.args(["-q", "-v", "ON_ERROR_STOP=1", "copy"]).stdin(dump.stdout.take().unwrap());
     let _ = run(&mut restore, LIMIT).expect_success();
     assert!(dump.wait().unwrap().success());
     // then a dump of the copy is the dump of the original
     let (original, copy) = (dumped(&road, "postgres"), dumped(&road, "copy"));
-    assert!(
-        original.len() > 5_000_000,
-        "a dump of {} bytes has no hundred thousand rows",
-        original.len()
-    );
+    assert!(original.len() > 5_000_000, "a dump of {} bytes has no hundred thousand rows", original.len());
     assert!(original == copy, "the copy differs from the original");
 }
 

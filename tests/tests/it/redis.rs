@@ -37,14 +37,8 @@ fn redis_keeps_every_value_it_was_sent(way: Way) {
     let mut straight = Resp::connect(&redis.address(way.wire()));
     for (key, value) in SIZES.map(value).iter().enumerate() {
         let get: [&[u8]; 2] = [b"GET", &key.to_string().into_bytes()];
-        assert!(
-            straight.ask(&get) == *value,
-            "value {key} was not stored as sent"
-        );
-        assert!(
-            through.ask(&get) == *value,
-            "value {key} did not come back as stored"
-        );
+        assert!(straight.ask(&get) == *value, "value {key} was not stored as sent");
+        assert!(through.ask(&get) == *value, "value {key} did not come back as stored");
     }
 }
 

@@ -16,10 +16,7 @@ const ECHO: &str = "/svc/echo";
 fn a_denied_identity_is_refused_and_the_application_sees_a_reset() {
     // given a service that somebody else may use
     let service = Listener::at(&Address::any_port());
-    let mesh = Mesh::plan()
-        .service(ECHO, service.address())
-        .only_for("b.web.example")
-        .start();
+    let mesh = Mesh::plan().service(ECHO, service.address()).only_for("b.web.example").start();
     // when A's application speaks to it
     let mut client = End::connect(&mesh.front(ECHO));
     let _ = client.try_send(b"let me in");
@@ -30,16 +27,8 @@ fn a_denied_identity_is_refused_and_the_application_sees_a_reset() {
     assert!(mesh.a.log().contains(A), "{}", mesh.a.log());
     let ping = mesh.ping(ECHO);
     assert!(!ping.status.success());
-    assert!(
-        ping.all().contains("denied") && ping.all().contains(A),
-        "{}",
-        ping.all()
-    );
-    assert!(
-        !ping.all().contains("b.web.example"),
-        "a refusal never says who would be admitted: {}",
-        ping.all()
-    );
+    assert!(ping.all().contains("denied") && ping.all().contains(A), "{}", ping.all());
+    assert!(!ping.all().contains("b.web.example"), "a refusal never says who would be admitted: {}", ping.all());
 }
 
 #[test]
@@ -47,15 +36,9 @@ fn a_name_that_nobody_serves_is_unknown() {
     // given an outbound listener for a name that B does not serve
     let service = Listener::at(&Address::any_port());
     let listener = "[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"/svc/nothing\"\n";
-    let mesh = Mesh::plan()
-        .service(ECHO, service.address())
-        .a_also(listener)
-        .start();
+    let mesh = Mesh::plan().service(ECHO, service.address()).a_also(listener).start();
     // when an application speaks to it, then it is reset, and the log says why
-    assert_eq!(
-        End::connect(&mesh.front("/svc/nothing")).failure(),
-        Some(ErrorKind::ConnectionReset)
-    );
+    assert_eq!(End::connect(&mesh.front("/svc/nothing")).failure(), Some(ErrorKind::ConnectionReset));
     mesh.a.until_logged("unknown");
 }
 
@@ -65,10 +48,7 @@ fn a_service_that_is_down_is_a_reset_and_up_again_an_answer() {
     let at = Address::parse(&format!("127.0.0.1:{}", free_port()));
     let mesh = Mesh::plan().service(ECHO, &at).start();
     // when an application speaks to it, then it is reset, and the log says why
-    assert_eq!(
-        End::connect(&mesh.front(ECHO)).failure(),
-        Some(ErrorKind::ConnectionReset)
-    );
+    assert_eq!(End::connect(&mesh.front(ECHO)).failure(), Some(ErrorKind::ConnectionReset));
     mesh.a.until_logged("unavailable");
     // and when the service runs, then the next stream reaches it
     let service = Listener::at(&at);

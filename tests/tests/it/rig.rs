@@ -10,21 +10,13 @@ use adit_tests::{
 };
 
 /// A second opinion: OpenSSL's verdict on a certificate of `authority`.
-fn openssl(
-    authority: &Authority,
-    credential: &Credential,
-    list: Option<&str>,
-    purpose: &str,
-) -> String {
+fn openssl(authority: &Authority, credential: &Credential, list: Option<&str>, purpose: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         fs::write(dir.path().join(name), text).unwrap();
         dir.path().join(name).display().to_string()
     };
-    let (ca, cert) = (
-        write("ca.pem", authority.pem()),
-        write("cert.pem", &credential.cert),
-    );
+    let (ca, cert) = (write("ca.pem", authority.pem()), write("cert.pem", &credential.cert));
     let mut command = Command::new("openssl");
     command.args(["verify", "-purpose", purpose, "-CAfile", &ca]);
     if let Some(list) = list {
@@ -53,23 +45,13 @@ fn each_bad_certificate_is_bad_in_its_own_way() {
     let verdict = |leaf: Leaf, purpose| openssl(&authority, &authority.issue(&leaf), None, purpose);
     assert!(verdict(leaf.clone().expired(), "sslserver").contains("certificate has expired"));
     assert!(verdict(leaf.clone().not_yet_valid(), "sslserver").contains("not yet valid"));
-    assert!(
-        verdict(leaf.clone().only_for_clients(), "sslserver")
-            .contains("unsuitable certificate purpose")
-    );
-    assert!(
-        verdict(leaf.clone().only_for_servers(), "sslclient")
-            .contains("unsuitable certificate purpose")
-    );
+    assert!(verdict(leaf.clone().only_for_clients(), "sslserver").contains("unsuitable certificate purpose"));
+    assert!(verdict(leaf.clone().only_for_servers(), "sslclient").contains("unsuitable certificate purpose"));
     let foreign = Authority::new("two").issue(&leaf);
-    assert!(
-        openssl(&authority, &foreign, None, "sslserver").contains("unable to get local issuer")
-    );
+    assert!(openssl(&authority, &foreign, None, "sslserver").contains("unable to get local issuer"));
     let revoked = authority.issue(&leaf);
     let list = authority.revoke(&[&revoked]);
-    assert!(
-        openssl(&authority, &revoked, Some(&list), "sslserver").contains("certificate revoked")
-    );
+    assert!(openssl(&authority, &revoked, Some(&list), "sslserver").contains("certificate revoked"));
 }
 
 #[test]
@@ -107,9 +89,7 @@ fn ask(dns: &Dns, name: &str) -> Option<(u8, u8)> {
     }
     query.extend([0, 0, 1, 0, 1]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     socket.send_to(&query, dns.address()).unwrap();
     let mut answer = [0; 512];
     socket.recv(&mut answer).ok()?;

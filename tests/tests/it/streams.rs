@@ -130,10 +130,7 @@ fn a_zero_window_holds_the_writer_and_loses_nothing(way: Way) {
         written
     });
     // then the writer is held, long before it has written all
-    assert!(
-        written < MORE_THAN_ALL_BUFFERS / 2,
-        "{written} bytes are held for a reader that reads none"
-    );
+    assert!(written < MORE_THAN_ALL_BUFFERS / 2, "{written} bytes are held for a reader that reads none");
     // and when the reader reads after all, everything is there
     service.finish();
     assert_eq!(client.receive_pattern(&pattern), written);
@@ -202,10 +199,7 @@ fn an_abort_on_a_unix_socket_looks_like_an_end(way: Way) {
         assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset));
     } else {
         service.reset();
-        assert!(matches!(
-            client.failure(),
-            None | Some(ErrorKind::ConnectionReset)
-        ));
+        assert!(matches!(client.failure(), None | Some(ErrorKind::ConnectionReset)));
     }
 }
 

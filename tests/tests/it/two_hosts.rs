@@ -30,10 +30,7 @@ fn the_two_namespaces_reach_each_other() {
     let hosts = Hosts::join();
     let echo = Service::start_inside(&hosts.in_b(), "echo", &format!("{B}:0"));
     // when A calls it
-    let mut storm = Load::start_inside(
-        &hosts.in_a(),
-        &["storm", &echo.address().to_string(), "100", "4"],
-    );
+    let mut storm = Load::start_inside(&hosts.in_a(), &["storm", &echo.address().to_string(), "100", "4"]);
     // then it answers
     assert_eq!(storm.until("done", LIMIT)["answered"], 100);
 }
@@ -61,11 +58,7 @@ fn redis_and_postgres_run_between_the_readmes_two_hosts() {
     // then Redis has run every command
     assert!(redis.calls("set") >= 103_000, "{}", redis.calls("set"));
     // and when pgbench fills a database and uses it, then no transaction is lost
-    for options in [
-        &["-i", "-q"][..],
-        &["-c", "4", "-t", "100"],
-        &["-c", "4", "-t", "25", "-C"],
-    ] {
+    for options in [&["-i", "-q"][..], &["-c", "4", "-t", "100"], &["-c", "4", "-t", "25", "-C"]] {
         let mut command = postgres::client("pgbench", &set.front("/svc/postgres"));
         command.args(options).arg("postgres");
         let report = run(&mut inside(&set.hosts.in_a(), &command), LIMIT).expect_success();
@@ -84,25 +77,13 @@ fn an_identity_that_the_readmes_file_does_not_list_is_refused() {
     // when an application on A speaks to Redis
     let mut command = std::process::Command::new("redis-cli");
     let front = set.front("/svc/redis");
-    command.args([
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &front.port().to_string(),
-        "set",
-        "key",
-        "value",
-    ]);
+    command.args(["-h", "127.0.0.1", "-p", &front.port().to_string(), "set", "key", "value"]);
     let answer = run(&mut inside(&set.hosts.in_a(), &command), LIMIT).all();
     // then it is cut off, Redis never hears of it, and A's log says who refused whom
     assert!(!answer.contains("OK"), "{answer}");
     assert_eq!(redis.calls("set"), 0);
     set.a.until_logged("denied");
-    assert!(
-        set.a.log().contains("stranger.prod.internal"),
-        "{}",
-        set.a.log()
-    );
+    assert!(set.a.log().contains("stranger.prod.internal"), "{}", set.a.log());
 }
 
 /// The identity that the README issues to host A.
@@ -121,40 +102,18 @@ struct Setting {
 impl Setting {
     fn of_the_readme(a_identity: &str) -> Self {
         let text = readme::text();
-        let (a_file, b_file) = (
-            readme::file(&text, "host-a.toml"),
-            readme::file(&text, "host-b.toml"),
-        );
+        let (a_file, b_file) = (readme::file(&text, "host-a.toml"), readme::file(&text, "host-b.toml"));
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("the README's");
         // One certificate for B, of every identity its dialers expect.
         let expected = values(&a_file, "identity");
         let b_names: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let a = settle(
-            dir.path(),
-            "a",
-            &a_file,
-            &authority,
-            &authority.issue(&Leaf::dns(&[a_identity])),
-        );
-        let b = settle(
-            dir.path(),
-            "b",
-            &b_file,
-            &authority,
-            &authority.issue(&Leaf::dns(&b_names)),
-        );
+        let a = settle(dir.path(), "a", &a_file, &authority, &authority.issue(&Leaf::dns(&[a_identity])));
+        let b = settle(dir.path(), "b", &b_file, &authority, &authority.issue(&Leaf::dns(&b_names)));
         let hosts = Hosts::join();
         let b = Agent::start_inside("host B", &b, &hosts.in_b());
         let a = Agent::start_inside("host A", &a, &hosts.in_a());
-        Self {
-            a,
-            _b: b,
-            a_file,
-            b_file,
-            hosts,
-            _dir: dir,
-        }
+        Self { a, _b: b, a_file, b_file, hosts, _dir: dir }
     }
 
     /// Where A's file listens for the service of this name.
@@ -171,27 +130,12 @@ impl Setting {
 }
 
 /// Writes a host's folder: the README's file with its certificates where the test keeps them, and nothing else changed.
-fn settle(
-    mesh: &Path,
-    host: &str,
-    file: &str,
-    authority: &Authority,
-    credential: &Credential,
-) -> std::path::PathBuf {
+fn settle(mesh: &Path, host: &str, file: &str, authority: &Authority, credential: &Credential) -> std::path::PathBuf {
     let dir = mesh.join(host);
     fs::create_dir(&dir).unwrap();
-    assert!(
-        file.contains(TLS),
-        "the README's {host} keeps its certificates in {TLS}"
-    );
-    let file = file
-        .replace(TLS, &dir.display().to_string())
-        .replace("/run/adit/", &format!("{}/", dir.display()));
-    for (key, text) in [
-        ("ca", authority.pem()),
-        ("cert", &credential.cert),
-        ("key", &credential.key),
-    ] {
+    assert!(file.contains(TLS), "the README's {host} keeps its certificates in {TLS}");
+    let file = file.replace(TLS, &dir.display().to_string()).replace("/run/adit/", &format!("{}/", dir.display()));
+    for (key, text) in [("ca", authority.pem()), ("cert", &credential.cert), ("key", &credential.key)] {
         fs::write(&values(&file, key)[0], text).unwrap();
     }
     fs::write(dir.join("adit.toml"), file).unwrap();
@@ -202,10 +146,7 @@ fn settle(
 fn values(file: &str, key: &str) -> Vec<String> {
     let pairs = file.lines().filter_map(|line| line.split_once('='));
     let of_key = pairs.filter(|(name, _)| name.trim() == key);
-    of_key
-        .filter_map(|(_, value)| value.split('"').nth(1))
-        .map(str::to_owned)
-        .collect()
+    of_key.filter_map(|(_, value)| value.split('"').nth(1)).map(str::to_owned).collect()
 }
 
 /// The value of `wanted` in the table where `key` is `value`.
@@ -213,8 +154,5 @@ fn value_beside(file: &str, key: &str, value: &str, wanted: &str) -> String {
     let mut tables = file.split("\n[");
     let table = tables.find(|table| values(table, key).iter().any(|found| found == value));
     let table = table.unwrap_or_else(|| panic!("the README has no table with {key} = \"{value}\""));
-    values(table, wanted)
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| panic!("the table of {value} has no {wanted}"))
+    values(table, wanted).into_iter().next().unwrap_or_else(|| panic!("the table of {value} has no {wanted}"))
 }

@@ -40,10 +40,7 @@ fn certificate(der: &CertificateDer<'_>, now: SystemTime) -> String {
     line("names", &names);
     line("issuer", &leaf.issuer);
     line("not before", &text::date(leaf.not_before));
-    line(
-        "not after",
-        &format!("{} ({})", text::date(leaf.not_after), left(&leaf, now)),
-    );
+    line("not after", &format!("{} ({})", text::date(leaf.not_after), left(&leaf, now)));
     line("purposes", &purposes(&parsed));
     line("serial", &leaf.serial);
     line("sha256", &fingerprint(der));
@@ -56,10 +53,7 @@ fn left(leaf: &Leaf, now: SystemTime) -> String {
     }
     match leaf.not_after.duration_since(now) {
         Ok(left) => format!("{} days left", left.as_secs() / SECONDS_A_DAY),
-        Err(past) => format!(
-            "expired {} days ago",
-            past.duration().as_secs() / SECONDS_A_DAY
-        ),
+        Err(past) => format!("expired {} days ago", past.duration().as_secs() / SECONDS_A_DAY),
     }
 }
 
@@ -72,19 +66,9 @@ fn purposes(certificate: &X509Certificate<'_>) -> String {
 }
 
 fn listed(usage: &ExtendedKeyUsage<'_>) -> String {
-    let known = [
-        (usage.any, "any"),
-        (usage.server_auth, "serverAuth"),
-        (usage.client_auth, "clientAuth"),
-    ];
-    let known = known
-        .into_iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, name)| name.to_owned());
-    known
-        .chain(usage.other.iter().map(ToString::to_string))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let known = [(usage.any, "any"), (usage.server_auth, "serverAuth"), (usage.client_auth, "clientAuth")];
+    let known = known.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned());
+    known.chain(usage.other.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ")
 }
 
 /// SHA-256 over the DER, as every other tool shows it: pairs of digits between colons.

@@ -27,19 +27,9 @@ fn refused(world: &World, expected: &str, issued: &Issued) -> (String, String) {
 #[test]
 fn each_kind_of_name_proves_itself() {
     let world = World::new();
-    let names = [
-        "redis.prod",
-        "spiffe://prod/redis",
-        "10.0.0.1",
-        "*.wild.prod",
-    ];
+    let names = ["redis.prod", "spiffe://prod/redis", "10.0.0.1", "*.wild.prod"];
     let issued = world.issue(&names);
-    for expected in [
-        "redis.prod",
-        "spiffe://prod/redis",
-        "10.0.0.1",
-        "a.wild.prod",
-    ] {
+    for expected in ["redis.prod", "spiffe://prod/redis", "10.0.0.1", "a.wild.prod"] {
         let met = dial(&world, &expects(expected), &issued);
         assert!(met.succeeded(), "{expected}: {:?}", met.sentences());
     }
@@ -52,13 +42,7 @@ fn another_name_is_bad_certificate_and_both_names_are_told() {
     let (dialer, acceptor) = refused(&world, "mysql.prod", &issued);
     let told = "does not prove mysql.prod: it has redis.prod, spiffe://prod/redis";
     says(&dialer, &["refused (bad_certificate)", told]);
-    says(
-        &acceptor,
-        &[
-            "peer sent alert bad_certificate",
-            "not of the name the peer expects",
-        ],
-    );
+    says(&acceptor, &["peer sent alert bad_certificate", "not of the name the peer expects"]);
 }
 
 #[test]
@@ -86,10 +70,7 @@ fn the_common_name_proves_nothing() {
     let world = World::new();
     let issued = world.spoilt(&["redis.prod"], |params| params.subject_alt_names.clear());
     let (dialer, _) = refused(&world, "redis.prod", &issued);
-    says(
-        &dialer,
-        &["does not prove redis.prod: it has no names at all"],
-    );
+    says(&dialer, &["does not prove redis.prod: it has no names at all"]);
 }
 
 #[test]
@@ -100,10 +81,7 @@ fn an_expired_one_is_certificate_expired() {
         params.not_after = OffsetDateTime::now_utc() - DAY;
     });
     let (dialer, acceptor) = refused(&world, "redis.prod", &issued);
-    says(
-        &dialer,
-        &["refused (certificate_expired)", "renew it on the peer"],
-    );
+    says(&dialer, &["refused (certificate_expired)", "renew it on the peer"]);
     says(&acceptor, &["peer sent alert certificate_expired"]);
 }
 
@@ -135,8 +113,7 @@ fn a_revoked_one_is_certificate_revoked() {
     let mut tls = world.tls(vec![world.pair("host.a", &world.issue(&["host.a"]))]);
     tls.crl = vec![world.file("crl.pem", world.revoke(&issued, SystemTime::now() + DAY))];
     let dialer = load(&tls).unwrap();
-    let (dialer, acceptor) =
-        dial_from(&dialer, &world, &expects("redis.prod"), &issued).sentences();
+    let (dialer, acceptor) = dial_from(&dialer, &world, &expects("redis.prod"), &issued).sentences();
     says(&dialer, &["refused (certificate_revoked)"]);
     says(&acceptor, &["peer sent alert certificate_revoked"]);
 }
@@ -148,10 +125,7 @@ fn one_for_clients_only_is_unsupported_certificate() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     let (dialer, acceptor) = refused(&world, "redis.prod", &issued);
-    says(
-        &dialer,
-        &["refused (unsupported_certificate)", "serverAuth"],
-    );
+    says(&dialer, &["refused (unsupported_certificate)", "serverAuth"]);
     says(&acceptor, &["peer sent alert unsupported_certificate"]);
 }
 
@@ -183,39 +157,19 @@ fn verify_none_still_demands_the_key_of_the_certificate() {
     let world = World::new();
     let dialer = world.snapshot(&["host.a"]);
     let own = dialer.credential(None).unwrap();
-    let stolen = Issued {
-        certificate: world.issue(&["redis.prod"]).certificate,
-        key: world.issue(&["thief.prod"]).key,
-    };
+    let stolen =
+        Issued { certificate: world.issue(&["redis.prod"]).certificate, key: world.issue(&["thief.prod"]).key };
     let key = PrivateKeyDer::from_pem_slice(stolen.key.as_bytes()).unwrap();
-    let signer = settings::provider()
-        .key_provider
-        .load_private_key(key)
-        .unwrap();
+    let signer = settings::provider().key_provider.load_private_key(key).unwrap();
     let mut server = (*dialer.server_config()).clone();
-    server.cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(
-        chain(&stolen),
-        signer,
-    )));
-    let met = meet(
-        dialer.client_config(&Verify::None, own),
-        Arc::new(server),
-        None,
-    );
-    assert!(
-        matches!(met.dialer, Err(Error::InvalidCertificate(_))),
-        "{:?}",
-        met.dialer
-    );
+    server.cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain(&stolen), signer)));
+    let met = meet(dialer.client_config(&Verify::None, own), Arc::new(server), None);
+    assert!(matches!(met.dialer, Err(Error::InvalidCertificate(_))), "{:?}", met.dialer);
     says(&met.sentences().1, &["decrypt_error"]);
 }
 
 fn two_services(world: &World) -> Snapshot {
-    let pairs = [
-        ("default", ["host.b"]),
-        ("wild", ["*.wild.prod"]),
-        ("redis", ["redis.wild.prod"]),
-    ];
+    let pairs = [("default", ["host.b"]), ("wild", ["*.wild.prod"]), ("redis", ["redis.wild.prod"])];
     let pairs = pairs.map(|(id, names)| world.pair(id, &world.issue(&names)));
     load(&world.tls(pairs.to_vec())).unwrap()
 }
@@ -238,18 +192,14 @@ fn what_sni_picks_is_what_is_shown() {
     let world = World::new();
     let snapshot = two_services(&world);
     let own = snapshot.credential(None).unwrap();
-    for (sni, expected) in [
-        (None, "host.b"),
-        (Some("redis.wild.prod"), "redis.wild.prod"),
-        (Some("mysql.wild.prod"), "mysql.wild.prod"),
-    ] {
+    for (sni, expected) in
+        [(None, "host.b"), (Some("redis.wild.prod"), "redis.wild.prod"), (Some("mysql.wild.prod"), "mysql.wild.prod")]
+    {
         let client = snapshot.client_config(&expects(expected), own);
         let met = meet(client, snapshot.server_config(), sni);
         assert!(met.succeeded(), "{sni:?}: {:?}", met.sentences());
         let shown = &met.client.peer_certificates().unwrap()[0];
-        let presented = snapshot
-            .credential_for_sni(met.server.server_name())
-            .unwrap();
+        let presented = snapshot.credential_for_sni(met.server.server_name()).unwrap();
         assert_eq!(&presented.chain()[0], shown);
     }
 }
@@ -262,12 +212,6 @@ fn an_sni_that_no_certificate_covers_is_unrecognized_name() {
     let client = snapshot.client_config(&expects("mysql.test"), own);
     let met = meet(client, snapshot.server_config(), Some("mysql.test"));
     let (dialer, acceptor) = met.sentences();
-    says(
-        &dialer,
-        &[
-            "peer sent alert unrecognized_name",
-            "no certificate for the server name",
-        ],
-    );
+    says(&dialer, &["peer sent alert unrecognized_name", "no certificate for the server name"]);
     says(&acceptor, &["unrecognized_name"]);
 }

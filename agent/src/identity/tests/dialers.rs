@@ -38,16 +38,10 @@ fn a_good_one_is_admitted_and_known_by_all_its_names() {
     let met = dial(&acceptor, &world, &world.issue(&names));
     assert!(met.succeeded(), "{:?}", met.sentences());
 
-    let peer = acceptor
-        .peer(met.server.peer_certificates().unwrap(), Role::Dialer)
-        .unwrap();
+    let peer = acceptor.peer(met.server.peer_certificates().unwrap(), Role::Dialer).unwrap();
 
     let names: Vec<_> = peer.identities.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        names,
-        ["host.a", "spiffe://prod/a", "10.0.0.1"],
-        "and no wildcard"
-    );
+    assert_eq!(names, ["host.a", "spiffe://prod/a", "10.0.0.1"], "and no wildcard");
 }
 
 #[test]
@@ -58,21 +52,8 @@ fn an_expired_one_is_certificate_expired() {
         params.not_after = OffsetDateTime::now_utc() - DAY;
     });
     let (dialer, acceptor) = refused(&world, &issued);
-    says(
-        &dialer,
-        &[
-            "peer sent alert certificate_expired: our certificate is expired",
-            "renew it",
-        ],
-    );
-    says(
-        &acceptor,
-        &[
-            "refused (certificate_expired)",
-            "expired at 20",
-            "renew it on the peer",
-        ],
-    );
+    says(&dialer, &["peer sent alert certificate_expired: our certificate is expired", "renew it"]);
+    says(&acceptor, &["refused (certificate_expired)", "expired at 20", "renew it on the peer"]);
 }
 
 #[test]
@@ -83,10 +64,7 @@ fn one_that_is_not_yet_valid_is_certificate_expired_and_blames_the_clocks() {
     });
     let (dialer, acceptor) = refused(&world, &issued);
     says(&dialer, &["certificate_expired", "not yet valid", "clocks"]);
-    says(
-        &acceptor,
-        &["certificate_expired", "not valid before", "clocks"],
-    );
+    says(&acceptor, &["certificate_expired", "not valid before", "clocks"]);
 }
 
 #[test]
@@ -106,10 +84,7 @@ fn one_of_another_ca_of_the_same_name_is_unknown_ca_too() {
         let issuer = rcgen::Issuer::from_ca_cert_pem(world.ca.certificate(), key).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-        Issued {
-            certificate,
-            key: key.serialize_pem(),
-        }
+        Issued { certificate, key: key.serialize_pem() }
     };
     let (dialer, acceptor) = refused(&world, &forged);
     says(&dialer, &["unknown_ca"]);
@@ -123,10 +98,7 @@ fn a_revoked_one_is_certificate_revoked() {
     let list = world.file("crl.pem", world.revoke(&issued, SystemTime::now() + DAY));
     let acceptor = acceptor_with_lists(&world, &[list]);
     let (dialer, acceptor) = refused_by(&acceptor, &world, &issued);
-    says(
-        &dialer,
-        &["peer sent alert certificate_revoked", "issue a new one"],
-    );
+    says(&dialer, &["peer sent alert certificate_revoked", "issue a new one"]);
     says(&acceptor, &["refused (certificate_revoked)"]);
 }
 
@@ -146,10 +118,7 @@ fn every_list_of_one_issuer_counts() {
     let world = World::new();
     let (first, second) = (world.issue(&["host.a"]), world.issue(&["host.a"]));
     let until = SystemTime::now() + DAY;
-    let lists = [
-        world.file("1.crl", world.revoke(&first, until)),
-        world.file("2.crl", world.revoke(&second, until)),
-    ];
+    let lists = [world.file("1.crl", world.revoke(&first, until)), world.file("2.crl", world.revoke(&second, until))];
     let acceptor = acceptor_with_lists(&world, &lists);
     for issued in [&first, &second] {
         let (dialer, _) = refused_by(&acceptor, &world, issued);
@@ -172,14 +141,8 @@ fn one_for_servers_only_is_unsupported_certificate() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     let (dialer, acceptor) = refused(&world, &issued);
-    says(
-        &dialer,
-        &["peer sent alert unsupported_certificate", "clientAuth"],
-    );
-    says(
-        &acceptor,
-        &["refused (unsupported_certificate)", "clientAuth"],
-    );
+    says(&dialer, &["peer sent alert unsupported_certificate", "clientAuth"]);
+    says(&acceptor, &["refused (unsupported_certificate)", "clientAuth"]);
 }
 
 #[test]
@@ -193,10 +156,7 @@ fn one_without_any_extended_key_usage_is_admitted() {
 fn a_wildcard_makes_nobody_of_a_dialer() {
     let world = World::new();
     let (dialer, acceptor) = refused(&world, &world.issue(&["*.host.a"]));
-    says(
-        &dialer,
-        &["peer sent alert certificate_unknown", "without a wildcard"],
-    );
+    says(&dialer, &["peer sent alert certificate_unknown", "without a wildcard"]);
     says(&acceptor, &["*.host.a", "no identity a dialer can have"]);
 }
 
@@ -218,10 +178,7 @@ fn two_uri_names_are_refused() {
     });
     let (dialer, acceptor) = refused(&world, &issued);
     says(&dialer, &["certificate_unknown", "exactly one SPIFFE id"]);
-    says(
-        &acceptor,
-        &["2 URI names (spiffe://prod/a, https://host.a/)"],
-    );
+    says(&acceptor, &["2 URI names (spiffe://prod/a, https://host.a/)"]);
 }
 
 #[test]
@@ -229,9 +186,7 @@ fn a_dns_name_that_spells_a_spiffe_id_or_an_address_is_neither() {
     let world = World::new();
     let issued = world.spoilt(&["host.a"], |params| {
         for text in ["spiffe://prod/root", "10.0.0.1"] {
-            params
-                .subject_alt_names
-                .push(SanType::DnsName(text.try_into().unwrap()));
+            params.subject_alt_names.push(SanType::DnsName(text.try_into().unwrap()));
         }
     });
     let peer = Peer::from_chain(&chain(&issued), Role::Dialer, 1).unwrap();

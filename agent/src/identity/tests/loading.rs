@@ -48,10 +48,7 @@ fn a_key_of_another_certificate_is_told() {
     let world = World::new();
     let (one, other) = (world.issue(&["host.a"]), world.issue(&["host.a"]));
     let line = fault(&world, &one.certificate, &other.key);
-    says(
-        &line,
-        &["host.key: is not the key of the certificate in", "host.pem"],
-    );
+    says(&line, &["host.key: is not the key of the certificate in", "host.pem"]);
 }
 
 #[test]
@@ -62,10 +59,7 @@ fn an_expired_certificate_is_told() {
         params.not_after = OffsetDateTime::now_utc() - DAY;
     });
     let line = fault(&world, &issued.certificate, &issued.key);
-    says(
-        &line,
-        &["host.pem: certificate", "expired at 20", "renew it"],
-    );
+    says(&line, &["host.pem: certificate", "expired at 20", "renew it"]);
 }
 
 #[test]
@@ -82,9 +76,7 @@ fn a_certificate_of_tomorrow_is_told() {
 fn two_uri_names_are_told() {
     let world = World::new();
     let issued = world.spoilt(&["spiffe://prod/a"], |params| {
-        params
-            .subject_alt_names
-            .push(SanType::URI("spiffe://prod/b".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::URI("spiffe://prod/b".try_into().unwrap()));
     });
     let line = fault(&world, &issued.certificate, &issued.key);
     says(&line, &["host.pem: has 2 URI names", "one SPIFFE id"]);
@@ -101,38 +93,12 @@ fn what_a_file_should_hold_is_told() {
         ("", key, ["host.pem: is empty", "PEM"]),
         (" \n", key, ["host.pem: is empty", "PEM"]),
         (certificate, "", ["host.key: is empty", "PEM"]),
-        (
-            key,
-            key,
-            [
-                "host.pem: holds no certificate but a private key",
-                "CERTIFICATE",
-            ],
-        ),
-        (
-            certificate,
-            certificate,
-            [
-                "host.key: holds no private key but a certificate",
-                "PRIVATE KEY",
-            ],
-        ),
-        (
-            "hello",
-            key,
-            ["host.pem: holds no PEM section", "-----BEGIN"],
-        ),
+        (key, key, ["host.pem: holds no certificate but a private key", "CERTIFICATE"]),
+        (certificate, certificate, ["host.key: holds no private key but a certificate", "PRIVATE KEY"]),
+        ("hello", key, ["host.pem: holds no PEM section", "-----BEGIN"]),
         (cut, key, ["host.pem: is cut short", "-----END"]),
-        (
-            certificate,
-            &encrypted,
-            ["host.key: holds an encrypted private key", "decrypt"],
-        ),
-        (
-            certificate,
-            &format!("{key}{key}"),
-            ["host.key: holds more than one", "leave the one"],
-        ),
+        (certificate, &encrypted, ["host.key: holds an encrypted private key", "decrypt"]),
+        (certificate, &format!("{key}{key}"), ["host.key: holds more than one", "leave the one"]),
     ] {
         says(&fault(&world, certificate, key), &parts);
     }
@@ -168,14 +134,8 @@ fn a_file_that_is_no_revocation_list_is_told() {
     let world = World::new();
     says(&list_fault(&world, ""), &["crl.pem: is empty"]);
     let line = list_fault(&world, world.ca.certificate());
-    says(
-        &line,
-        &["crl.pem: holds no revocation list but a certificate"],
-    );
-    says(
-        &list_fault(&world, [0x30, 0x01]),
-        &["crl.pem: holds a revocation list that cannot be used"],
-    );
+    says(&line, &["crl.pem: holds no revocation list but a certificate"]);
+    says(&list_fault(&world, [0x30, 0x01]), &["crl.pem: holds a revocation list that cannot be used"]);
 }
 
 #[test]
@@ -201,10 +161,7 @@ fn each_form_of_key_is_read() {
         ("PKCS#8", include_str!("keys/pkcs8.pem")),
     ] {
         let line = fault(&world, &certificate, key);
-        assert!(
-            line.contains("is not the key of the certificate"),
-            "{form}: {line}"
-        );
+        assert!(line.contains("is not the key of the certificate"), "{form}: {line}");
     }
 }
 

@@ -15,10 +15,7 @@ use std::{
 };
 
 use adit_config::{Certificate, Identity, Tls, Verify};
-use rcgen::{
-    CertificateParams, CertificateRevocationListParams, KeyIdMethod, RevokedCertParams,
-    SerialNumber,
-};
+use rcgen::{CertificateParams, CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use rustls::{
     ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -72,11 +69,7 @@ impl World {
     }
 
     fn tls(&self, certificates: Vec<Certificate>) -> Tls {
-        Tls {
-            ca: self.path("ca.pem"),
-            crl: Vec::new(),
-            certificates,
-        }
+        Tls { ca: self.path("ca.pem"), crl: Vec::new(), certificates }
     }
 
     /// A snapshot with one good certificate of these names.
@@ -100,10 +93,7 @@ fn load(tls: &Tls) -> Result<Snapshot, LoadError> {
 
 /// Names as a request: what parses as an address is one, what begins with `spiffe:` is a SPIFFE id.
 fn request(names: &[&str]) -> Request {
-    let mut request = Request {
-        days: 10,
-        ..Request::default()
-    };
+    let mut request = Request { days: 10, ..Request::default() };
     for name in names {
         match (name.parse(), name.starts_with("spiffe:")) {
             (Ok(ip), _) => request.ips.push(ip),
@@ -135,9 +125,7 @@ fn revocation_list(ca: &Authority, revoked: &[&Issued], next_update: SystemTime)
 
 fn chain(issued: &Issued) -> Vec<CertificateDer<'static>> {
     let pem = issued.certificate.as_bytes();
-    CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .unwrap()
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().unwrap()
 }
 
 fn serial(issued: &Issued) -> Vec<u8> {
@@ -256,9 +244,6 @@ impl Hear for ServerConnection {
 #[track_caller]
 fn says(sentence: &str, parts: &[&str]) {
     for part in parts {
-        assert!(
-            sentence.contains(part),
-            "{sentence:?} does not say {part:?}"
-        );
+        assert!(sentence.contains(part), "{sentence:?} does not say {part:?}");
     }
 }

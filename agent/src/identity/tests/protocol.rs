@@ -33,10 +33,7 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// Two ends that trust one another; the configurations may be spoilt before they meet.
-fn meet_with(
-    client: impl FnOnce(&mut ClientConfig),
-    server: impl FnOnce(&mut ServerConfig),
-) -> Met {
+fn meet_with(client: impl FnOnce(&mut ClientConfig), server: impl FnOnce(&mut ServerConfig)) -> Met {
     let world = World::new();
     let snapshot = world.snapshot(&["host.b"]);
     let own = snapshot.credential(None).unwrap();
@@ -44,11 +41,7 @@ fn meet_with(
     let mut server_config = (*snapshot.server_config()).clone();
     client(&mut client_config);
     server(&mut server_config);
-    meet(
-        Arc::new(client_config),
-        Arc::new(server_config),
-        Some("host.b"),
-    )
+    meet(Arc::new(client_config), Arc::new(server_config), Some("host.b"))
 }
 
 #[test]
@@ -79,10 +72,7 @@ fn a_dialer_of_tls_1_2_is_told_the_version() {
     let config = world.snapshot(&["host.b"]).server_config();
     let mut server = ServerConnection::new(config).unwrap();
     let error = server.hear(&old_client_hello()).unwrap_err();
-    says(
-        &explain(&error),
-        &["peer does not speak TLS 1.3", "protocol_version"],
-    );
+    says(&explain(&error), &["peer does not speak TLS 1.3", "protocol_version"]);
     let mut alert = Vec::new();
     server.write_tls(&mut alert).unwrap();
     assert_eq!(alert, [21, 3, 3, 0, 2, 2, 70], "a fatal protocol_version");
@@ -113,15 +103,9 @@ fn plain_text_from_an_acceptor_is_explained() {
 
 #[test]
 fn another_alpn_is_no_application_protocol() {
-    let met = meet_with(
-        |client| client.alpn_protocols = vec![b"h2".to_vec()],
-        |_| {},
-    );
+    let met = meet_with(|client| client.alpn_protocols = vec![b"h2".to_vec()], |_| {});
     let (dialer, acceptor) = met.sentences();
-    says(
-        &dialer,
-        &["peer sent alert no_application_protocol", "adit/1"],
-    );
+    says(&dialer, &["peer sent alert no_application_protocol", "adit/1"]);
     says(&acceptor, &["no_application_protocol"]);
 }
 
@@ -139,18 +123,9 @@ fn a_client_configuration_is_made_once_for_an_expectation() {
     let snapshot = world.snapshot(&["host.a"]);
     let own = snapshot.credential(None).unwrap();
     let first = snapshot.client_config(&expects("host.b"), own);
-    assert!(Arc::ptr_eq(
-        &first,
-        &snapshot.client_config(&expects("host.b"), own)
-    ));
-    assert!(!Arc::ptr_eq(
-        &first,
-        &snapshot.client_config(&expects("host.c"), own)
-    ));
-    assert!(!Arc::ptr_eq(
-        &first,
-        &snapshot.client_config(&Verify::None, own)
-    ));
+    assert!(Arc::ptr_eq(&first, &snapshot.client_config(&expects("host.b"), own)));
+    assert!(!Arc::ptr_eq(&first, &snapshot.client_config(&expects("host.c"), own)));
+    assert!(!Arc::ptr_eq(&first, &snapshot.client_config(&Verify::None, own)));
 }
 
 #[test]

@@ -19,11 +19,7 @@ impl Running {
 
     fn generations(&self) -> [u64; 3] {
         let now = self.store.snapshot();
-        [
-            now.generation,
-            now.trust_generation,
-            now.credential_generation,
-        ]
+        [now.generation, now.trust_generation, now.credential_generation]
     }
 }
 
@@ -35,11 +31,7 @@ fn later() -> SystemTime {
 fn files_left_alone_are_not_reloaded() {
     let running = Running::new();
     assert_eq!(running.store.reload_if_changed(), Ok(false));
-    assert_eq!(
-        running.store.reload(),
-        Ok(false),
-        "nor is there anything new in them"
-    );
+    assert_eq!(running.store.reload(), Ok(false), "nor is there anything new in them");
     assert_eq!(running.generations(), [1, 1, 1]);
 }
 
@@ -47,9 +39,7 @@ fn files_left_alone_are_not_reloaded() {
 fn a_renewed_certificate_moves_the_credentials_alone() {
     let running = Running::new();
     let changed = running.store.changed();
-    running
-        .world
-        .pair("host", &running.world.issue(&["host.a", "new.a"]));
+    running.world.pair("host", &running.world.issue(&["host.a", "new.a"]));
     assert_eq!(running.store.reload_if_changed(), Ok(true));
     assert_eq!(running.generations(), [2, 1, 2]);
     assert_eq!(*changed.borrow(), 2);
@@ -61,19 +51,13 @@ fn a_renewed_certificate_moves_the_credentials_alone() {
 fn a_changed_bundle_or_list_moves_the_trust_alone() {
     let running = Running::new();
     let other = World::new();
-    let both = format!(
-        "{}{}",
-        running.world.ca.certificate(),
-        other.ca.certificate()
-    );
+    let both = format!("{}{}", running.world.ca.certificate(), other.ca.certificate());
     running.world.file("ca.pem", both);
     assert_eq!(running.store.reload_if_changed(), Ok(true));
     assert_eq!(running.generations(), [2, 2, 1]);
 
     let revoked = running.world.issue(&["x.y"]);
-    running
-        .world
-        .file("crl.pem", running.world.revoke(&revoked, later()));
+    running.world.file("crl.pem", running.world.revoke(&revoked, later()));
     assert_eq!(running.store.reload_if_changed(), Ok(true));
     assert_eq!(running.generations(), [3, 3, 1]);
 }
@@ -123,9 +107,7 @@ async fn the_watch_notices_a_change_and_ends_when_cancelled() {
     let cancel = tokio_util::sync::CancellationToken::new();
     let watch = tokio::spawn(store.clone().watch(Duration::from_secs(2), cancel.clone()));
 
-    running
-        .world
-        .pair("host", &running.world.issue(&["host.a"]));
+    running.world.pair("host", &running.world.issue(&["host.a"]));
     changed.changed().await.unwrap();
 
     assert_eq!(store.snapshot().credential_generation, 2);
@@ -141,34 +123,19 @@ fn a_peer_is_held_to_its_dates_whatever_has_changed() {
     let peer = snapshot.peer(&chain(&issued), Role::Dialer).unwrap();
     let at = |now| snapshot.recheck(&peer, Role::Dialer, now);
     assert_eq!(at(SystemTime::now()), Ok(()));
-    says(
-        &at(SystemTime::now() + 11 * DAY).unwrap_err().reason,
-        &["expired at"],
-    );
-    says(
-        &at(SystemTime::now() - DAY).unwrap_err().reason,
-        &["not valid before"],
-    );
+    says(&at(SystemTime::now() + 11 * DAY).unwrap_err().reason, &["expired at"]);
+    says(&at(SystemTime::now() - DAY).unwrap_err().reason, &["not valid before"]);
 }
 
 #[test]
 fn a_peer_revoked_since_is_found_at_its_next_check() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running
-        .store
-        .snapshot()
-        .peer(&chain(&issued), Role::Dialer)
-        .unwrap();
-    running
-        .world
-        .file("crl.pem", running.world.revoke(&issued, later()));
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
+    running.world.file("crl.pem", running.world.revoke(&issued, later()));
     running.store.reload().unwrap();
 
-    let verdict = running
-        .store
-        .snapshot()
-        .recheck(&peer, Role::Dialer, SystemTime::now());
+    let verdict = running.store.snapshot().recheck(&peer, Role::Dialer, SystemTime::now());
 
     says(&verdict.unwrap_err().reason, &["certificate_revoked"]);
 }
@@ -177,11 +144,7 @@ fn a_peer_revoked_since_is_found_at_its_next_check() {
 fn a_peer_whose_ca_has_left_the_bundle_is_found_at_its_next_check() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running
-        .store
-        .snapshot()
-        .peer(&chain(&issued), Role::Acceptor)
-        .unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Acceptor).unwrap();
     running.world.file("ca.pem", World::new().ca.certificate());
     running.store.reload().unwrap();
     let now = running.store.snapshot();
@@ -189,25 +152,16 @@ fn a_peer_whose_ca_has_left_the_bundle_is_found_at_its_next_check() {
     let verdict = now.recheck(&peer, Role::Acceptor, SystemTime::now());
 
     says(&verdict.unwrap_err().reason, &["unknown_ca"]);
-    assert_eq!(
-        now.recheck(&peer, Role::Unverified, SystemTime::now()),
-        Ok(())
-    );
+    assert_eq!(now.recheck(&peer, Role::Unverified, SystemTime::now()), Ok(()));
 }
 
 #[test]
 fn a_peer_that_nothing_speaks_against_stays() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running
-        .store
-        .snapshot()
-        .peer(&chain(&issued), Role::Dialer)
-        .unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
     let other = running.world.issue(&["other.a"]);
-    running
-        .world
-        .file("crl.pem", running.world.revoke(&other, later()));
+    running.world.file("crl.pem", running.world.revoke(&other, later()));
     running.store.reload().unwrap();
     let now = running.store.snapshot();
     assert_eq!(now.trust_generation, 2);

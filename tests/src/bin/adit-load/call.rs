@@ -78,12 +78,7 @@ pub(crate) async fn storm(at: &str, count: u64, workers: u64) -> io::Result<()> 
     for _ in 0..workers {
         let (address, tally, left) = (Address::parse(at), Arc::clone(&tally), Arc::clone(&left));
         all.spawn(async move {
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok()
-            {
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                 converse(&address, 1, &tally).await;
             }
         });
@@ -130,12 +125,7 @@ struct Tally {
 impl Tally {
     fn begin() -> Arc<Self> {
         let (answered, hung, failures) = Default::default();
-        Arc::new(Self {
-            begun: Instant::now(),
-            answered,
-            hung,
-            failures,
-        })
+        Arc::new(Self { begun: Instant::now(), answered, hung, failures })
     }
 
     fn hang(&self) -> bool {
@@ -144,9 +134,7 @@ impl Tally {
     }
 
     fn fail(&self, stage: &str, error: &io::Error) -> bool {
-        report(
-            json!({"event": "failed", "at": unix_millis(), "stage": stage, "error": error.to_string()}),
-        );
+        report(json!({"event": "failed", "at": unix_millis(), "stage": stage, "error": error.to_string()}));
         let mut failures = self.failures.lock().expect("no holder panics");
         *failures.entry(format!("{stage}: {error}")).or_default() += 1;
         false
@@ -193,16 +181,10 @@ async fn ask(stream: &mut Stream) -> io::Result<()> {
     stream.write_all(&REQUEST).await?;
     let mut answer = [0; REQUEST.len()];
     stream.read_exact(&mut answer).await?;
-    if answer == REQUEST {
-        Ok(())
-    } else {
-        Err(io::Error::other("the echo is not what was said"))
-    }
+    if answer == REQUEST { Ok(()) } else { Err(io::Error::other("the echo is not what was said")) }
 }
 
 fn unix_millis() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

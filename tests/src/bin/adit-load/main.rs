@@ -23,9 +23,7 @@ async fn main() -> ExitCode {
         ["pull", at] => call::pull(at).await,
         ["idle", at, count] => call::idle(at, number(count)).await,
         ["storm", at, count, workers] => call::storm(at, number(count), number(workers)).await,
-        ["steady", at, workers, requests] => {
-            call::steady(at, number(workers), number(requests)).await
-        }
+        ["steady", at, workers, requests] => call::steady(at, number(workers), number(requests)).await,
         _ => {
             eprintln!("adit-load: no such subcommand: {words:?}");
             return ExitCode::from(2);
@@ -54,10 +52,7 @@ fn input() -> UnboundedReceiver<String> {
 }
 
 /// Writes one report.
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "every caller makes it with json!"
-)]
+#[allow(clippy::needless_pass_by_value, reason = "every caller makes it with json!")]
 fn report(event: Value) {
     let mut out = std::io::stdout().lock();
     // Nobody left to read is no failure: the test has ended.

@@ -32,11 +32,7 @@ impl Door {
         match address {
             Address::Tcp(address) => {
                 // A storm of connections needs a longer queue than the default 1,024 allows for.
-                let socket = socket2::Socket::new(
-                    socket2::Domain::for_address(*address),
-                    socket2::Type::STREAM,
-                    None,
-                )?;
+                let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
                 socket.set_reuse_address(true)?;
                 socket.bind(&(*address).into())?;
                 socket.listen(4096)?;
@@ -99,9 +95,7 @@ pub(crate) async fn receive(stream: &mut Stream) -> io::Result<u64> {
         if count == 0 {
             return Ok(at);
         }
-        pattern
-            .check(at, &buffer[..count])
-            .map_err(io::Error::other)?;
+        pattern.check(at, &buffer[..count]).map_err(io::Error::other)?;
         at += count as u64;
     }
 }
