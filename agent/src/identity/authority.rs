@@ -2,36 +2,30 @@
 //! is what `adit ca` and the demo use; no running agent ever opens it. Keys are written at mode
 //! 0600, and nothing is overwritten unasked.
 
+mod files;
+
 use std::{
-    fmt, fs, io,
-    io::Write,
+    fmt, io,
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 
 use super::text::hex;
+
+pub use files::Existing;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A new certificate is valid from a little before now: hosts' clocks differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
-
-/// What may happen to a file that is already there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It stays, and writing it is an error.
-    Keep,
-    /// It is replaced.
-    Replace,
-}
 
 /// A CA that can issue.
 pub struct Authority {
@@ -78,6 +72,8 @@ pub enum IssueError {
         /// Why it failed.
         cause: rcgen::Error,
     },
+    /// The CA's key and certificate in this folder are not of one another.
+    Mismatch(PathBuf),
     /// The request names nobody.
     Nameless,
 }
@@ -86,10 +82,9 @@ impl Authority {
     /// Makes a CA called `name` and a mark of its key, and writes `ca.pem` and `ca.key` into `dir`.
     pub fn create(dir: &Path, name: &str, days: u16, existing: Existing, now: SystemTime) -> Result<Self, IssueError> {
         let authority = Self::generate(name, days, now)?;
-        fs::create_dir_all(dir).map_err(|cause| file_error(dir, cause))?;
-        let key = authority.issuer.key().serialize_pem();
-        write(&dir.join("ca.key"), &key, 0o600, existing)?;
-        write(&dir.join("ca.pem"), &authority.certificate, 0o644, existing)?;
+        files::make_dir(dir)?;
+        let pair = Issued { certificate: authority.certificate.clone(), key: authority.issuer.key().serialize_pem() };
+        pair.write(&dir.join("ca"), existing)?;
         Ok(authority)
     }
 
@@ -109,10 +104,11 @@ impl Authority {
 
     /// Opens the CA in `dir`.
     pub fn open(dir: &Path) -> Result<Self, IssueError> {
-        let certificate = read(&dir.join("ca.pem"))?;
-        let key = read(&dir.join("ca.key"))?;
+        let certificate = files::read(&dir.join("ca.pem"))?;
+        let key = files::read(&dir.join("ca.key"))?;
         let unusable = unusable(format!("opening the CA in {}", dir.display()));
         let key = KeyPair::from_pem(&key).map_err(&unusable)?;
+        check_pair(dir, &certificate, &key)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(&unusable)?;
         Ok(Self { certificate, issuer })
     }
@@ -143,12 +139,17 @@ impl Request {
     pub(super) fn params(&self, now: SystemTime) -> Result<CertificateParams, IssueError> {
         let mut params = dated(self.days, now);
         params.subject_alt_names = self.names()?;
-        let shown = self.dns.first().or(self.spiffe.as_ref()).map_or("adit", String::as_str);
-        params.distinguished_name = called(shown);
+        params.distinguished_name = called(self.shown());
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params)
+    }
+
+    /// A name for people's lists, of no other meaning; RFC 5280 allows it 64 characters (A.1).
+    fn shown(&self) -> &str {
+        let name = self.dns.first().or(self.spiffe.as_ref());
+        name.filter(|name| name.len() <= 64).map_or("adit", |name| name)
     }
 
     fn names(&self) -> Result<Vec<SanType>, IssueError> {
@@ -170,18 +171,20 @@ impl Request {
 impl Issued {
     /// Writes `PREFIX.pem` and `PREFIX.key`, and says where they are.
     pub fn write(&self, prefix: &Path, existing: Existing) -> Result<(PathBuf, PathBuf), IssueError> {
-        let (certificate, key) = (suffixed(prefix, ".pem"), suffixed(prefix, ".key"));
-        write(&key, &self.key, 0o600, existing)?;
-        write(&certificate, &self.certificate, 0o644, existing)?;
-        Ok((certificate, key))
+        let pair = files::Pair::at(prefix);
+        pair.write(self, existing)?;
+        Ok((pair.certificate, pair.key))
     }
 }
 
-/// `with_extension` would cut a prefix such as `redis.prod` at its dot.
-fn suffixed(prefix: &Path, suffix: &str) -> PathBuf {
-    let mut name = prefix.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+fn check_pair(dir: &Path, certificate: &str, key: &KeyPair) -> Result<(), IssueError> {
+    let mismatch = || IssueError::Mismatch(dir.to_path_buf());
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| mismatch())?;
+    let parsed = webpki::EndEntityCert::try_from(&der).map_err(|_| mismatch())?;
+    match *parsed.subject_public_key_info() == *key.subject_public_key_info() {
+        true => Ok(()),
+        false => Err(mismatch()),
+    }
 }
 
 fn new_key() -> Result<KeyPair, rcgen::Error> {
@@ -205,37 +208,6 @@ fn text(name: &str) -> Result<rcgen::string::Ia5String, IssueError> {
     name.try_into().map_err(unusable(format!("putting `{name}` into a certificate")))
 }
 
-fn read(file: &Path) -> Result<String, IssueError> {
-    fs::read_to_string(file).map_err(|cause| file_error(file, cause))
-}
-
-/// Whole or not at all, and never for a moment readable by others than it will be: a temporary
-/// file of mode 0600 beside it, then a rename.
-fn write(file: &Path, text: &str, mode: u32, existing: Existing) -> Result<(), IssueError> {
-    write_to(file, text, mode, existing).map_err(|cause| file_error(file, cause))
-}
-
-fn write_to(file: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<()> {
-    let dir = match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    let mut new = tempfile::NamedTempFile::new_in(dir)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    new.as_file().sync_all()?;
-    match existing {
-        Existing::Keep => new.persist_noclobber(file).map_err(|failed| failed.error)?,
-        Existing::Replace => new.persist(file).map_err(|failed| failed.error)?,
-    };
-    Ok(())
-}
-
-fn file_error(file: &Path, cause: io::Error) -> IssueError {
-    let file = file.to_path_buf();
-    IssueError::File { file, cause }
-}
-
 fn unusable(what: impl Into<String>) -> impl Fn(rcgen::Error) -> IssueError {
     let what = what.into();
     move |cause| IssueError::Unusable { what: what.clone(), cause }
@@ -249,6 +221,11 @@ impl fmt::Display for IssueError {
             }
             Self::File { file, cause } => write!(f, "{}: {cause}", file.display()),
             Self::Unusable { what, cause } => write!(f, "{what}: {cause}"),
+            Self::Mismatch(dir) => write!(
+                f,
+                "{}: ca.key is not the key of ca.pem; put back the pair that was made together",
+                dir.display()
+            ),
             Self::Nameless => write!(f, "the certificate would name nobody; give --dns, --spiffe or --ip"),
         }
     }
@@ -259,7 +236,7 @@ impl std::error::Error for IssueError {
         match self {
             Self::File { cause, .. } => Some(cause),
             Self::Unusable { cause, .. } => Some(cause),
-            Self::Nameless => None,
+            Self::Mismatch(_) | Self::Nameless => None,
         }
     }
 }

@@ -144,9 +144,9 @@ fn check_expected(expected: &Identity, end_entity: &CertificateDer<'_>, leaf: &L
     match expected {
         Identity::Dns(name) => {
             let name = DnsName::try_from(name.as_str()).map_err(|_| wrong(expected, leaf))?;
-            check_subject(ServerName::DnsName(name), end_entity, leaf)
+            check_subject(&ServerName::DnsName(name), end_entity, leaf)
         }
-        Identity::Ip(address) => check_subject(ServerName::from(*address), end_entity, leaf),
+        Identity::Ip(address) => check_subject(&ServerName::from(*address), end_entity, leaf),
         Identity::Spiffe(_) => match leaf.identities().contains(expected) {
             true => Ok(()),
             false => Err(wrong(expected, leaf)),
@@ -155,9 +155,9 @@ fn check_expected(expected: &Identity, end_entity: &CertificateDer<'_>, leaf: &L
 }
 
 /// webpki's check, which lets a wildcard prove a name; its error with every name we saw.
-fn check_subject(expected: ServerName<'_>, end_entity: &CertificateDer<'_>, leaf: &Leaf) -> Result<(), rustls::Error> {
+fn check_subject(expected: &ServerName<'_>, end_entity: &CertificateDer<'_>, leaf: &Leaf) -> Result<(), rustls::Error> {
     let certificate = EndEntityCert::try_from(end_entity).map_err(pki::error)?;
-    certificate.verify_is_valid_for_subject_name(&expected).map_err(|_| {
+    certificate.verify_is_valid_for_subject_name(expected).map_err(|_| {
         CertificateError::NotValidForNameContext { expected: expected.to_owned(), presented: leaf.names() }.into()
     })
 }

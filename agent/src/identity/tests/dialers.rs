@@ -76,6 +76,18 @@ fn one_of_another_ca_is_unknown_ca() {
 }
 
 #[test]
+fn one_of_a_ca_that_has_expired_in_the_bundle_is_certificate_expired() {
+    let (world, old) = (World::new(), tempfile::tempdir().unwrap());
+    let then = SystemTime::now() - 40 * DAY;
+    let old = Authority::create(old.path(), "old CA", 30, Existing::Keep, then).unwrap();
+    world.file("ca.pem", format!("{}{}", old.certificate(), world.ca.certificate()));
+    let issued = old.issue(&request(&["host.a"]), SystemTime::now()).unwrap();
+    let (dialer, acceptor) = refused(&world, &issued);
+    says(&dialer, &["certificate_expired"]);
+    says(&acceptor, &["it, or a CA above it, expired"]);
+}
+
+#[test]
 fn one_of_another_ca_of_the_same_name_is_unknown_ca_too() {
     let world = World::new();
     let forged = {
