@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::Notify;
+
 /// A count with a limit in all, and one for each key.
 pub struct Crowd<K> {
     inner: Arc<Inner<K>>,
@@ -16,6 +18,7 @@ struct Inner<K> {
     most: usize,
     most_each: usize,
     there: Mutex<There<K>>,
+    freed: Notify,
 }
 
 struct There<K> {
@@ -33,7 +36,21 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     /// An empty crowd.
     pub fn new(most: usize, most_each: usize) -> Self {
         let there = Mutex::new(There { all: 0, each: HashMap::new() });
-        Self { inner: Arc::new(Inner { most, most_each, there }) }
+        Self { inner: Arc::new(Inner { most, most_each, there, freed: Notify::new() }) }
+    }
+
+    /// A place, as soon as there is one; the caller sets the limit on the time.
+    pub async fn wait(&self, key: K) -> Place<K> {
+        loop {
+            let freed = self.inner.freed.notified();
+            tokio::pin!(freed);
+            // Enabled before the look, so that a place freed in between is not missed.
+            freed.as_mut().enable();
+            if let Some(place) = self.enter(key.clone()) {
+                return place;
+            }
+            freed.await;
+        }
     }
 
     /// A place, unless there are too many in all or of this key.
@@ -70,6 +87,8 @@ impl<K: Eq + Hash> Drop for Place<K> {
                 there.each.remove(&self.key);
             }
         }
+        drop(there);
+        self.inner.freed.notify_waiters();
     }
 }
 

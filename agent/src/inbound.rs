@@ -114,7 +114,8 @@ impl Inbound {
 
     /// Shakes hands within the limits; every failure is counted and logged with its cause.
     async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
-        let Some(_place) = self.handshakes.enter(from.ip()) else {
+        // A burst from one host waits its turn within the limit, and only then is turned away.
+        let Ok(_place) = tokio::time::timeout(self.handshake, self.handshakes.wait(from.ip())).await else {
             metrics::limit_reached("handshakes");
             debug!(%from, "too many handshakes at once; the connection is dropped");
             return None;
