@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use crate::{
     crowd::Crowd,
     end::{End, Ending, Side},
-    identity::{Peer, Role, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
+    identity::{Peer, Role, Snapshot, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
     idle::{IdleEnd, IdleLimits, next_open},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     service::{Connected, Services},
@@ -76,6 +76,8 @@ struct Met {
     from: SocketAddr,
     /// The id of the credential we showed.
     shown: Option<String>,
+    /// The generation of our credentials that it was shown from.
+    credential_generation: u64,
     /// Set when this peer has too many tunnels: every OPEN on this one is refused.
     crowded: bool,
 }
@@ -87,7 +89,7 @@ impl Inbound {
         let _place = self.tunnels_per_peer.enter(peer_name(&met.peer));
         let mut met = Met { crowded: _place.is_none(), ..met };
         metrics::tunnels_accepted(1.0);
-        let credential_generation = self.identity.snapshot().credential_generation;
+        let credential_generation = met.credential_generation;
         let born = Instant::now();
         loop {
             match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining)
@@ -122,10 +124,13 @@ impl Inbound {
         };
         let began = Instant::now();
         self.options.apply(&socket).ok()?;
-        let channel = Channel::server(socket, &self.identity.snapshot().server_config());
+        // One snapshot from the handshake's first byte to the peer's stamp: with a later one, a dialer judged by an old
+        // list would count as judged by the new one, and escape a revocation that came in between.
+        let snapshot = self.identity.snapshot();
+        let channel = Channel::server(socket, &snapshot.server_config());
         let shaken = match channel {
             Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
-                Ok(Ok(())) => self.know(channel, from),
+                Ok(Ok(())) => know(channel, from, &snapshot),
                 Ok(Err(end)) => Err((Some(channel), why(&end), is_silent(&end))),
                 Err(_) => Err((None, format!("not finished within {:?}", self.handshake), false)),
             },
@@ -151,21 +156,6 @@ impl Inbound {
                 }
                 None
             }
-        }
-    }
-
-    fn know(&self, channel: Channel, from: SocketAddr) -> Result<Met, (Option<Channel>, String, bool)> {
-        if !speaks_adit(channel.alpn()) {
-            let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
-            return Err((Some(channel), why.to_owned(), false));
-        }
-        let snapshot = self.identity.snapshot();
-        let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
-        match snapshot.peer(channel.peer_chain(), Role::Dialer) {
-            Ok(peer) => {
-                Ok(Met { tunnel: Tunnel::acceptor(channel), peer: Arc::new(peer), from, shown, crowded: false })
-            }
-            Err(error) => Err((Some(channel), error.to_string(), false)),
         }
     }
 
@@ -302,6 +292,26 @@ impl Inbound {
                 None
             }
         }
+    }
+}
+
+/// Who the dialer is, by the snapshot that its handshake was judged by.
+fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, (Option<Channel>, String, bool)> {
+    if !speaks_adit(channel.alpn()) {
+        let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
+        return Err((Some(channel), why.to_owned(), false));
+    }
+    let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
+    match snapshot.peer(channel.peer_chain(), Role::Dialer) {
+        Ok(peer) => Ok(Met {
+            tunnel: Tunnel::acceptor(channel),
+            peer: Arc::new(peer),
+            from,
+            shown,
+            credential_generation: snapshot.credential_generation,
+            crowded: false,
+        }),
+        Err(error) => Err((Some(channel), error.to_string(), false)),
     }
 }
 

@@ -8,17 +8,18 @@ use crate::{
     identity::{Peer, Role, Store},
 };
 
-/// Waits until `peer` is no longer good under the bundle and lists of the moment. Only what changed is looked at: a
-/// certificate that expires ends no live stream, it only lets no further one begin.
+/// Waits until `peer` is no longer good: looked at once now, and again whenever the certificates, bundle or lists change.
+/// A certificate that merely expires ends its live streams at the next such change, not before.
 pub async fn withdrawn(identity: &Arc<Store>, peer: &Peer, role: Role) -> Ending {
+    // Subscribed before the first look, so that a change between the judge's look and this one is not missed.
     let mut changed = identity.changed();
     loop {
+        if let Err(revoked) = identity.snapshot().recheck(peer, role, SystemTime::now()) {
+            return Ending::new(End::Revoked, Side::Agent, revoked.reason);
+        }
         if changed.changed().await.is_err() {
             // The store is gone with the agent; nothing is withdrawn any more.
             return std::future::pending().await;
-        }
-        if let Err(revoked) = identity.snapshot().recheck(peer, role, SystemTime::now()) {
-            return Ending::new(End::Revoked, Side::Agent, revoked.reason);
         }
     }
 }
