@@ -251,9 +251,9 @@ class DialerTunnel(Relay):
 class Dialer:
     """Endpoints in order, a pool of one tunnel, and the retry rules."""
 
-    def __init__(self, endpoints, context, timers, sni=None, expect=None, alpn=ALPN):
+    def __init__(self, endpoints, context, timers, sni=None, expect=None, check_alpn=True):
         self.endpoints, self.context, self.timers = endpoints, context, timers
-        self.sni, self.expect, self._alpn = sni or expect, expect, alpn
+        self.sni, self.expect, self._check_alpn = sni or expect, expect, check_alpn
         self.pooled = None
         self.tunnels = 0
         self.retired = False
@@ -277,7 +277,7 @@ class Dialer:
         return DialerTunnel(tunnel, self.timers)
 
     def _check_peer(self, tunnel):
-        if self._alpn == ALPN and tunnel.tls.selected_alpn_protocol() != ALPN:
+        if self._check_alpn and tunnel.tls.selected_alpn_protocol() != ALPN:
             raise HandshakeFailed("no ALPN agreed")
         names = peer_names(tunnel.tls)
         if self.expect and self.expect not in names and not covers(names, self.expect):

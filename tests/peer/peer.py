@@ -120,7 +120,7 @@ def dial(args):
     """The dialer's command: its exit code."""
     context = dialer_context(args.ca, None if args.no_cert else args.cert, args.key, alpn_of(args), args.tls12)
     timers = timers_of(args.timer)
-    dialer = Dialer(args.connect, context, timers, args.sni, args.expect, alpn_of(args))
+    dialer = Dialer(args.connect, context, timers, args.sni, args.expect, alpn_of(args) == [ALPN])
     if args.script:
         report, result = dial_script(args, dialer)
     else:
@@ -232,7 +232,8 @@ def script_stream(tunnel, wanted, reader):
         probe = wanted.get("probe", False)
         local = None if probe else FdLocal(given.fileno(), taken.fileno())
         tunnel.reader.feed(reader.drain())
-        outcome = tunnel.run(Stream(wanted.get("to", "/svc/echo"), local, probe), monotonic_limit(10), monotonic_limit(30))
+        stream = Stream(wanted.get("to", "/svc/echo"), local, probe)
+        outcome = tunnel.run(stream, monotonic_limit(10), monotonic_limit(30))
         reader.feed(tunnel.reader.drain() if not tunnel.reader.inside else b"")
         taken.seek(0)
         return dict(report_of(outcome), text=taken.read(4096).decode("utf-8", "replace"))

@@ -168,7 +168,7 @@ class Relay:
 
     def reading(self):
         """Whether this side reads its tunnel now."""
-        return self.tunnel.end is None and len(self.to_local) < BACKLOG
+        return self.tunnel.end is None and len(self.to_local) < BACKLOG and not self.paused()
 
     # -- waiting
 
@@ -206,7 +206,8 @@ class Relay:
         return wanted
 
     def _want_local_read(self):
-        return not self.local_eof and self.tunnel.backlog < BACKLOG and self.room() > 0
+        ending = self.tunnel.end or self.tunnel.write_failed
+        return not self.local_eof and not ending and self.tunnel.backlog < BACKLOG and self.room() > 0
 
     def _tunnel_ready(self, events, reading):
         if events & select.POLLOUT:
@@ -233,7 +234,8 @@ class Relay:
             if outward & select.POLLOUT and self.to_local:
                 del self.to_local[: local.write(self.to_local[:CHUNK])]
             if inward & (select.POLLIN | TROUBLE) and wanted.get(local.read_fd, 0) & select.POLLIN:
-                self.read_local()
+                if self._want_local_read():
+                    self.read_local()
             elif (inward | outward) & TROUBLE:
                 self._local_trouble(inward | outward)
         except OSError:

@@ -155,14 +155,17 @@ class Preamble(unittest.TestCase):
         self.assertEqual(adit1.decode_open(self.fields(*more)), Open("/svc/echo"))
 
     def test_malformed(self):
-        bad = [b"", adit1.encode_fields([(5, b"\x01")]), self.fields()[:-1], self.fields() + b"\x80", self.fields() + b"\x80\x00"]
+        bad = [b"", adit1.encode_fields([(5, b"\x01")]), self.fields()[:-1]]
+        bad += [self.fields() + b"\x80", self.fields() + b"\x80\x00"]
         bad += [self.fields((tag, b"")) for tag in (0x00, 0x08, 0x7F)]
         bad += [self.fields((1, b"/again")), self.fields((7, b""), (7, b"")), self.fields((7, b"x"))]
         bad += [self.fields((4, bytes(15))), self.fields((4, bytes(17)))]
         bad += [self.fields((5, value)) for value in (b"", b"\x00", b"\x01\x01")]
-        bad += [self.fields((6, value)) for value in (bytes([0x61]) * 257, b"a\nb", b"\x7f", b"\xc2\x85", b"\xff", b"\xed\xa0\x80")]
+        texts = (b"a" * 257, b"a\nb", b"\x7f", b"\xc2\x85", b"\xff", b"\xed\xa0\x80")
+        bad += [self.fields((6, value)) for value in texts]
         for tag in (2, 3):
-            bad += [self.fields((tag, value)) for value in (b"", b"\x04" + bytes(18), b"\x06" + bytes(6), b"\x05" + bytes(6))]
+            endpoints = (b"", b"\x04" + bytes(18), b"\x06" + bytes(6), b"\x05" + bytes(6))
+            bad += [self.fields((tag, value)) for value in endpoints]
         for payload in bad:
             with self.subTest(payload=payload), self.assertRaises(Malformed):
                 adit1.decode_open(payload)
@@ -170,8 +173,8 @@ class Preamble(unittest.TestCase):
     def test_names(self):
         good = [b"/a", b"/a.b_c:#$%+@-9", b"/" + b"x" * 255, b"/a" * 32, b"/$a", b"/a/$", b"/..."]
         good += [b"/" + b"/".join([b"y" * 255] * 4)]
-        bad = [b"", b"/", b"a", b"/a/", b"//a", b"/a//b", b"/.", b"/a/..", b"/" + b"x" * 256, b"/a" * 33, b"/$", b"/#/a"]
-        bad += [b"/a b", b"/a\n", b"/\xc3\xbc", b"/a\x00", b"/a~", b"/" + b"/".join([b"y" * 255] * 4) + b"/z"]
+        bad = [b"", b"/", b"a", b"/a/", b"//a", b"/a//b", b"/.", b"/a/..", b"/" + b"x" * 256, b"/a" * 33]
+        bad += [b"/$", b"/#/a", b"/a b", b"/a\n", b"/\xc3\xbc", b"/a\x00", b"/a~", b"/" + b"/".join([b"y" * 255] * 4) + b"/z"]
         for name in good:
             self.assertEqual(adit1.check_name(name), name.decode())
         for name in bad:
@@ -181,7 +184,8 @@ class Preamble(unittest.TestCase):
     def test_answers_to_a_probe(self):
         self.assertEqual(adit1.decode_answer(adit1.encode_answer("/p", "7")), {"bound": "/p", "rule": "7"})
         self.assertEqual(adit1.decode_answer(adit1.encode_fields([(9, b"\x00")])), {})
-        for bad in (b"\x01", b"\x01\x00\x02a", adit1.encode_fields([(1, b"a"), (1, b"b")]), adit1.encode_fields([(2, b"\x07")])):
+        twice, control = [(1, b"a"), (1, b"b")], [(2, b"\x07")]
+        for bad in (b"\x01", b"\x01\x00\x02a", adit1.encode_fields(twice), adit1.encode_fields(control)):
             with self.assertRaises(ProtocolError):
                 adit1.decode_answer(bad)
 
@@ -660,7 +664,8 @@ class Ends(Wire):
                 dialer = self.dialer(self.serve(stall_at=stall), timers=timers)
                 _application, local = self.pair()
                 outcome, _attempts = self.begin(dialer, local).result(LIMIT)
-                self.assertEqual(outcome.end or outcome.error, "timeout" if stall == "handshake" else "no answer in time")
+                wanted = "timeout" if stall == "handshake" else "no answer in time"
+                self.assertEqual(outcome.end or outcome.error, wanted)
         for stall in ("data", "fin", "done"):
             with self.subTest(stall=stall):
                 dialer = self.dialer(self.serve(stall_at=stall))
@@ -781,7 +786,8 @@ class IllegalToTheAcceptor(Wire):
 
     def test_a_begun_data_body_has_no_clock(self):
         data = [{"header": ["DATA", 2]}, {"raw": "61"}, {"expect_data": True, "text": "a"}]
-        self.play(self.serve(), [*ACCEPTED, *data, {"expect_silence": 0.5}, {"raw": "62"}, {"expect_data": True, "text": "b"}])
+        rest = [{"expect_silence": 0.5}, {"raw": "62"}, {"expect_data": True, "text": "b"}]
+        self.play(self.serve(), [*ACCEPTED, *data, *rest])
 
     def test_extensions_are_skipped_between_any_frames(self):
         extension = {"send": 0x7F, "zeros": 4096}
@@ -793,7 +799,7 @@ class IllegalToTheDialer(Wire):
     """The same for the dialer, whose application is aborted and who does not try again."""
 
     def broken(self, before, kinds, bad=(), probe=False, ended=False):
-        heard = [{"expect": "OPEN"}, {"expect": "FIN"}] if probe else [{"expect": "OPEN"}, {"expect_data": True, "count": 5}]
+        heard = [{"expect": "OPEN"}, {"expect": "FIN"} if probe else {"expect_data": True, "count": 5}]
         for step in [*sends(*kinds), *bad]:
             with self.subTest(step=step):
                 outcome, application = self.answered([*heard, *before, step, TCP_END], probe=probe)
@@ -804,7 +810,7 @@ class IllegalToTheDialer(Wire):
 
     def test_opened(self):
         bad = [*IllegalToTheAcceptor.BAD, {"send": "ACCEPT", "hex": "01000161"}, {"send": "REFUSE", "hex": "000307"}]
-        bad += [{"header": ["REFUSE", 1]}, {"header": ["REFUSE", 515]}, {"header": ["RETIRE", 1]}, {"header": ["DONE", 1]}]
+        bad += [{"header": header} for header in (["REFUSE", 1], ["REFUSE", 515], ["RETIRE", 1], ["DONE", 1])]
         bad += [{"together": sends("RETIRE", "RETIRE")}]
         self.broken([], ("DATA", "OPEN", "FIN", "RESET", "DONE"), bad)
 
@@ -839,7 +845,8 @@ class IllegalToTheDialer(Wire):
         self.script_was_good()
 
     def test_reset_is_followed_by_the_end_without_close_notify(self):
-        steps = [{"expect": "OPEN"}, {"expect_data": True, "count": 5}, {"expect": "RESET", "code": 3}, {"expect_end": "bare"}]
+        steps = [{"expect": "OPEN"}, {"expect_data": True, "count": 5}]
+        steps += [{"expect": "RESET", "code": 3}, {"expect_end": "bare"}]
         address = self.serve(steps=steps)
         application, local = self.tcp_pair()
         application.sendall(b"hello")
@@ -876,6 +883,14 @@ class Handshakes(Wire):
         dialer = self.dialer(address)
         dialer.context = dialer_context(PKI.ca, *PKI.dialer, alpn=("other/1",))
         self.assertRaises(HandshakeFailed, dialer.connect, address)
+
+    def test_a_dialer_closes_when_its_alpn_was_not_taken(self):
+        context = acceptor_context(PKI.ca, *PKI.acceptor, alpn=("other/1",))
+        server = Server(("127.0.0.1", 0), context, self.timers, Behaviour(), report=self.reports.put).start()
+        self.addCleanup(server.stop)
+        with self.assertRaises(HandshakeFailed) as caught:
+            self.dialer(server.address).connect(server.address)
+        self.assertEqual(caught.exception.end, "no ALPN agreed")
 
     def test_tls12_is_not_spoken(self):
         address = self.serve()
