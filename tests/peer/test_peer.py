@@ -174,7 +174,8 @@ class Preamble(unittest.TestCase):
         good = [b"/a", b"/a.b_c:#$%+@-9", b"/" + b"x" * 255, b"/a" * 32, b"/$a", b"/a/$", b"/..."]
         good += [b"/" + b"/".join([b"y" * 255] * 4)]
         bad = [b"", b"/", b"a", b"/a/", b"//a", b"/a//b", b"/.", b"/a/..", b"/" + b"x" * 256, b"/a" * 33]
-        bad += [b"/$", b"/#/a", b"/a b", b"/a\n", b"/\xc3\xbc", b"/a\x00", b"/a~", b"/" + b"/".join([b"y" * 255] * 4) + b"/z"]
+        bad += [b"/$", b"/#/a", b"/a b", b"/a\n", b"/\xc3\xbc", b"/a\x00", b"/a~"]
+        bad += [b"/" + b"/".join([b"y" * 255] * 4) + b"/z"]
         for name in good:
             self.assertEqual(adit1.check_name(name), name.decode())
         for name in bad:
