@@ -8,3 +8,4 @@ pub mod balance;
 pub mod identity;
 pub mod naming;
 pub mod router;
+pub mod watch;
