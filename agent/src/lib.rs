@@ -1,11 +1,28 @@
 //! adit, the agent: plain TCP in, mutual TLS between hosts, plain TCP out.
 //!
-//! Read `outbound`, `inbound` and `relay` first: they are the product. The floors are in DESIGN's
-//! order; `scripts/floors` keeps an import from climbing.
+//! Read `outbound`, `inbound` and `relay` first: they are the product. The floors are in `scripts/floors`, which keeps an
+//! import from climbing.
 
 pub mod addr;
+pub mod admin;
+pub mod app;
 pub mod balance;
+pub mod cli;
+pub mod crowd;
+pub mod end;
 pub mod identity;
+pub mod idle;
+pub mod inbound;
+pub mod listen;
 pub mod naming;
+pub mod outbound;
+pub mod relay;
 pub mod router;
+pub mod service;
+pub mod streams;
+pub mod sys;
+pub mod telemetry;
+pub mod tunnel;
 pub mod watch;
+pub mod wire;
+pub mod withdraw;

@@ -1,3 +1,10 @@
 //! argv to exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use adit::cli::Cli;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    Cli::parse().carry_out()
+}

@@ -32,9 +32,7 @@ impl Watched {
             let stamp = Stamp::of(&file);
             (file, stamp)
         };
-        Self {
-            files: files.into_iter().map(look).collect(),
-        }
+        Self { files: files.into_iter().map(look).collect() }
     }
 
     /// Looks again: the files that are not what they were, or came, or went, since the last look.

@@ -147,9 +147,7 @@ impl Limits {
     /// says stands, however great: the operator may know better.
     #[must_use]
     pub fn resolved(&self, descriptor_limit: u64) -> Capacity {
-        let tunnels = self
-            .tunnels
-            .unwrap_or_else(|| self.affordable(descriptor_limit));
+        let tunnels = self.tunnels.unwrap_or_else(|| self.affordable(descriptor_limit));
         Capacity {
             tunnels,
             tunnels_per_peer: self.tunnels_per_peer.unwrap_or((tunnels / 2).max(1)),
@@ -182,27 +180,15 @@ impl Limits {
             ("tunnels", Row::Auto(&mut self.tunnels)),
             ("tunnels_per_peer", Row::Auto(&mut self.tunnels_per_peer)),
             ("handshakes", Row::Count(&mut self.handshakes)),
-            (
-                "handshakes_per_source",
-                Row::Count(&mut self.handshakes_per_source),
-            ),
+            ("handshakes_per_source", Row::Count(&mut self.handshakes_per_source)),
             ("eager_bytes", Row::Bytes(&mut self.eager_bytes)),
             ("streams", Row::Auto(&mut self.streams)),
-            (
-                "tunnel_idle_dialer",
-                Row::Wait(&mut self.tunnel_idle_dialer),
-            ),
-            (
-                "tunnel_idle_acceptor",
-                Row::Wait(&mut self.tunnel_idle_acceptor),
-            ),
+            ("tunnel_idle_dialer", Row::Wait(&mut self.tunnel_idle_dialer)),
+            ("tunnel_idle_acceptor", Row::Wait(&mut self.tunnel_idle_acceptor)),
             ("tunnel_age", Row::MayBeOff(&mut self.tunnel_age)),
             ("warm", Row::MayBeZero(&mut self.warm)),
             ("keepalive_idle", Row::Wait(&mut self.keepalive_idle)),
-            (
-                "keepalive_interval",
-                Row::Wait(&mut self.keepalive_interval),
-            ),
+            ("keepalive_interval", Row::Wait(&mut self.keepalive_interval)),
             ("keepalive_count", Row::Probes(&mut self.keepalive_count)),
             ("drain", Row::MayBeOff(&mut self.drain)),
             ("retire_spread", Row::Wait(&mut self.retire_spread)),
@@ -252,16 +238,8 @@ mod tests {
 
     #[test]
     fn what_the_file_says_stands() {
-        let limits = Limits {
-            tunnels: Some(10),
-            streams: Some(3),
-            ..Limits::default()
-        };
-        let expected = Capacity {
-            tunnels: 10,
-            tunnels_per_peer: 5,
-            streams: 3,
-        };
+        let limits = Limits { tunnels: Some(10), streams: Some(3), ..Limits::default() };
+        let expected = Capacity { tunnels: 10, tunnels_per_peer: 5, streams: 3 };
         assert_eq!(limits.resolved(1024), expected);
     }
 

@@ -63,9 +63,7 @@ pub(crate) struct Truncated;
 impl<'a> Fields<'a> {
     /// The fields of `payload`.
     pub(crate) fn new(payload: &'a [u8]) -> Self {
-        Fields {
-            cursor: Cursor::new(payload),
-        }
+        Fields { cursor: Cursor::new(payload) }
     }
 
     fn field(&mut self) -> Option<(u8, &'a [u8])> {
@@ -119,9 +117,6 @@ mod tests {
         put_field(2, b"", &mut bytes);
         bytes.extend([3, 0, 9, b'x']);
         let seen: Vec<_> = Fields::new(&bytes).collect();
-        assert_eq!(
-            seen,
-            [Ok((1, &b"ab"[..])), Ok((2, &b""[..])), Err(Truncated)]
-        );
+        assert_eq!(seen, [Ok((1, &b"ab"[..])), Ok((2, &b""[..])), Err(Truncated)]);
     }
 }

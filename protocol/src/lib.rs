@@ -20,12 +20,12 @@ mod text;
 mod violation;
 
 pub use frame::{
-    Decoder, HEADER_LEN, Header, Item, Kind, MAX_CONTROL, MAX_DATA, MAX_EAGER, MAX_EXTENSIONS,
-    MAX_PREAMBLE, MAX_REASON, Taken, put,
+    Decoder, HEADER_LEN, Header, Item, Kind, MAX_CONTROL, MAX_DATA, MAX_EAGER, MAX_EXTENSIONS, MAX_PREAMBLE,
+    MAX_REASON, Taken, put,
 };
 pub use name::{
-    Captures, MAX_NAME, MAX_SEGMENT, MAX_SEGMENTS, MissingCapture, Name, NameError, Pattern,
-    PatternError, PatternFault, Template,
+    Captures, MAX_NAME, MAX_SEGMENT, MAX_SEGMENTS, MissingCapture, Name, NameError, Pattern, PatternError,
+    PatternFault, Template,
 };
 pub use preamble::{Answer, MAX_HOPS, MAX_WORKLOAD, Preamble, StreamId};
 pub use refusal::{Code, Refusal, RefusalCode, ResetCode, Retry};

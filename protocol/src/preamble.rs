@@ -67,15 +67,7 @@ impl Preamble {
     /// The preamble of a first hop to `destination`, with nothing else told.
     #[must_use]
     pub fn to(destination: Name) -> Preamble {
-        Preamble {
-            destination,
-            source: None,
-            original: None,
-            id: None,
-            hops: 1,
-            workload: None,
-            probe: false,
-        }
+        Preamble { destination, source: None, original: None, id: None, hops: 1, workload: None, probe: false }
     }
 
     /// Appends the OPEN frame, header included. It is never above its bound: all fields at their longest take less
@@ -83,11 +75,7 @@ impl Preamble {
     /// stream has, go as 1.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut payload = Vec::with_capacity(64 + self.destination.as_str().len());
-        put_field(
-            DESTINATION,
-            self.destination.as_str().as_bytes(),
-            &mut payload,
-        );
+        put_field(DESTINATION, self.destination.as_str().as_bytes(), &mut payload);
         put_address(SOURCE, self.source, &mut payload);
         put_address(ORIGINAL, self.original, &mut payload);
         if let Some(StreamId(id)) = self.id {
@@ -97,11 +85,7 @@ impl Preamble {
             put_field(HOPS, &[self.hops], &mut payload);
         }
         if let Some(workload) = &self.workload {
-            put_field(
-                WORKLOAD,
-                text::fit(workload, MAX_WORKLOAD).as_bytes(),
-                &mut payload,
-            );
+            put_field(WORKLOAD, text::fit(workload, MAX_WORKLOAD).as_bytes(), &mut payload);
         }
         if self.probe {
             put_field(PROBE, &[], &mut payload);
@@ -138,57 +122,27 @@ struct Draft {
 impl Draft {
     fn take(&mut self, tag: u8, value: &[u8]) -> Result<(), Refusal> {
         match tag {
-            DESTINATION => once(
-                &mut self.destination,
-                read_destination(value)?,
-                "destination",
-            ),
+            DESTINATION => once(&mut self.destination, read_destination(value)?, "destination"),
             SOURCE => once(&mut self.source, read_address(value, "source")?, "source"),
-            ORIGINAL => once(
-                &mut self.original,
-                read_address(value, "original destination")?,
-                "original destination",
-            ),
+            ORIGINAL => once(&mut self.original, read_address(value, "original destination")?, "original destination"),
             STREAM_ID => once(&mut self.id, read_id(value)?, "stream id"),
             HOPS => once(&mut self.hops, read_hops(value)?, "hops"),
             WORKLOAD => once(&mut self.workload, read_workload(value)?, "workload"),
             PROBE => once(&mut self.probe, read_probe(value)?, "probe"),
             // A later version's field that an older agent may pass over, however often it comes.
             SKIPPABLE.. => Ok(()),
-            _ => Err(malformed(format!(
-                "field {tag:#04x} is unknown and may not be skipped"
-            ))),
+            _ => Err(malformed(format!("field {tag:#04x} is unknown and may not be skipped"))),
         }
     }
 
     fn finish(self) -> Result<Preamble, Refusal> {
-        let destination = self
-            .destination
-            .ok_or_else(|| malformed("the destination is missing"))?;
+        let destination = self.destination.ok_or_else(|| malformed("the destination is missing"))?;
         let hops = self.hops.unwrap_or(1);
         if hops > MAX_HOPS {
-            return Err(Refusal::new(
-                Code::Loop,
-                format!("{hops} hops are more than {MAX_HOPS}"),
-            ));
+            return Err(Refusal::new(Code::Loop, format!("{hops} hops are more than {MAX_HOPS}")));
         }
-        let Draft {
-            source,
-            original,
-            id,
-            workload,
-            probe,
-            ..
-        } = self;
-        Ok(Preamble {
-            destination,
-            source,
-            original,
-            id,
-            hops,
-            workload,
-            probe: probe.is_some(),
-        })
+        let Draft { source, original, id, workload, probe, .. } = self;
+        Ok(Preamble { destination, source, original, id, hops, workload, probe: probe.is_some() })
     }
 }
 
@@ -205,8 +159,7 @@ fn once<T>(slot: &mut Option<T>, value: T, field: &str) -> Result<(), Refusal> {
 
 fn read_destination(value: &[u8]) -> Result<Name, Refusal> {
     let text = std::str::from_utf8(value).map_err(|_| malformed("the destination is not UTF-8"))?;
-    let name = Name::parse(text)
-        .map_err(|error| malformed(format!("the destination is no name: {error}")))?;
+    let name = Name::parse(text).map_err(|error| malformed(format!("the destination is no name: {error}")))?;
     if name.is_bound() {
         // The wire selects a target, it never supplies one (PROTOCOL.md 6).
         return Err(malformed("the destination is a bound name"));
@@ -217,25 +170,16 @@ fn read_destination(value: &[u8]) -> Result<Name, Refusal> {
 fn read_address(value: &[u8], field: &str) -> Result<SocketAddr, Refusal> {
     let mut cursor = Cursor::new(value);
     let address = match cursor.u8() {
-        Some(4) => cursor
-            .array()
-            .map(|octets| IpAddr::V4(Ipv4Addr::from_octets(octets))),
-        Some(6) => cursor
-            .array()
-            .map(|octets| IpAddr::V6(Ipv6Addr::from_octets(octets))),
+        Some(4) => cursor.array().map(|octets| IpAddr::V4(Ipv4Addr::from_octets(octets))),
+        Some(6) => cursor.array().map(|octets| IpAddr::V6(Ipv6Addr::from_octets(octets))),
         _ => None,
     };
-    let address = address
-        .zip(cursor.u16())
-        .and_then(|(ip, port)| cursor.end(SocketAddr::new(ip, port)));
+    let address = address.zip(cursor.u16()).and_then(|(ip, port)| cursor.end(SocketAddr::new(ip, port)));
     address.ok_or_else(|| malformed(format!("the {field} is no address")))
 }
 
 fn read_id(value: &[u8]) -> Result<StreamId, Refusal> {
-    value
-        .try_into()
-        .map(StreamId)
-        .map_err(|_| malformed("the stream id is not 16 bytes"))
+    value.try_into().map(StreamId).map_err(|_| malformed("the stream id is not 16 bytes"))
 }
 
 fn read_hops(value: &[u8]) -> Result<u8, Refusal> {
@@ -247,16 +191,11 @@ fn read_hops(value: &[u8]) -> Result<u8, Refusal> {
 
 fn read_workload(value: &[u8]) -> Result<String, Refusal> {
     let text = text::check(value).filter(|text| text.len() <= MAX_WORKLOAD);
-    text.map(str::to_owned)
-        .ok_or_else(|| malformed("the workload is no text of at most 256 bytes"))
+    text.map(str::to_owned).ok_or_else(|| malformed("the workload is no text of at most 256 bytes"))
 }
 
 fn read_probe(value: &[u8]) -> Result<(), Refusal> {
-    if value.is_empty() {
-        Ok(())
-    } else {
-        Err(malformed("the probe field is not empty"))
-    }
+    if value.is_empty() { Ok(()) } else { Err(malformed("the probe field is not empty")) }
 }
 
 fn put_address(tag: u8, address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -297,11 +236,7 @@ impl Answer {
         let mut payload = Vec::new();
         for (tag, field) in [(BOUND, &self.bound), (RULE, &self.rule)] {
             if let Some(value) = field {
-                put_field(
-                    tag,
-                    text::fit(value, MAX_ANSWER_TEXT).as_bytes(),
-                    &mut payload,
-                );
+                put_field(tag, text::fit(value, MAX_ANSWER_TEXT).as_bytes(), &mut payload);
             }
         }
         put(Kind::Accept, &payload, out);

@@ -151,10 +151,7 @@ impl Refusal {
     /// replaced by spaces.
     #[must_use]
     pub fn new(code: Code, reason: impl Into<String>) -> Refusal {
-        Refusal {
-            code: RefusalCode::Known(code),
-            reason: text::fit(&reason.into(), MAX_REASON),
-        }
+        Refusal { code: RefusalCode::Known(code), reason: text::fit(&reason.into(), MAX_REASON) }
     }
 
     /// Appends the REFUSE frame. A reason that was set past [`Refusal::new`] is made to fit here.
@@ -173,13 +170,8 @@ impl Refusal {
         let number = cursor.u16().ok_or(Violation::RefuseText)?;
         let reason = cursor.rest();
         let fits = reason.len() <= MAX_REASON;
-        let reason = text::check(reason)
-            .filter(|_| fits)
-            .ok_or(Violation::RefuseText)?;
-        Ok(Refusal {
-            code: RefusalCode::of(number),
-            reason: reason.to_owned(),
-        })
+        let reason = text::check(reason).filter(|_| fits).ok_or(Violation::RefuseText)?;
+        Ok(Refusal { code: RefusalCode::of(number), reason: reason.to_owned() })
     }
 
     /// One word for a log or a metric.
@@ -200,11 +192,7 @@ impl fmt::Display for Refusal {
             RefusalCode::Known(code) => f.write_str(code.label())?,
             RefusalCode::Unknown(number) => write!(f, "code {number}")?,
         }
-        if self.reason.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ": {}", self.reason)
-        }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
 
@@ -243,9 +231,7 @@ impl ResetCode {
     /// The code of this number; an unknown number is 1 (PROTOCOL.md 4).
     #[must_use]
     pub fn of(number: u16) -> ResetCode {
-        let known = ResetCode::ALL
-            .into_iter()
-            .find(|code| code.number() == number);
+        let known = ResetCode::ALL.into_iter().find(|code| code.number() == number);
         known.unwrap_or(ResetCode::Reset)
     }
 
@@ -281,9 +267,7 @@ impl ResetCode {
     pub fn decode(payload: &[u8]) -> Result<ResetCode, Violation> {
         let mut cursor = Cursor::new(payload);
         let number = cursor.u16().and_then(|number| cursor.end(number));
-        number
-            .map(ResetCode::of)
-            .ok_or_else(|| Violation::length(Kind::Reset, payload.len()))
+        number.map(ResetCode::of).ok_or_else(|| Violation::length(Kind::Reset, payload.len()))
     }
 }
 
@@ -322,10 +306,7 @@ mod tests {
 
     #[test]
     fn a_reason_set_by_hand_still_leaves_within_bounds() {
-        let by_hand = Refusal {
-            code: RefusalCode::Unknown(77),
-            reason: "\n".repeat(600),
-        };
+        let by_hand = Refusal { code: RefusalCode::Unknown(77), reason: "\n".repeat(600) };
         let mut frame = Vec::new();
         by_hand.encode(&mut frame);
         let read = Refusal::decode(&frame[4..]).unwrap();

@@ -26,14 +26,7 @@ mod tests {
 
     #[test]
     fn control_characters_and_broken_utf8_are_no_text() {
-        for bad in [
-            &b"a\nb"[..],
-            b"\x7f",
-            b"\0",
-            "\u{85}".as_bytes(),
-            b"\xff",
-            b"\xc3",
-        ] {
+        for bad in [&b"a\nb"[..], b"\x7f", b"\0", "\u{85}".as_bytes(), b"\xff", b"\xc3"] {
             assert_eq!(check(bad), None, "{bad:?}");
         }
         assert_eq!(check("ünï 🦀".as_bytes()), Some("ünï 🦀"));

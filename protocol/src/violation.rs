@@ -53,10 +53,7 @@ pub enum Violation {
 impl Violation {
     /// A length out of bound; one that does not fit the header's field is told as the field's greatest.
     pub(crate) fn length(kind: Kind, len: usize) -> Violation {
-        Violation::Length {
-            kind,
-            len: u32::try_from(len).unwrap_or(u32::MAX),
-        }
+        Violation::Length { kind, len: u32::try_from(len).unwrap_or(u32::MAX) }
     }
 
     /// One word for a metric.
@@ -94,32 +91,22 @@ impl fmt::Display for Violation {
             Violation::Length { kind, len } => {
                 write!(f, "{kind} of {len} bytes is out of its bound (section 2)")
             }
-            Violation::Extensions => f.write_str(
-                "more than 64 KiB of extensions with no frame but RETIRE between (section 2)",
-            ),
-            Violation::RefuseText => {
-                f.write_str("REFUSE has no code or its reason is no text (section 2)")
+            Violation::Extensions => {
+                f.write_str("more than 64 KiB of extensions with no frame but RETIRE between (section 2)")
             }
-            Violation::AnswerFields => {
-                f.write_str("ACCEPT has a truncated, repeated or ill-formed field (section 3)")
-            }
-            Violation::AnswerToStream => {
-                f.write_str("ACCEPT tells a route though the stream is no probe (section 3)")
-            }
+            Violation::RefuseText => f.write_str("REFUSE has no code or its reason is no text (section 2)"),
+            Violation::AnswerFields => f.write_str("ACCEPT has a truncated, repeated or ill-formed field (section 3)"),
+            Violation::AnswerToStream => f.write_str("ACCEPT tells a route though the stream is no probe (section 3)"),
             Violation::Place { phase, kind } => {
                 write!(f, "{kind} has no place while {phase} (section 4)")
             }
             Violation::AfterFin(kind) => write!(f, "{kind} after FIN of the same side (section 4)"),
-            Violation::Eager => {
-                f.write_str("more than 65,536 bytes of DATA without ACCEPT (section 4)")
-            }
+            Violation::Eager => f.write_str("more than 65,536 bytes of DATA without ACCEPT (section 4)"),
             Violation::ProbeData => f.write_str("DATA on a probe (section 4)"),
             Violation::DoneEarly => f.write_str("DONE before both sides' FIN (section 4)"),
             Violation::AcceptMalformed => f.write_str("ACCEPT to a malformed OPEN (section 3)"),
             Violation::RetireTwice => f.write_str("a second RETIRE (section 5)"),
-            Violation::OpenAfterRetire => {
-                f.write_str("OPEN after RETIRE, which it cannot have crossed (section 5)")
-            }
+            Violation::OpenAfterRetire => f.write_str("OPEN after RETIRE, which it cannot have crossed (section 5)"),
         }
     }
 }

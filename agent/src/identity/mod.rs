@@ -1,1 +1,35 @@
-//! To be written by its room's first commit.
+//! Who we are and who a peer is: certificates and keys from files, the judges of a handshake, and
+//! what is in force while files change. It never dials, accepts or judges what a peer may reach.
+//!
+//! Start at [`Store`], which holds a [`Snapshot`], which makes the rustls configurations and turns a
+//! peer's chain into a [`Peer`].
+
+mod authority;
+mod credential;
+mod error;
+mod explain;
+mod leaf;
+mod peer;
+mod pem;
+mod pki;
+mod revocation;
+mod settings;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod text;
+mod trust;
+mod verify;
+
+pub use authority::{Authority, Existing, IssueError, Issued, Request};
+pub use credential::Credential;
+pub use error::LoadError;
+pub use explain::{alert_name, explain};
+pub use leaf::{Leaf, Malformed};
+pub use peer::{Peer, PeerError, Role};
+pub use pem::certificates as read_certificates;
+pub use settings::{ALPN, UNRECOGNIZED_NAME, is_unknown_sni, speaks_adit};
+pub use snapshot::{Revoked, Snapshot, server_name};
+pub use store::Store;
+pub use verify::WrongIdentity;

@@ -68,10 +68,7 @@ pub struct IdentityError {
 
 impl IdentityError {
     fn new(message: impl Into<String>, help: &'static str) -> IdentityError {
-        IdentityError {
-            message: message.into(),
-            help,
-        }
+        IdentityError { message: message.into(), help }
     }
 }
 

@@ -61,8 +61,7 @@ fn everybody() -> IdentityError {
 }
 
 fn is_child(name: &str, suffix: &str) -> bool {
-    name.split_once('.')
-        .is_some_and(|(label, rest)| rest == suffix && !label.is_empty() && label != "*")
+    name.split_once('.').is_some_and(|(label, rest)| rest == suffix && !label.is_empty() && label != "*")
 }
 
 fn is_under(id: &str, prefix: &str) -> bool {
@@ -117,11 +116,7 @@ mod tests {
             ("td", "spiffe://td/web", false),
         ];
         for (pattern, identity, expected) in table {
-            assert_eq!(
-                admits(pattern, identity),
-                expected,
-                "{pattern} against {identity}"
-            );
+            assert_eq!(admits(pattern, identity), expected, "{pattern} against {identity}");
         }
     }
 

@@ -38,10 +38,7 @@ fn refuse(text: &str, why: &str) -> IdentityError {
 /// The trust domain, and the path without its first slash if there is one.
 fn split(text: &str) -> Result<(&str, Option<&str>), IdentityError> {
     if text.len() > MAX_ID {
-        return Err(IdentityError::new(
-            "a SPIFFE id is longer than 2048 bytes",
-            HELP,
-        ));
+        return Err(IdentityError::new("a SPIFFE id is longer than 2048 bytes", HELP));
     }
     let Some(rest) = text.strip_prefix(SCHEME) else {
         return Err(refuse(text, "it does not begin with `spiffe://`"));
@@ -83,10 +80,8 @@ fn segment_fault(segment: &str) -> Option<&'static str> {
     if segment == "." || segment == ".." {
         return Some("a segment of its path is `.` or `..`");
     }
-    (!segment
-        .bytes()
-        .all(|byte| byte.is_ascii_uppercase() || is_domain_byte(byte)))
-    .then_some("its path holds other than letters, digits, `.`, `-` and `_`")
+    (!segment.bytes().all(|byte| byte.is_ascii_uppercase() || is_domain_byte(byte)))
+        .then_some("its path holds other than letters, digits, `.`, `-` and `_`")
 }
 
 #[cfg(test)]
@@ -95,11 +90,7 @@ mod tests {
 
     #[test]
     fn ids_of_workloads_pass() {
-        for text in [
-            "spiffe://prod.internal/web",
-            "spiffe://a_b-c.1/X/y.z/_",
-            "spiffe://td/...",
-        ] {
+        for text in ["spiffe://prod.internal/web", "spiffe://a_b-c.1/X/y.z/_", "spiffe://td/..."] {
             assert_eq!(parse(text).as_deref(), Ok(text));
         }
     }

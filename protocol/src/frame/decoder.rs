@@ -63,18 +63,11 @@ pub struct Decoder {
 #[derive(Clone, Debug)]
 enum State {
     /// The first `have` bytes of a header are here.
-    Header {
-        bytes: [u8; HEADER_LEN],
-        have: usize,
-    },
+    Header { bytes: [u8; HEADER_LEN], have: usize },
     /// `left` more bytes of a DATA payload are to come.
     Data { left: usize },
     /// A control frame of `len` bytes of which `payload` is here.
-    Control {
-        kind: Kind,
-        len: usize,
-        payload: Vec<u8>,
-    },
+    Control { kind: Kind, len: usize, payload: Vec<u8> },
     /// `left` more bytes of an extension are to be skipped.
     Skip { left: usize },
     /// A rule was broken; there is no way back.
@@ -83,10 +76,7 @@ enum State {
 
 impl Default for State {
     fn default() -> State {
-        State::Header {
-            bytes: [0; HEADER_LEN],
-            have: 0,
-        }
+        State::Header { bytes: [0; HEADER_LEN], have: 0 }
     }
 }
 
@@ -105,14 +95,9 @@ impl Decoder {
     pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Taken<'a>, Violation> {
         let mut rest = input;
         loop {
-            let item = self
-                .step(&mut rest)
-                .inspect_err(|broken| self.state = State::Broken(*broken))?;
+            let item = self.step(&mut rest).inspect_err(|broken| self.state = State::Broken(*broken))?;
             if item.is_some() || rest.is_empty() {
-                return Ok(Taken {
-                    consumed: input.len() - rest.len(),
-                    item,
-                });
+                return Ok(Taken { consumed: input.len() - rest.len(), item });
             }
         }
     }
@@ -170,11 +155,7 @@ impl Decoder {
     }
 
     /// A header is whole: chooses what comes next, and takes a control frame that is at hand without keeping it.
-    fn begin<'a>(
-        &mut self,
-        header: Header,
-        rest: &mut &'a [u8],
-    ) -> Result<Option<Item<'a>>, Violation> {
+    fn begin<'a>(&mut self, header: Header, rest: &mut &'a [u8]) -> Result<Option<Item<'a>>, Violation> {
         let len = header.len as usize;
         self.count_extension(header.kind, len)?;
         self.state = match header.kind {
@@ -186,17 +167,9 @@ impl Decoder {
                 return whole(kind, take(rest, len)).map(Some);
             }
             // Grows as bytes come, not by the length it was told.
-            kind => State::Control {
-                kind,
-                len,
-                payload: Vec::new(),
-            },
+            kind => State::Control { kind, len, payload: Vec::new() },
         };
-        if matches!(self.state, State::Data { .. }) {
-            self.step(rest)
-        } else {
-            Ok(None)
-        }
+        if matches!(self.state, State::Data { .. }) { self.step(rest) } else { Ok(None) }
     }
 
     /// More than 64 KiB of extensions, headers included, with no frame but RETIRE between them is a protocol error
@@ -207,11 +180,7 @@ impl Decoder {
             Kind::Retire => {}
             _ => self.extensions = 0,
         }
-        if self.extensions > MAX_EXTENSIONS {
-            Err(Violation::Extensions)
-        } else {
-            Ok(())
-        }
+        if self.extensions > MAX_EXTENSIONS { Err(Violation::Extensions) } else { Ok(()) }
     }
 }
 
@@ -223,11 +192,7 @@ fn take<'a>(rest: &mut &'a [u8], n: usize) -> &'a [u8] {
 }
 
 /// The header, once whole: at once when four bytes are at hand, else collected.
-fn header(
-    bytes: &mut [u8; HEADER_LEN],
-    have: &mut usize,
-    rest: &mut &[u8],
-) -> Option<[u8; HEADER_LEN]> {
+fn header(bytes: &mut [u8; HEADER_LEN], have: &mut usize, rest: &mut &[u8]) -> Option<[u8; HEADER_LEN]> {
     if *have == 0
         && let Some((whole, tail)) = rest.split_first_chunk::<HEADER_LEN>()
     {

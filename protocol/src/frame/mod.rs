@@ -106,11 +106,7 @@ impl Kind {
     /// [`Violation::Length`] if not.
     pub(crate) fn check(self, len: usize) -> Result<(), Violation> {
         let (least, greatest) = self.bounds();
-        if (least..=greatest).contains(&len) {
-            Ok(())
-        } else {
-            Err(Violation::length(self, len))
-        }
+        if (least..=greatest).contains(&len) { Ok(()) } else { Err(Violation::length(self, len)) }
     }
 }
 
@@ -169,10 +165,7 @@ impl Header {
     /// A header over at most the kind's greatest length.
     fn sized(kind: Kind, len: usize) -> Header {
         let (_, greatest) = kind.bounds();
-        Header {
-            kind,
-            len: u32::try_from(len.min(greatest)).unwrap_or(0),
-        }
+        Header { kind, len: u32::try_from(len.min(greatest)).unwrap_or(0) }
     }
 }
 
@@ -180,9 +173,7 @@ impl Header {
 /// payload of another kind is cut at its bound, so that what is appended can always be read.
 pub fn put(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     match kind {
-        Kind::Data => payload
-            .chunks(MAX_DATA)
-            .for_each(|piece| put_one(kind, piece, out)),
+        Kind::Data => payload.chunks(MAX_DATA).for_each(|piece| put_one(kind, piece, out)),
         _ => put_one(kind, payload, out),
     }
 }

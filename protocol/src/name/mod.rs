@@ -114,11 +114,7 @@ fn check_segment(segment: &str) -> Result<(), NameError> {
     if let Some(c) = segment.chars().find(|c| !is_segment_char(*c)) {
         return Err(NameError::Character(c));
     }
-    if segment.len() > MAX_SEGMENT {
-        Err(NameError::SegmentTooLong)
-    } else {
-        Ok(())
-    }
+    if segment.len() > MAX_SEGMENT { Err(NameError::SegmentTooLong) } else { Ok(()) }
 }
 
 /// Why a text is no name.
@@ -147,10 +143,7 @@ impl fmt::Display for NameError {
             NameError::EmptySegment => "a segment is empty; write no `//` and no `/` at the end",
             NameError::DotSegment => "`.` and `..` are no segments; write the path out",
             NameError::Character(c) => {
-                return write!(
-                    f,
-                    "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`"
-                );
+                return write!(f, "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`");
             }
             NameError::SegmentTooLong => "a segment is longer than 255 bytes",
             NameError::TooManySegments => "a name has at most 32 segments",
@@ -173,16 +166,9 @@ mod tests {
     fn good_names_come_back_as_written() {
         let long = format!("/{}", "x".repeat(255));
         let many = "/a".repeat(32);
-        for good in [
-            "/a",
-            "/svc/redis",
-            "/#/dns/a.b/4143",
-            "/$/inet/::1/80",
-            "/A.b_c:d#e$f%g+h@i-j",
-            "/...",
-            &long,
-            &many,
-        ] {
+        for good in
+            ["/a", "/svc/redis", "/#/dns/a.b/4143", "/$/inet/::1/80", "/A.b_c:d#e$f%g+h@i-j", "/...", &long, &many]
+        {
             assert_eq!(name(good).to_string(), good);
         }
     }
@@ -214,13 +200,9 @@ mod tests {
 
     #[test]
     fn only_a_first_segment_of_one_sign_is_bound() {
-        for (text, bound) in [
-            ("/$/inet/h/1", true),
-            ("/#/dns/h/1", true),
-            ("/#", true),
-            ("/$a", false),
-            ("/svc/#", false),
-        ] {
+        for (text, bound) in
+            [("/$/inet/h/1", true), ("/#/dns/h/1", true), ("/#", true), ("/$a", false), ("/svc/#", false)]
+        {
             assert_eq!(name(text).is_bound(), bound, "{text}");
         }
     }

@@ -35,26 +35,17 @@ impl Pattern {
     /// # Errors
     /// The first fault and where it is.
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
-        let path = text.strip_prefix('/').ok_or(PatternError {
-            offset: 0,
-            fault: PatternFault::NoSlash,
-        })?;
+        let path = text.strip_prefix('/').ok_or(PatternError { offset: 0, fault: PatternFault::NoSlash })?;
         let mut elements = Vec::new();
         let mut offset = 1;
         for segment in path.split('/').filter(|_| !path.is_empty()) {
             if elements.len() == MAX_SEGMENTS {
-                return Err(PatternError {
-                    offset,
-                    fault: PatternFault::TooManySegments,
-                });
+                return Err(PatternError { offset, fault: PatternFault::TooManySegments });
             }
             elements.push(Element::parse(segment, offset)?);
             offset += segment.len() + 1;
         }
-        let pattern = Pattern {
-            text: text.into(),
-            elements: elements.into(),
-        };
+        let pattern = Pattern { text: text.into(), elements: elements.into() };
         pattern.refuse_repeated_captures()?;
         Ok(pattern)
     }
@@ -102,29 +93,18 @@ impl Pattern {
 
     fn refuse_repeated_captures(&self) -> Result<(), PatternError> {
         let names: Vec<&str> = self.capture_names().collect();
-        let repeated = names
-            .iter()
-            .enumerate()
-            .find(|(index, name)| names.iter().take(*index).any(|n| n == *name));
+        let repeated = names.iter().enumerate().find(|(index, name)| names.iter().take(*index).any(|n| n == *name));
         let Some((_, name)) = repeated else {
             return Ok(());
         };
         let offset = self.text.rfind(&format!("{{{name}}}")).unwrap_or(0);
-        Err(PatternError {
-            offset,
-            fault: PatternFault::RepeatedCapture,
-        })
+        Err(PatternError { offset, fault: PatternFault::RepeatedCapture })
     }
 }
 
 impl Element {
     fn parse(segment: &str, offset: usize) -> Result<Element, PatternError> {
-        let fault = |fault, at: usize| {
-            Err(PatternError {
-                offset: offset + at,
-                fault,
-            })
-        };
+        let fault = |fault, at: usize| Err(PatternError { offset: offset + at, fault });
         match segment {
             "" => return fault(PatternFault::EmptySegment, 0),
             "." | ".." => return fault(PatternFault::DotSegment, 0),
@@ -134,10 +114,7 @@ impl Element {
         let mut before = String::new();
         let mut captures: Vec<(String, String)> = Vec::new();
         for part in split(segment) {
-            match part.map_err(|error| PatternError {
-                offset: offset + error.offset,
-                ..error
-            })? {
+            match part.map_err(|error| PatternError { offset: offset + error.offset, ..error })? {
                 (at, Part::Capture(name)) => {
                     if captures.last().is_some_and(|(_, after)| after.is_empty()) {
                         return fault(PatternFault::AdjacentCaptures, at);
@@ -146,18 +123,11 @@ impl Element {
                 }
                 (at, Part::Literal(literal)) => {
                     check_literal(literal, offset + at)?;
-                    captures
-                        .last_mut()
-                        .map_or(&mut before, |(_, after)| after)
-                        .push_str(literal);
+                    captures.last_mut().map_or(&mut before, |(_, after)| after).push_str(literal);
                 }
             }
         }
-        Ok(if captures.is_empty() {
-            Element::Literal(before)
-        } else {
-            Element::Captures { before, captures }
-        })
+        Ok(if captures.is_empty() { Element::Literal(before) } else { Element::Captures { before, captures } })
     }
 
     /// Matches one segment, adding what captures took.
@@ -190,30 +160,18 @@ fn take_captures(mut rest: &str, captures: &[(String, String)], into: &mut Captu
         into.push(name, rest.get(..end)?);
         rest = rest.get(end + after.len()..)?;
     }
-    let value = rest
-        .strip_suffix(last.1.as_str())
-        .filter(|value| !value.is_empty())?;
+    let value = rest.strip_suffix(last.1.as_str()).filter(|value| !value.is_empty())?;
     into.push(&last.0, value);
     Some(())
 }
 
 fn check_literal(literal: &str, offset: usize) -> Result<(), PatternError> {
     if let Some((at, c)) = literal.char_indices().find(|(_, c)| !is_segment_char(*c)) {
-        let fault = if c == '*' {
-            PatternFault::PartialStar
-        } else {
-            PatternFault::Character(c)
-        };
-        return Err(PatternError {
-            offset: offset + at,
-            fault,
-        });
+        let fault = if c == '*' { PatternFault::PartialStar } else { PatternFault::Character(c) };
+        return Err(PatternError { offset: offset + at, fault });
     }
     if literal.len() > MAX_SEGMENT {
-        return Err(PatternError {
-            offset,
-            fault: PatternFault::SegmentTooLong,
-        });
+        return Err(PatternError { offset, fault: PatternFault::SegmentTooLong });
     }
     Ok(())
 }
@@ -254,16 +212,12 @@ impl Captures {
     /// What the capture `name` took.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// Each capture's name and what it took, in the pattern's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn push(&mut self, name: &str, value: &str) {
@@ -273,12 +227,7 @@ impl Captures {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Captures {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Captures {
-        Captures(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Captures(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -325,30 +274,19 @@ impl fmt::Display for PatternError {
             PatternFault::EmptySegment => "a segment is empty; write no `//` and no `/` at the end",
             PatternFault::DotSegment => "`.` and `..` are no segments; write the path out",
             PatternFault::Character(c) => {
-                return write!(
-                    f,
-                    "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`"
-                );
+                return write!(f, "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`");
             }
             PatternFault::PartialStar => {
                 "`*` stands for a whole segment; use a capture such as `{rest}` for a part of one"
             }
-            PatternFault::SegmentTooLong => {
-                "a segment is longer than 255 bytes and can match no name"
-            }
-            PatternFault::TooManySegments => {
-                "a name has at most 32 segments, so this can match none"
-            }
+            PatternFault::SegmentTooLong => "a segment is longer than 255 bytes and can match no name",
+            PatternFault::TooManySegments => "a name has at most 32 segments, so this can match none",
             PatternFault::AdjacentCaptures => {
                 "nothing tells where one capture ends and the next begins; put text between"
             }
-            PatternFault::RepeatedCapture => {
-                "this capture's name is used before; give each its own"
-            }
+            PatternFault::RepeatedCapture => "this capture's name is used before; give each its own",
             PatternFault::Brace => "a `{` or `}` without the other; a capture is written `{name}`",
-            PatternFault::CaptureName => {
-                "a capture's name is letters, digits and `_`, not beginning with a digit"
-            }
+            PatternFault::CaptureName => "a capture's name is letters, digits and `_`, not beginning with a digit",
         })
     }
 }

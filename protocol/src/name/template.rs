@@ -30,9 +30,7 @@ impl Template {
         for part in self.parts() {
             filled.push_str(match part {
                 Part::Literal(text) => text,
-                Part::Capture(name) => captures
-                    .get(name)
-                    .ok_or_else(|| MissingCapture(name.to_owned()))?,
+                Part::Capture(name) => captures.get(name).ok_or_else(|| MissingCapture(name.to_owned()))?,
             });
         }
         Ok(filled)
@@ -84,11 +82,7 @@ pub struct MissingCapture(pub String);
 
 impl fmt::Display for MissingCapture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "nothing captures `{{{}}}`; name it in the pattern this text belongs to",
-            self.0
-        )
+        write!(f, "nothing captures `{{{}}}`; name it in the pattern this text belongs to", self.0)
     }
 }
 
@@ -112,10 +106,7 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = Result<(usize, Part<'_>)
             Ok(found) => found,
             Err((at, fault)) => {
                 rest = "";
-                return Some(Err(PatternError {
-                    offset: offset + at,
-                    fault,
-                }));
+                return Some(Err(PatternError { offset: offset + at, fault }));
             }
         };
         rest = after;
@@ -147,11 +138,7 @@ fn capture(inner: &str) -> Next<'_> {
     if name.contains('{') {
         return Err((0, PatternFault::Brace));
     }
-    if is_capture_name(name) {
-        Ok((Part::Capture(name), after))
-    } else {
-        Err((1, PatternFault::CaptureName))
-    }
+    if is_capture_name(name) { Ok((Part::Capture(name), after)) } else { Err((1, PatternFault::CaptureName)) }
 }
 
 fn is_capture_name(name: &str) -> bool {

@@ -40,16 +40,10 @@ impl Acceptor {
     pub fn send(&mut self, kind: Kind, len: usize) -> Result<(), Violation> {
         kind.check(len)?;
         match (self.phase, kind) {
-            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Kind::Retire) => {
-                self.send_retire()
-            }
+            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Kind::Retire) => self.send_retire(),
             (Phase::Opened, Kind::Accept) => self.send_accept(len),
             (Phase::Opened, Kind::Refuse) => {
-                self.phase = if self.back.fin {
-                    Phase::Idle
-                } else {
-                    Phase::Refused
-                };
+                self.phase = if self.back.fin { Phase::Idle } else { Phase::Refused };
                 Ok(())
             }
             (Phase::Accepted, Kind::Data) if self.probe => Err(Violation::ProbeData),
@@ -60,10 +54,7 @@ impl Acceptor {
                 self.phase = Phase::Reset;
                 Ok(())
             }
-            (
-                Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused,
-                Kind::Extension(_),
-            ) => Ok(()),
+            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Kind::Extension(_)) => Ok(()),
             _ => Err(self.no_place(kind)),
         }
     }
@@ -96,9 +87,7 @@ impl Acceptor {
                 self.back.fin()?;
                 self.phase = Phase::Idle;
             }
-            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Reset(_)) => {
-                self.phase = Phase::Aborted
-            }
+            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Reset(_)) => self.phase = Phase::Aborted,
             _ => return Err(self.no_place(item.kind())),
         }
         Ok(Receipt::Taken)
@@ -160,13 +149,7 @@ impl Acceptor {
             Retire::Last => return Err(Violation::OpenAfterRetire),
         };
         let probe = preamble.as_ref().is_ok_and(|preamble| preamble.probe);
-        *self = Acceptor {
-            phase: Phase::Opened,
-            probe,
-            malformed: preamble.is_err(),
-            retire,
-            ..Acceptor::default()
-        };
+        *self = Acceptor { phase: Phase::Opened, probe, malformed: preamble.is_err(), retire, ..Acceptor::default() };
         Ok(())
     }
 
@@ -203,9 +186,6 @@ impl Acceptor {
     }
 
     fn no_place(&self, kind: Kind) -> Violation {
-        Violation::Place {
-            phase: self.phase,
-            kind,
-        }
+        Violation::Place { phase: self.phase, kind }
     }
 }

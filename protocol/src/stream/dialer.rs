@@ -32,11 +32,7 @@ impl Dialer {
         if self.retired {
             return Err(Violation::OpenAfterRetire);
         }
-        *self = Dialer {
-            phase: Phase::Opened,
-            probe,
-            ..Dialer::default()
-        };
+        *self = Dialer { phase: Phase::Opened, probe, ..Dialer::default() };
         Ok(())
     }
 
@@ -47,9 +43,7 @@ impl Dialer {
     pub fn send(&mut self, kind: Kind, len: usize) -> Result<(), Violation> {
         kind.check(len)?;
         match (self.phase, kind) {
-            (Phase::Opened | Phase::Accepted, Kind::Data) if self.probe => {
-                Err(Violation::ProbeData)
-            }
+            (Phase::Opened | Phase::Accepted, Kind::Data) if self.probe => Err(Violation::ProbeData),
             (Phase::Opened, Kind::Data) => self.out.eager(len),
             (Phase::Accepted, Kind::Data) => self.out.data(len),
             (Phase::Opened | Phase::Accepted, Kind::Fin) => self.out.fin(),
@@ -59,10 +53,7 @@ impl Dialer {
                 self.phase = Phase::Reset;
                 Ok(())
             }
-            (
-                Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused,
-                Kind::Extension(_),
-            ) => Ok(()),
+            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Kind::Extension(_)) => Ok(()),
             _ => Err(self.no_place(kind)),
         }
     }
@@ -74,16 +65,10 @@ impl Dialer {
     pub fn receive(&mut self, item: &Item<'_>) -> Result<Receipt, Violation> {
         match (self.phase, item) {
             (Phase::Reset, _) => return Ok(Receipt::Ignored),
-            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Item::Retire) => {
-                self.retire()?
-            }
+            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Item::Retire) => self.retire()?,
             (Phase::Opened, Item::Accept(answer)) => self.accepted(answer)?,
             (Phase::Opened, Item::Refuse(_)) => {
-                self.phase = if self.out.fin {
-                    Phase::Idle
-                } else {
-                    Phase::Refused
-                };
+                self.phase = if self.out.fin { Phase::Idle } else { Phase::Refused };
             }
             (Phase::Accepted, Item::Data(_)) if self.probe => return Err(Violation::ProbeData),
             (Phase::Accepted, Item::Data(piece)) => self.back.data(piece.len())?,
@@ -166,17 +151,10 @@ impl Dialer {
     }
 
     fn retire(&mut self) -> Result<(), Violation> {
-        if std::mem::replace(&mut self.retired, true) {
-            Err(Violation::RetireTwice)
-        } else {
-            Ok(())
-        }
+        if std::mem::replace(&mut self.retired, true) { Err(Violation::RetireTwice) } else { Ok(()) }
     }
 
     fn no_place(&self, kind: Kind) -> Violation {
-        Violation::Place {
-            phase: self.phase,
-            kind,
-        }
+        Violation::Place { phase: self.phase, kind }
     }
 }

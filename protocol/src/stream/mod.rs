@@ -90,10 +90,6 @@ impl Way {
 
     /// Ends the way; once.
     fn fin(&mut self) -> Result<(), Violation> {
-        if std::mem::replace(&mut self.fin, true) {
-            Err(Violation::AfterFin(Kind::Fin))
-        } else {
-            Ok(())
-        }
+        if std::mem::replace(&mut self.fin, true) { Err(Violation::AfterFin(Kind::Fin)) } else { Ok(()) }
     }
 }

@@ -1,0 +1,139 @@
+//! The admin door: metrics, health and status, read-only over TCP (DESIGN's "Local trust").
+//!
+//! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
+
+mod pages;
+mod status;
+
+use std::{sync::Arc, thread};
+
+use adit_config::Admin;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::{
+    identity::Store,
+    inbound::Inbound,
+    listen::{Accepted, Door, ListenError},
+    naming::Namers,
+    outbound::Outbound,
+    streams::Streams,
+    tunnel::pool::Pool,
+};
+
+/// Connections to the admin door at once.
+const CONNECTIONS: usize = 64;
+/// How long a client may take over its request's head.
+const HEAD_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the pages are made of.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The metrics.
+    pub page: PrometheusHandle,
+    /// The outbound side, if there is one.
+    pub outbound: Option<Arc<Outbound>>,
+    /// The inbound side, if there is one.
+    pub inbound: Option<Arc<Inbound>>,
+    /// Our credentials, and whom we trust.
+    pub identity: Arc<Store>,
+    /// What names resolve to.
+    pub namers: Arc<Namers>,
+    /// All live streams.
+    pub streams: Arc<Streams>,
+    /// Idle tunnels.
+    pub pool: Arc<Pool>,
+    /// The agent drains: not ready.
+    pub draining: CancellationToken,
+}
+
+/// The admin door while it is open; dropping it leaves it open, `stop` closes it.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<String>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Closes it.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// Opens the door where the configuration asks for one.
+///
+/// # Errors
+/// The door that could not be opened.
+pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ListenError::of("the admin door's runtime", error))?;
+    let guard = runtime.enter();
+    let mut doors = Vec::new();
+    if let Some(address) = config.listen {
+        doors.push(Door::tcp(address)?);
+    }
+    if let Some(socket) = &config.socket {
+        doors.push(Door::unix(socket)?);
+    }
+    drop(guard);
+    let addresses = doors.iter().map(Door::address).collect();
+    let stop = CancellationToken::new();
+    let until = stop.clone();
+    let view = Arc::new(view);
+    let serving = thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            for door in doors {
+                let view = Arc::clone(&view);
+                tokio::spawn(door.accept_each(
+                    Arc::new(Semaphore::new(CONNECTIONS)),
+                    until.clone(),
+                    move |accepted, place| {
+                        let view = Arc::clone(&view);
+                        tokio::spawn(async move {
+                            match accepted {
+                                Accepted::Tcp(socket, _) => serve(socket, view).await,
+                                Accepted::Unix(socket) => serve(socket, view).await,
+                            }
+                            drop(place);
+                        });
+                    },
+                ));
+            }
+            until.cancelled().await;
+        });
+    });
+    serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
+    Ok(Running { addresses, stop })
+}
+
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, view: Arc<View>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let view = Arc::clone(&view);
+        async move { Ok::<_, std::convert::Infallible>(pages::answer(request.method(), request.uri(), &view)) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(socket), answer);
+    if let Err(error) = connection.await {
+        // A client that went away is no news to anybody.
+        if !error.is_incomplete_message() && !error.is_timeout() {
+            error!("the admin door: {error}");
+        }
+    }
+}

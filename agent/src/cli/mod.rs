@@ -1,0 +1,42 @@
+//! The command line: argv to exit code. Every subcommand is a file here.
+
+pub mod ca;
+mod check;
+mod run;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Wrap raw TCP between hosts in mutual TLS, with no change to any application.
+#[derive(Debug, Parser)]
+#[command(name = "adit", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until it is told to end (SIGTERM drains it).
+    Run(run::Run),
+    /// Check a configuration file: every problem, with its place.
+    Check(check::Check),
+    /// Make a private CA, issue certificates with it, or show what is in one.
+    Ca(ca::Ca),
+}
+
+impl Cli {
+    /// Carries out what was asked for; an error is one line on standard error, and exit code 1.
+    pub fn carry_out(self) -> ExitCode {
+        let done: Result<ExitCode, Box<dyn Error>> = match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Ca(ca) => ca.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        };
+        done.unwrap_or_else(|error| {
+            eprintln!("adit: {error}");
+            ExitCode::FAILURE
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! `adit run`: the agent itself.
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use adit_config::Config;
+use clap::Args;
+
+use crate::{
+    app,
+    telemetry::{log, metrics},
+};
+
+/// Run the agent until it is told to end.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
+    config: PathBuf,
+    /// Once every door is open, write their addresses here, a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let (config, warnings) = Config::load(&self.config)?;
+        log::start(config.log);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let page = metrics::install()?;
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Some(threads) = config.runtime.threads {
+            builder.worker_threads(threads);
+        }
+        let runtime = builder.enable_all().build()?;
+        runtime.block_on(app::run(config, page, self.ready_file))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

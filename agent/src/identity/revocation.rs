@@ -1,0 +1,71 @@
+//! One revocation list, read from its file. How lists are enforced is told in `trust`; this only
+//! reads them and shows their age. It never fetches one.
+
+use std::{path::Path, time::SystemTime};
+
+use rustls_pki_types::CertificateRevocationListDer;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+
+use super::{error::LoadError, leaf::system_time, pem, pki, text::date};
+
+/// A revocation list: its bytes, to tell whether it changed, and its entries.
+pub(super) struct List {
+    der: CertificateRevocationListDer<'static>,
+    parsed: CertRevocationList<'static>,
+}
+
+impl List {
+    /// Every list in a file, PEM or DER.
+    pub(super) fn load(file: &Path, now: SystemTime) -> Result<Vec<Self>, LoadError> {
+        let ders = pem::revocation_lists(file)?;
+        for der in &ders {
+            show_age(file, der, now);
+        }
+        ders.into_iter().map(|der| Self::parse(file, der)).collect()
+    }
+
+    fn parse(file: &Path, der: CertificateRevocationListDer<'static>) -> Result<Self, LoadError> {
+        let parsed = OwnedCertRevocationList::from_der(&der).map_err(|cause| {
+            let wrong = format!("holds a revocation list that cannot be used: {cause}");
+            LoadError::new(file, wrong, "give a complete, direct X.509 v2 list")
+        })?;
+        Ok(Self { der, parsed: parsed.into() })
+    }
+
+    pub(super) fn parsed(&self) -> &CertRevocationList<'static> {
+        &self.parsed
+    }
+
+    pub(super) fn has_issuer_of(&self, other: &Self) -> bool {
+        self.parsed.issuer() == other.parsed.issuer()
+    }
+}
+
+impl PartialEq for List {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+fn show_age(file: &Path, der: &[u8], now: SystemTime) {
+    let Some(next_update) = next_update(der) else {
+        return;
+    };
+    let label = file.display().to_string();
+    metrics::gauge!("adit_revocation_list_next_update_timestamp_seconds", "file" => label.clone())
+        .set(pki::gauge_seconds(next_update));
+    if now > next_update {
+        let due = date(next_update);
+        tracing::warn!(
+            file = label,
+            due,
+            "the revocation list is out of date; it is enforced as it stands, newer revocations are not seen"
+        );
+    }
+}
+
+fn next_update(der: &[u8]) -> Option<SystemTime> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    list.next_update().map(system_time)
+}

@@ -1,0 +1,169 @@
+//! Files that change while the agent runs: all of them or none, told by generation, and a peer
+//! judged again under what is in force now.
+
+use super::*;
+
+struct Running {
+    world: World,
+    store: Store,
+}
+
+impl Running {
+    fn new() -> Self {
+        let world = World::new();
+        let mut tls = world.tls(vec![world.pair("host", &world.issue(&["host.a"]))]);
+        tls.crl = vec![world.file("crl.pem", revocation_list(&world.ca, &[], later()))];
+        let store = Store::load(&tls).unwrap();
+        Self { world, store }
+    }
+
+    fn generations(&self) -> [u64; 3] {
+        let now = self.store.snapshot();
+        [now.generation, now.trust_generation, now.credential_generation]
+    }
+}
+
+fn later() -> SystemTime {
+    SystemTime::now() + DAY
+}
+
+#[test]
+fn files_left_alone_are_not_reloaded() {
+    let running = Running::new();
+    assert_eq!(running.store.reload_if_changed(), Ok(false));
+    assert_eq!(running.store.reload(), Ok(false), "nor is there anything new in them");
+    assert_eq!(running.generations(), [1, 1, 1]);
+}
+
+#[test]
+fn a_renewed_certificate_moves_the_credentials_alone() {
+    let running = Running::new();
+    let changed = running.store.changed();
+    running.world.pair("host", &running.world.issue(&["host.a", "new.a"]));
+    assert_eq!(running.store.reload_if_changed(), Ok(true));
+    assert_eq!(running.generations(), [2, 1, 2]);
+    assert_eq!(*changed.borrow(), 2);
+    let now = running.store.snapshot();
+    assert_eq!(now.credentials()[0].names, ["host.a", "new.a"]);
+}
+
+#[test]
+fn a_changed_bundle_or_list_moves_the_trust_alone() {
+    let running = Running::new();
+    let other = World::new();
+    let both = format!("{}{}", running.world.ca.certificate(), other.ca.certificate());
+    running.world.file("ca.pem", both);
+    assert_eq!(running.store.reload_if_changed(), Ok(true));
+    assert_eq!(running.generations(), [2, 2, 1]);
+
+    let revoked = running.world.issue(&["x.y"]);
+    running.world.file("crl.pem", running.world.revoke(&revoked, later()));
+    assert_eq!(running.store.reload_if_changed(), Ok(true));
+    assert_eq!(running.generations(), [3, 3, 1]);
+}
+
+#[test]
+fn one_bad_file_keeps_all_that_was_and_says_so() {
+    let running = Running::new();
+    let before = running.store.snapshot();
+    running.world.pair("host", &running.world.issue(&["new.a"]));
+    running.world.file("ca.pem", "");
+
+    let fault = running.store.reload_if_changed().unwrap_err();
+
+    says(&fault.to_string(), &["ca.pem: is empty"]);
+    assert_eq!(running.store.fault(), Some(fault));
+    assert!(Arc::ptr_eq(&before, &running.store.snapshot()));
+}
+
+#[test]
+fn a_half_swapped_pair_is_taken_once_it_is_whole() {
+    let running = Running::new();
+    let renewed = running.world.issue(&["host.a"]);
+    running.world.file("host.pem", &renewed.certificate);
+    assert!(running.store.reload_if_changed().is_err());
+    running.world.file("host.key", &renewed.key);
+    assert_eq!(running.store.reload_if_changed(), Ok(true));
+    assert_eq!(running.store.fault(), None);
+}
+
+#[test]
+fn a_fault_that_mends_back_to_what_was_is_forgotten() {
+    let running = Running::new();
+    let bundle = running.world.ca.certificate().to_owned();
+    running.world.file("ca.pem", "");
+    assert!(running.store.reload_if_changed().is_err());
+    running.world.file("ca.pem", bundle);
+    assert_eq!(running.store.reload_if_changed(), Ok(false));
+    assert_eq!(running.store.fault(), None);
+    assert_eq!(running.generations(), [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_notices_a_change_and_ends_when_cancelled() {
+    let running = Running::new();
+    let store = Arc::new(running.store);
+    let mut changed = store.changed();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let watch = tokio::spawn(store.clone().watch(Duration::from_secs(2), cancel.clone()));
+
+    running.world.pair("host", &running.world.issue(&["host.a"]));
+    changed.changed().await.unwrap();
+
+    assert_eq!(store.snapshot().credential_generation, 2);
+    cancel.cancel();
+    watch.await.unwrap();
+}
+
+#[test]
+fn a_peer_is_held_to_its_dates_whatever_has_changed() {
+    let running = Running::new();
+    let snapshot = running.store.snapshot();
+    let issued = running.world.issue(&["peer.a"]);
+    let peer = snapshot.peer(&chain(&issued), Role::Dialer).unwrap();
+    let at = |now| snapshot.recheck(&peer, Role::Dialer, now);
+    assert_eq!(at(SystemTime::now()), Ok(()));
+    says(&at(SystemTime::now() + 11 * DAY).unwrap_err().reason, &["expired at"]);
+    says(&at(SystemTime::now() - DAY).unwrap_err().reason, &["not valid before"]);
+}
+
+#[test]
+fn a_peer_revoked_since_is_found_at_its_next_check() {
+    let running = Running::new();
+    let issued = running.world.issue(&["peer.a"]);
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
+    running.world.file("crl.pem", running.world.revoke(&issued, later()));
+    running.store.reload().unwrap();
+
+    let verdict = running.store.snapshot().recheck(&peer, Role::Dialer, SystemTime::now());
+
+    says(&verdict.unwrap_err().reason, &["certificate_revoked"]);
+}
+
+#[test]
+fn a_peer_whose_ca_has_left_the_bundle_is_found_at_its_next_check() {
+    let running = Running::new();
+    let issued = running.world.issue(&["peer.a"]);
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Acceptor).unwrap();
+    running.world.file("ca.pem", World::new().ca.certificate());
+    running.store.reload().unwrap();
+    let now = running.store.snapshot();
+
+    let verdict = now.recheck(&peer, Role::Acceptor, SystemTime::now());
+
+    says(&verdict.unwrap_err().reason, &["unknown_ca"]);
+    assert_eq!(now.recheck(&peer, Role::Unverified, SystemTime::now()), Ok(()));
+}
+
+#[test]
+fn a_peer_that_nothing_speaks_against_stays() {
+    let running = Running::new();
+    let issued = running.world.issue(&["peer.a"]);
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
+    let other = running.world.issue(&["other.a"]);
+    running.world.file("crl.pem", running.world.revoke(&other, later()));
+    running.store.reload().unwrap();
+    let now = running.store.snapshot();
+    assert_eq!(now.trust_generation, 2);
+    assert_eq!(now.recheck(&peer, Role::Dialer, SystemTime::now()), Ok(()));
+}

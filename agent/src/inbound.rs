@@ -1,0 +1,408 @@
+//! The life of one tunnel from another agent: the handshake proves who it is; each OPEN is judged, routed, connected to
+//! its service, relayed, and recorded, one stream after another, until the tunnel is retired or its dialer leaves.
+//!
+//! A service is reached only with an `Admitted`, which only the policy's judge makes; nothing is looked up for a name
+//! that it does not admit.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
+
+use adit_config::{
+    limits::REFUSED_READS,
+    policy::{Admitted, Policy, Verdict},
+};
+use adit_protocol::{Answer, Code, Kind, MAX_HOPS, Phase, Preamble, Refusal};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    crowd::Crowd,
+    end::{End, Ending, Side},
+    identity::{Peer, Role, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
+    idle::{IdleEnd, IdleLimits, next_open},
+    relay::{self, Beginning, Limits, abort, relay, truncated},
+    service::{Connected, Services},
+    streams::{Direction, Hop, Registered, Streams, new_id},
+    telemetry::{metrics, record},
+    tunnel::close::{close, shut_and_drain},
+    wire::{
+        channel::{Channel, Filled, PeerEnd},
+        plain::SocketOptions,
+        tunnel::{Arrival, Role as End_, Tunnel},
+    },
+    withdraw::withdrawn,
+};
+
+/// How long an alert of ours is given to arrive (PROTOCOL.md section 1).
+const ALERT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The inbound side of the agent.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Who may reach what.
+    pub policy: Policy,
+    /// How to reach it.
+    pub services: Services,
+    /// Our credentials, and whom we trust.
+    pub identity: Arc<Store>,
+    /// All live streams.
+    pub streams: Arc<Streams>,
+    /// Streams at once, in all; per service in `services`.
+    pub slots: Arc<Semaphore>,
+    /// Handshakes at once, in all and per source address.
+    pub handshakes: Crowd<std::net::IpAddr>,
+    /// Tunnels at once per peer identity.
+    pub tunnels_per_peer: Crowd<String>,
+    /// The limit on a handshake, from accept.
+    pub handshake: Duration,
+    /// The limits on an idle tunnel.
+    pub idle: IdleLimits,
+    /// The limits on a stream that is open.
+    pub limits: Limits,
+    /// The options of every TCP socket.
+    pub options: SocketOptions,
+    /// The agent drains: no further stream begins.
+    pub draining: CancellationToken,
+}
+
+/// A tunnel whose dialer has proved who it is.
+struct Met {
+    tunnel: Tunnel,
+    peer: Arc<Peer>,
+    from: SocketAddr,
+    /// The id of the credential we showed.
+    shown: Option<String>,
+    /// Set when this peer has too many tunnels: every OPEN on this one is refused.
+    crowded: bool,
+}
+
+impl Inbound {
+    /// Serves one connection from its first to its last moment.
+    pub async fn serve(&self, socket: TcpStream, from: SocketAddr) {
+        let Some(met) = self.meet(socket, from).await else { return };
+        let _place = self.tunnels_per_peer.enter(peer_name(&met.peer));
+        let mut met = Met { crowded: _place.is_none(), ..met };
+        metrics::tunnels_accepted(1.0);
+        let credential_generation = self.identity.snapshot().credential_generation;
+        let born = Instant::now();
+        loop {
+            match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining)
+                .await
+            {
+                IdleEnd::Open(opening) => match self.stream(met, opening).await {
+                    Some(back) => met = back,
+                    None => break,
+                },
+                IdleEnd::Over => {
+                    close(met.tunnel).await;
+                    break;
+                }
+                IdleEnd::Broken(rule) => {
+                    warn!(%from, peer = %met.peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                    metrics::violation("acceptor");
+                    met.tunnel.channel.reset();
+                    break;
+                }
+            }
+        }
+        metrics::tunnels_accepted(-1.0);
+    }
+
+    /// Shakes hands within the limits; every failure is counted and logged with its cause.
+    async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
+        // A burst from one host waits its turn within the limit, and only then is turned away.
+        let Ok(_place) = tokio::time::timeout(self.handshake, self.handshakes.wait(from.ip())).await else {
+            metrics::limit_reached("handshakes");
+            debug!(%from, "too many handshakes at once; the connection is dropped");
+            return None;
+        };
+        let began = Instant::now();
+        self.options.apply(&socket).ok()?;
+        let channel = Channel::server(socket, &self.identity.snapshot().server_config());
+        let shaken = match channel {
+            Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
+                Ok(Ok(())) => self.know(channel, from),
+                Ok(Err(end)) => Err((Some(channel), why(&end), is_silent(&end))),
+                Err(_) => Err((None, format!("not finished within {:?}", self.handshake), false)),
+            },
+            Err(error) => Err((None, error.to_string(), false)),
+        };
+        let outcome = match &shaken {
+            Ok(_) => "ok",
+            Err((.., true)) => "closed",
+            Err(_) => "failed",
+        };
+        metrics::handshake("acceptor", outcome, began.elapsed());
+        match shaken {
+            Ok(met) => Some(met),
+            Err((channel, why, silent)) => {
+                // A port scan or a health check that says nothing is no news.
+                if silent {
+                    debug!(%from, "TLS handshake: {why}")
+                } else {
+                    warn!(%from, "TLS handshake: {why}")
+                }
+                if let Some(channel) = channel {
+                    say_why(channel).await;
+                }
+                None
+            }
+        }
+    }
+
+    fn know(&self, channel: Channel, from: SocketAddr) -> Result<Met, (Option<Channel>, String, bool)> {
+        if !speaks_adit(channel.alpn()) {
+            let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
+            return Err((Some(channel), why.to_owned(), false));
+        }
+        let snapshot = self.identity.snapshot();
+        let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
+        match snapshot.peer(channel.peer_chain(), Role::Dialer) {
+            Ok(peer) => {
+                Ok(Met { tunnel: Tunnel::acceptor(channel), peer: Arc::new(peer), from, shown, crowded: false })
+            }
+            Err(error) => Err((Some(channel), error.to_string(), false)),
+        }
+    }
+
+    /// One stream. Returns the tunnel if another may follow on it.
+    async fn stream(&self, met: Met, opening: Result<Preamble, Refusal>) -> Option<Met> {
+        let preamble = match opening {
+            Ok(preamble) => preamble,
+            Err(refusal) => {
+                warn!(from = %met.from, peer = %met.peer, "OPEN: {refusal}");
+                return self.refuse(met, refusal).await;
+            }
+        };
+        let id = preamble.id.unwrap_or_else(new_id);
+        let from = origin(&met, &preamble);
+        let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
+        let _ = stream.peer.set(met.peer.to_string());
+        metrics::stream_opened(Direction::Inbound);
+        let (ending, met) = match self.judge(&met, &preamble) {
+            Ok((admitted, _permit)) if preamble.probe => self.answer_probe(met, &admitted).await,
+            Ok((admitted, _permit)) => self.carry(met, &preamble, admitted, &stream).await,
+            Err(refusal) => self.turn_away(met, refusal).await,
+        };
+        record::ended(&stream, &ending);
+        met
+    }
+
+    /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4).
+    fn judge(&self, met: &Met, preamble: &Preamble) -> Result<(Admitted, OwnedSemaphorePermit), Refusal> {
+        if preamble.hops > MAX_HOPS {
+            return Err(Refusal::new(Code::Loop, format!("{} hops, above {MAX_HOPS}", preamble.hops)));
+        }
+        self.identity
+            .snapshot()
+            .recheck(&met.peer, Role::Dialer, SystemTime::now())
+            .map_err(|revoked| Refusal::new(Code::Denied, revoked.reason))?;
+        let admitted = match self.policy.judge(&preamble.destination, &met.peer.identities, met.shown.as_deref()) {
+            Verdict::Admitted(admitted) => admitted,
+            Verdict::Refused(refusal) => return Err(refusal),
+        };
+        if self.draining.is_cancelled() {
+            return Err(Refusal::new(Code::Draining, "the agent is draining"));
+        }
+        if met.crowded {
+            return Err(overloaded("tunnels_per_peer", "this peer has too many tunnels"));
+        }
+        let permit = Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|_| overloaded("streams", "the agent has too many streams"))?;
+        Ok((admitted, permit))
+    }
+
+    async fn carry(
+        &self,
+        mut met: Met,
+        preamble: &Preamble,
+        admitted: Admitted,
+        stream: &Registered,
+    ) -> (Ending, Option<Met>) {
+        let mut beginning = Beginning::default();
+        let connected = tokio::select! {
+            connected = self.services.connect(&admitted, &self.options) => connected,
+            ending = watch_early(&mut met.tunnel, &mut beginning) => {
+                relay::count(&ending, "acceptor");
+                abort(met.tunnel, &ending).await;
+                return (ending, None);
+            }
+        };
+        let Connected { service, to, _permit } = match connected {
+            Ok(connected) => connected,
+            Err(refusal) => return self.turn_away(met, refusal).await,
+        };
+        let _ = stream.to.set(to);
+        let hop = Hop { id: stream.id, hops: preamble.hops };
+        let _own = service.local_addr().map(|address| self.streams.own(address, hop));
+        // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
+        if met.tunnel.send_accept(&Answer::default()).is_err() {
+            let ending = truncated(met.tunnel.channel.end());
+            abort(met.tunnel, &ending).await;
+            return (ending, None);
+        }
+        metrics::stream_open_took(Direction::Inbound, stream.since.elapsed());
+        let stop = async {
+            tokio::select! {
+                ending = stream.stopped() => ending,
+                ending = withdrawn(&self.identity, &met.peer, Role::Dialer) => ending,
+            }
+        };
+        match relay(service, met.tunnel, beginning, stream, &self.limits, stop).await {
+            Ok(tunnel) => (Ending::closed(), Some(Met { tunnel, ..met })),
+            Err(ending) => {
+                relay::count(&ending, "acceptor");
+                (ending, None)
+            }
+        }
+    }
+
+    /// A probe: what it would connect to and why it may, then FIN and DONE once the dialer's FIN is there.
+    async fn answer_probe(&self, mut met: Met, admitted: &Admitted) -> (Ending, Option<Met>) {
+        let bound = match self.services.locate(admitted).await {
+            Ok(bound) => bound,
+            Err(refusal) => return self.turn_away(met, refusal).await,
+        };
+        let answer = Answer { bound: Some(bound), rule: Some(admitted.rule()) };
+        let said = met.tunnel.send_accept(&answer).is_ok() && met.tunnel.send(Kind::Fin).is_ok();
+        let fin = tokio::time::timeout(self.limits.frame, await_fin(&mut met.tunnel)).await;
+        if said && matches!(fin, Ok(Ok(()))) && met.tunnel.send(Kind::Done).is_ok() {
+            return (Ending::closed(), Some(met));
+        }
+        let ending = Ending::new(End::Truncated, Side::Peer, "the probe's tunnel ended before its FIN");
+        abort(met.tunnel, &ending).await;
+        (ending, None)
+    }
+
+    async fn turn_away(&self, met: Met, refusal: Refusal) -> (Ending, Option<Met>) {
+        let ending = Ending::new(End::Refused(refusal.code), Side::Agent, refusal.to_string());
+        (ending, self.refuse(met, refusal).await)
+    }
+
+    /// Says REFUSE, and discards until the dialer's FIN makes the tunnel idle (PROTOCOL.md section 4).
+    async fn refuse(&self, mut met: Met, refusal: Refusal) -> Option<Met> {
+        metrics::refused(Direction::Inbound, refusal.code.label());
+        if met.tunnel.send_refusal(&refusal).is_err() {
+            return None;
+        }
+        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel)).await {
+            Ok(Ok(())) => Some(met),
+            Ok(Err(ending)) => {
+                relay::count(&ending, "acceptor");
+                met.tunnel.channel.reset();
+                None
+            }
+            Err(_) => {
+                close(met.tunnel).await;
+                None
+            }
+        }
+    }
+}
+
+/// Reads on while the service is being connected: keeps what comes (the eager bound holds it to 64 KiB), and returns when
+/// the stream is aborted.
+async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
+    loop {
+        let arrived = next_arrival(tunnel).await;
+        match arrived {
+            Ok(Arrival::Payload) => {
+                beginning.early.put(tunnel.payload());
+                tunnel.take_payload(tunnel.payload().len());
+            }
+            Ok(Arrival::Fin) => beginning.fin_received = true,
+            Ok(Arrival::Reset(code)) => {
+                return Ending::new(
+                    code.into(),
+                    Side::Peer,
+                    format!("the dialer gave up before the service was connected ({})", code.label()),
+                );
+            }
+            Ok(_) => {}
+            Err(ending) => return ending,
+        }
+    }
+}
+
+/// Discards until the refused stream is over.
+async fn await_idle(tunnel: &mut Tunnel) -> Result<(), Ending> {
+    while phase(tunnel) != Phase::Idle {
+        next_arrival(tunnel).await?;
+        tunnel.take_payload(tunnel.payload().len());
+    }
+    Ok(())
+}
+
+async fn await_fin(tunnel: &mut Tunnel) -> Result<(), Ending> {
+    while !matches!(tunnel.role(), End_::Acceptor(acceptor) if acceptor.fin_received()) {
+        if let Arrival::Reset(code) = next_arrival(tunnel).await? {
+            return Err(Ending::new(code.into(), Side::Peer, "the probe was given up"));
+        }
+    }
+    Ok(())
+}
+
+/// The next thing that arrives, whatever time it takes; flushes what is sealed meanwhile.
+async fn next_arrival(tunnel: &mut Tunnel) -> Result<Arrival, Ending> {
+    loop {
+        match tunnel.arrival().map_err(relay::broke_protocol)? {
+            Some(arrival) => return Ok(arrival),
+            None => match tunnel.fill() {
+                Filled::Some => {}
+                Filled::Ended => return Err(truncated(tunnel.channel.end())),
+                Filled::NotNow => {
+                    crate::idle::wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?
+                }
+            },
+        }
+    }
+}
+
+fn phase(tunnel: &Tunnel) -> Phase {
+    match tunnel.role() {
+        End_::Acceptor(acceptor) => acceptor.phase(),
+        End_::Dialer(dialer) => dialer.phase(),
+    }
+}
+
+/// Lets the alert that says why out, and gives it time to arrive (PROTOCOL.md section 1).
+async fn say_why(mut channel: Channel) {
+    if matches!(channel.end(), Some(PeerEnd::Refused(error)) if is_unknown_sni(error)) {
+        channel.say_instead(&UNRECOGNIZED_NAME);
+    }
+    shut_and_drain(channel, ALERT_LIMIT).await;
+}
+
+fn why(end: &PeerEnd) -> String {
+    match end {
+        PeerEnd::Refused(error) => explain(error),
+        PeerEnd::Alert(alert) => explain(&rustls::Error::AlertReceived(*alert)),
+        PeerEnd::Bare(_) | PeerEnd::Closed => end.to_string(),
+    }
+}
+
+fn is_silent(end: &PeerEnd) -> bool {
+    matches!(end, PeerEnd::Bare(_))
+}
+
+fn peer_name(peer: &Peer) -> String {
+    peer.identities.first().map_or_else(|| peer.to_string(), ToString::to_string)
+}
+
+/// Where a stream comes from: the dialing agent's address, and what it says of the application.
+fn origin(met: &Met, preamble: &Preamble) -> String {
+    match preamble.source {
+        Some(source) => format!("{} for {source}", met.from),
+        None => met.from.to_string(),
+    }
+}
+
+fn overloaded(limit: &'static str, reason: &str) -> Refusal {
+    metrics::limit_reached(limit);
+    Refusal::new(Code::Overloaded, reason)
+}

@@ -1,0 +1,222 @@
+//! Doors: sockets that listen, and the loop that accepts. Each connection is handed on at once, with the permits it will
+//! hold; no handshake and no byte is awaited here, and no error ends the loop.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use adit_config::UnixListen;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::telemetry::metrics;
+
+/// Connections that wait to be accepted; the kernel bounds it by net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// How long accept rests after an error, such as for want of descriptors (EMFILE); then it tries again, for ever.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// A door that is open.
+#[derive(Debug)]
+pub enum Door {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix stream socket; its file goes with it.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A connection that came in.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Over TCP, and from where.
+    Tcp(TcpStream, SocketAddr),
+    /// Over a unix socket.
+    Unix(UnixStream),
+}
+
+/// Why a door could not be opened: one line.
+#[derive(Debug)]
+pub struct ListenError {
+    door: String,
+    cause: io::Error,
+    help: &'static str,
+}
+
+/// A socket file of ours; dropping it removes it.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A successor may have replaced it already; a file that is gone is what was wanted.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Door {
+    /// Opens a TCP door; must run within the runtime.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
+        bind_tcp(address).map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
+    }
+
+    /// Opens a door on a unix socket. A file that stands there is replaced only if it is a socket nobody answers on.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub fn unix(listen: &UnixListen) -> Result<Self, ListenError> {
+        bind_unix(listen)
+            .map(|listener| Self::Unix(listener, SocketFile(listen.path.clone())))
+            .map_err(|cause| ListenError::new(format!("unix:{}", listen.path.display()), cause))
+    }
+
+    /// Where it listens, as text.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+            }
+            Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// The TCP address it listens on.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(socket, from)| Accepted::Tcp(socket, from)),
+            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| Accepted::Unix(socket)),
+        }
+    }
+
+    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`, which is taken before accept: at
+    /// the limit, further connections wait in the kernel's queue.
+    pub async fn accept_each(
+        self,
+        slots: Arc<Semaphore>,
+        stop: CancellationToken,
+        mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
+    ) {
+        let mut failing = false;
+        while let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
+            match stop.run_until_cancelled(self.accept()).await {
+                None => return,
+                Some(Ok(accepted)) => {
+                    if std::mem::take(&mut failing) {
+                        info!(door = self.address(), "accepting again");
+                    }
+                    take(accepted, permit);
+                }
+                Some(Err(error)) => {
+                    metrics::accept_failed();
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(door = self.address(), "cannot accept: {error}; trying again every {ACCEPT_REST:?}");
+                    }
+                    drop(permit);
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    // Connections of a predecessor that linger in TIME_WAIT do not keep a new agent from its port.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_unix(listen: &UnixListen) -> io::Result<UnixListener> {
+    remove_stale(&listen.path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&socket2::SockAddr::unix(&listen.path)?)?;
+    // Nobody can connect before listen(), so the file has its mode and owner before it opens.
+    fs::set_permissions(&listen.path, fs::Permissions::from_mode(listen.mode))?;
+    own(listen)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // No file is fine; anything else that stands there is for bind to refuse.
+        Err(_) => Ok(()),
+    }
+}
+
+fn own(listen: &UnixListen) -> io::Result<()> {
+    let owner = listen.owner.as_deref().map(|name| lookup("/etc/passwd", "user", name)).transpose()?;
+    let group = listen.group.as_deref().map(|name| lookup("/etc/group", "group", name)).transpose()?;
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(&listen.path, owner, group)?;
+    }
+    Ok(())
+}
+
+/// The number of a user or group: itself, or the third field of its line in passwd(5) or group(5).
+fn lookup(file: &str, what: &str, name: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let table = fs::read_to_string(file)?;
+    table
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.first() == Some(&name))
+        .and_then(|fields| fields.get(2)?.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} `{name}` in {file}")))
+}
+
+impl ListenError {
+    /// A door that failed before it had an address.
+    pub fn of(what: &str, cause: io::Error) -> Self {
+        Self::new(what.to_owned(), cause)
+    }
+
+    fn new(door: String, cause: io::Error) -> Self {
+        let help = match cause.kind() {
+            io::ErrorKind::AddrInUse => "another process listens there; end it, or change `listen`",
+            io::ErrorKind::AddrNotAvailable => "no interface of this host has this address; change `listen`",
+            io::ErrorKind::PermissionDenied => {
+                "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written"
+            }
+            io::ErrorKind::NotFound => "make the folder, or change `listen`",
+            _ => "change `listen`",
+        };
+        Self { door, cause, help }
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listening on {}: {}; {}", self.door, self.cause, self.help)
+    }
+}
+
+impl std::error::Error for ListenError {}

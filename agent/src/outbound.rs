@@ -1,0 +1,337 @@
+//! The life of one outbound connection: accepted from an application, named by its listener, routed, put on a tunnel to
+//! another agent who proved to be the one expected, relayed, and recorded.
+//!
+//! If no stream opens, the application's socket is reset, never closed cleanly: it must see a refusal, not an empty
+//! success. Nothing here falls back to plaintext.
+
+use std::{sync::Arc, time::Duration};
+
+use adit_config::{limits::ATTEMPTS, peers::Peers};
+use adit_protocol::{Code, Name, Preamble, RefusalCode};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::debug;
+
+use crate::{
+    addr::Address,
+    balance::{Balancer, Lease},
+    end::{End, Ending, Side},
+    identity::Store,
+    listen::Accepted,
+    relay::{self, Beginning, Limits, abort, relay},
+    router::{RouteError, Router},
+    streams::{Direction, Hop, Stream, Streams, new_id},
+    telemetry::{metrics, record},
+    tunnel::{
+        attempt::{Eager, attempt},
+        dial::{Dialed, Key, dial},
+        pool::Pool,
+        retry::{Failure, Next, next},
+    },
+    wire::plain::{Plain, SocketOptions},
+    withdraw::withdrawn,
+};
+
+/// The outbound side of the agent.
+#[derive(Debug)]
+pub struct Outbound {
+    /// From a name to the endpoints that serve it.
+    pub router: Router,
+    /// Who must answer, by name.
+    pub peers: Peers,
+    /// Our credentials, and whom we trust.
+    pub identity: Arc<Store>,
+    /// Idle tunnels.
+    pub pool: Arc<Pool>,
+    /// All live streams.
+    pub streams: Arc<Streams>,
+    /// What all copies of eager bytes may take, in bytes.
+    pub copies: Arc<Semaphore>,
+    /// The limits on opening.
+    pub opening: OpenLimits,
+    /// The limits on a stream that is open.
+    pub limits: Limits,
+    /// The options of every TCP socket.
+    pub options: SocketOptions,
+}
+
+/// The limits on opening a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenLimits {
+    /// In all: look-up and every attempt.
+    pub all: Duration,
+    /// Connecting and shaking hands, each time.
+    pub handshake: Duration,
+    /// From OPEN to its answer, each time.
+    pub answer: Duration,
+}
+
+/// What a listener asks for on behalf of its connections.
+#[derive(Clone, Debug)]
+pub struct Asks {
+    /// The logical name.
+    pub to: Name,
+    /// The id of the certificate to show; `None` is the default one.
+    pub certificate: Option<String>,
+}
+
+/// A stream that is open: its tunnel, and the lease on its endpoint.
+struct Opened {
+    dialed: Dialed,
+    lease: Lease,
+    beginning: Beginning,
+}
+
+impl Outbound {
+    /// Carries one connection from its first to its last moment.
+    pub async fn carry(&self, accepted: Accepted, asks: &Asks) {
+        let Some((app, preamble)) = self.meet(accepted, &asks.to) else { return };
+        let id = preamble.id.unwrap_or_else(new_id);
+        let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
+        let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), from);
+        metrics::stream_opened(Direction::Outbound);
+        let ending = match self.open(&app, preamble, asks, &stream).await {
+            Ok(opened) => self.relay(app, opened, &stream).await,
+            Err(ending) => {
+                app.abort();
+                ending
+            }
+        };
+        record::ended(&stream, &ending);
+    }
+
+    /// Takes the application's socket over, and writes the preamble that its stream will have.
+    fn meet(&self, accepted: Accepted, to: &Name) -> Option<(Plain, Preamble)> {
+        let mut preamble = Preamble::to(to.clone());
+        let app = match accepted {
+            Accepted::Unix(socket) => Plain::Unix(socket),
+            Accepted::Tcp(socket, source) => {
+                preamble.source = Some(source);
+                // Gone before it could be met: there is nobody to tell.
+                Plain::tcp(socket, &self.options).ok()?
+            }
+        };
+        let hop = preamble.source.and_then(|source| self.streams.continued_by(source));
+        let Hop { id, hops } = hop.unwrap_or_else(|| Hop { id: new_id(), hops: 0 });
+        preamble.id = Some(id);
+        preamble.hops = hops.saturating_add(1);
+        Some((app, preamble))
+    }
+
+    async fn open(&self, app: &Plain, preamble: Preamble, asks: &Asks, stream: &Stream) -> Result<Opened, Ending> {
+        let deadline = Instant::now() + self.opening.all;
+        let mut eager = Eager::new(&self.copies);
+        let _ = eager.read(app); // Nothing there yet is fine, and a socket that failed says so again.
+        let balancer = self.route(&asks.to, deadline).await?;
+        let mut tries = Tries::default();
+        while let Some((lease, on)) = tries.next(&balancer) {
+            let began = Instant::now();
+            let _ = stream.to.set(format!("{} ({})", lease.address(), lease.bound()));
+            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, deadline).await? {
+                Ok(dialed) => {
+                    lease.opened(began.elapsed());
+                    metrics::stream_open_took(Direction::Outbound, stream.since.elapsed());
+                    let _ = stream.peer.set(dialed.peer.to_string());
+                    stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                    let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
+                    return Ok(Opened { dialed, lease, beginning });
+                }
+                Err((failure, recycled)) => tries.failed(lease, failure, recycled),
+            }
+        }
+        Err(tries.ending(&asks.to))
+    }
+
+    async fn route(&self, name: &Name, deadline: Instant) -> Result<Arc<Balancer>, Ending> {
+        match tokio::time::timeout_at(deadline, self.router.route(name)).await {
+            Ok(Ok(balancer)) => Ok(balancer),
+            Ok(Err(error)) => Err(unrouted(name, &error)),
+            Err(_) => {
+                let detail = format!("look-up of {name}: no answer within {:?}", self.opening.all);
+                Err(Ending::new(End::Unreachable, Side::Agent, detail))
+            }
+        }
+    }
+
+    /// One attempt, at one endpoint. The outer error is final and this host's own; the inner one may be tried elsewhere.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing, and none of them belongs together")]
+    async fn try_at(
+        &self,
+        lease: &Lease,
+        on: On,
+        app: &Plain,
+        mut preamble: Preamble,
+        asks: &Asks,
+        eager: &mut Eager,
+        deadline: Instant,
+    ) -> Result<Result<Dialed, (Failure, bool)>, Ending> {
+        let (key, destination) = self.expect(lease, asks)?;
+        preamble.destination = destination;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut dialed = match self.tunnel(&key, on, left).await {
+            Ok(dialed) => dialed,
+            Err(failure) => return Ok(Err((self.blame(lease, &key, failure), false))),
+        };
+        let recycled = dialed.recycled;
+        metrics::tunnel_used(recycled);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match attempt(&mut dialed, &preamble, Some(app), eager, self.opening.answer.min(left)).await {
+            Ok(_) => Ok(Ok(dialed)),
+            Err(failure) => {
+                self.give_back(dialed, &failure).await;
+                Ok(Err((self.blame(lease, &key, failure), recycled)))
+            }
+        }
+    }
+
+    /// Who must answer at this endpoint, under which name, and what the pool calls such a tunnel.
+    fn expect(&self, lease: &Lease, asks: &Asks) -> Result<(Key, Name), Ending> {
+        let denied = |detail: String| Ending::new(End::Refused(RefusalCode::Known(Code::Denied)), Side::Agent, detail);
+        let expectation = self.peers.expect(&asks.to, lease.bound()).map_err(|error| denied(error.to_string()))?;
+        let Address::Tcp(address) = lease.address() else {
+            return Err(denied(format!("{}: a tunnel goes over TCP, never over a unix socket", lease.bound())));
+        };
+        let key = Key {
+            address: *address,
+            verify: expectation.verify,
+            sni: expectation.sni,
+            credential: asks.certificate.clone(),
+            generation: self.identity.snapshot().generation,
+        };
+        Ok((key, expectation.name))
+    }
+
+    async fn tunnel(&self, key: &Key, on: On, left: Duration) -> Result<Dialed, Failure> {
+        let pooled = if on == On::Any { self.pool.take(key) } else { None };
+        match pooled {
+            Some(dialed) => Ok(dialed),
+            None => {
+                let limit = self.opening.handshake.min(left);
+                dial(key, &self.identity.snapshot(), &self.options, limit).await.map_err(Failure::Dial)
+            }
+        }
+    }
+
+    fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
+        if failure.empties_pool() {
+            self.pool.empty(key);
+        }
+        if failure.blames_endpoint() {
+            lease.failed(&failure.to_string());
+        }
+        debug!(endpoint = %lease.address(), "attempt failed: {failure}");
+        failure
+    }
+
+    /// What becomes of a tunnel on which no stream was opened.
+    async fn give_back(&self, dialed: Dialed, failure: &Failure) {
+        match failure {
+            Failure::Refused(_) => self.pool.put(dialed),
+            Failure::Application(_) | Failure::Silent { .. } | Failure::Lost { .. } | Failure::Dial(_) => {
+                abort(dialed.tunnel, &Ending::new(End::Reset, Side::Local, "")).await;
+            }
+            Failure::Protocol(_) => {
+                metrics::violation("dialer");
+                abort(dialed.tunnel, &Ending::new(End::Protocol, Side::Peer, "")).await;
+            }
+        }
+    }
+
+    async fn relay(&self, app: Plain, opened: Opened, stream: &Stream) -> Ending {
+        let Opened { dialed, lease: _lease, beginning } = opened;
+        let Dialed { tunnel, key, peer, born, recycled } = dialed;
+        let stop = async {
+            tokio::select! {
+                ending = stream.stopped() => ending,
+                ending = withdrawn(&self.identity, &peer, key.role()) => ending,
+            }
+        };
+        match relay(app, tunnel, beginning, stream, &self.limits, stop).await {
+            Ok(tunnel) => {
+                self.pool.put(Dialed { tunnel, key, peer: Arc::clone(&peer), born, recycled });
+                Ending::closed()
+            }
+            Err(ending) => {
+                relay::count(&ending, "dialer");
+                ending
+            }
+        }
+    }
+}
+
+/// Which tunnels an attempt may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    /// Of the pool, or a fresh one.
+    Any,
+    /// A fresh one only.
+    Fresh,
+}
+
+/// The attempts of one stream: how many, where not again, and what the last one said.
+#[derive(Default)]
+struct Tries {
+    made: usize,
+    avoid: Vec<Address>,
+    again: Option<Lease>,
+    over: bool,
+    last: Option<(Address, Failure)>,
+}
+
+impl Tries {
+    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts).
+    fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
+        if self.over || self.made == ATTEMPTS {
+            return None;
+        }
+        self.made += 1;
+        if self.made > 1 {
+            metrics::open_retried();
+        }
+        match self.again.take() {
+            Some(lease) => Some((lease, On::Fresh)),
+            None => balancer.pick(&self.avoid).map(|lease| (lease, On::Any)),
+        }
+    }
+
+    fn failed(&mut self, lease: Lease, failure: Failure, recycled: bool) {
+        let address = lease.address().clone();
+        match next(&failure, recycled) {
+            Next::Stop => self.over = true,
+            Next::SameOnFresh => self.again = Some(lease),
+            Next::Elsewhere => self.avoid.push(address.clone()),
+        }
+        self.last = Some((address, failure));
+    }
+
+    /// What the record says when no attempt is left.
+    fn ending(self, name: &Name) -> Ending {
+        let Some((address, failure)) = self.last else {
+            return Ending::new(End::Unreachable, Side::Agent, format!("{name} has no endpoint now"));
+        };
+        let detail = match self.made {
+            1 => format!("{name} at {address}: {failure}"),
+            made => format!("{name}: {made} attempts, the last at {address}: {failure}"),
+        };
+        match failure {
+            Failure::Refused(refusal) => {
+                metrics::refused(Direction::Outbound, refusal.code.label());
+                Ending::new(End::Refused(refusal.code), Side::Peer, detail)
+            }
+            Failure::Application(_) => Ending::new(End::Reset, Side::Local, detail),
+            Failure::Protocol(_) => Ending::new(End::Protocol, Side::Peer, detail),
+            Failure::Dial(_) | Failure::Lost { .. } | Failure::Silent { .. } => {
+                Ending::new(End::Unreachable, Side::Peer, detail)
+            }
+        }
+    }
+}
+
+/// A name that leads nowhere: refused by a rule of this host's table, or its namer failed.
+fn unrouted(name: &Name, error: &RouteError) -> Ending {
+    let end = match error {
+        RouteError::Forbidden { .. } => End::Refused(RefusalCode::Known(Code::Denied)),
+        RouteError::NoSuchName { .. } | RouteError::Empty { .. } => End::Refused(RefusalCode::Known(Code::Unknown)),
+        _ => End::Unreachable,
+    };
+    Ending::new(end, Side::Agent, format!("look-up of {name}: {error}"))
+}

@@ -1,0 +1,615 @@
+//! A relay carries the bytes of one open stream between a plain socket and a tunnel, both ways at once, until both have
+//! ended or something breaks.
+//!
+//! It goes in turns: move everything that can move without waiting, then wait for what could move more. Half-close
+//! passes through; every failure ends in an abort of both sides, so that no part of a stream is ever taken for the whole
+//! (PROTOCOL.md section 4). It does not know who the peer is, or why the stream was allowed.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use adit_protocol::{HEADER_LEN, Kind, Phase, Violation};
+use tokio::{
+    io::Interest,
+    time::{Sleep, sleep_until},
+};
+
+use crate::{
+    end::{End, Ending, Side},
+    streams::Stream,
+    sys::tcp_info::TcpInfo,
+    telemetry::metrics,
+    wire::{
+        buffer::{BULK, Buffer},
+        channel::{Filled, PeerEnd},
+        plain::Plain,
+        tunnel::{Arrival, Role, Tunnel, Unsent},
+    },
+};
+
+/// How many turns a stream of bulk takes before it lets others run.
+const TURNS_BEFORE_YIELD: u32 = 8;
+/// How long an abort waits for the peer's end after RESET (PROTOCOL.md section 4, "Abort").
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// The limits on a stream that is open.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Nothing moved, both ways open; off by default.
+    pub idle: Option<Duration>,
+    /// Nothing moved, one way closed.
+    pub half_closed: Option<Duration>,
+    /// Bytes wait and their receiver's TCP acknowledges nothing.
+    pub stalled: Option<Duration>,
+    /// Bytes wait and a live receiver does not read them; off by default.
+    pub unread: Option<Duration>,
+    /// The greatest age of a stream; off by default.
+    pub life: Option<Duration>,
+    /// A frame that was begun must be whole.
+    pub frame: Duration,
+}
+
+/// What has already happened to a stream when its relay begins.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// Bytes from the tunnel that the local socket has not got yet.
+    pub early: Buffer,
+    /// The tunnel's FIN was already read.
+    pub fin_received: bool,
+    /// Our FIN was already sent: the local socket's end was read.
+    pub fin_sent: bool,
+}
+
+/// Relays until the stream is over. After `Ok` the tunnel is idle and the local socket was closed cleanly; after `Err`
+/// both were aborted.
+///
+/// # Errors
+/// Why, and by whose doing, the stream was aborted.
+pub async fn relay(
+    local: Plain,
+    mut tunnel: Tunnel,
+    beginning: Beginning,
+    stream: &Stream,
+    limits: &Limits,
+    stop: impl Future<Output = Ending>,
+) -> Result<Tunnel, Ending> {
+    let mut relay = Relay::new(&local, &mut tunnel, beginning, stream, limits);
+    match relay.run(stop).await {
+        Ok(()) => {
+            local.close();
+            Ok(tunnel)
+        }
+        Err(ending) => {
+            local.abort();
+            abort(tunnel, &ending).await;
+            Err(ending)
+        }
+    }
+}
+
+/// Aborts the stream on the tunnel, and the tunnel with it: RESET if it takes one at once, else a TCP reset.
+pub async fn abort(mut tunnel: Tunnel, ending: &Ending) {
+    let broken = matches!(ending.end, End::Protocol) || tunnel.channel.end().is_some();
+    let told = !broken && tunnel.channel.unsent() == 0 && tunnel.send_reset(ending.end.reset_code()).is_ok();
+    if told && tunnel.channel.flush().unwrap_or(false) {
+        tunnel.channel.shut();
+        // Whether the peer's end came or the limit did: the reset below is right after both.
+        let _ = tokio::time::timeout(ABORT_LIMIT, tunnel.channel.drain()).await;
+    } else {
+        // An alert of our own, when our TLS refused what came, is worth a try; then a TCP reset passes a full window.
+        let _ = tunnel.channel.flush();
+    }
+    tunnel.channel.reset();
+}
+
+struct Relay<'a> {
+    local: &'a Plain,
+    tunnel: &'a mut Tunnel,
+    stream: &'a Stream,
+    limits: &'a Limits,
+    /// Bytes for the local socket that came before the relay began.
+    early: Buffer,
+    /// Room for one read of the local socket.
+    outgoing: Buffer,
+    fin_received: bool,
+    fin_sent: bool,
+    done_sent: bool,
+    local_failed: Option<String>,
+    tunnel_failed: bool,
+    clock: Clock,
+}
+
+/// What a turn found.
+enum Turn {
+    /// Both ways have ended and the peer knows.
+    Over,
+    /// Bytes moved: there may be more.
+    Moved,
+    /// Nothing can move without waiting.
+    Stuck,
+}
+
+impl<'a> Relay<'a> {
+    fn new(
+        local: &'a Plain,
+        tunnel: &'a mut Tunnel,
+        beginning: Beginning,
+        stream: &'a Stream,
+        limits: &'a Limits,
+    ) -> Self {
+        Self {
+            local,
+            tunnel,
+            stream,
+            limits,
+            early: beginning.early,
+            outgoing: Buffer::default(),
+            fin_received: beginning.fin_received,
+            fin_sent: beginning.fin_sent,
+            done_sent: false,
+            local_failed: None,
+            tunnel_failed: false,
+            clock: Clock::new(),
+        }
+    }
+
+    async fn run(&mut self, stop: impl Future<Output = Ending>) -> Result<(), Ending> {
+        tokio::pin!(stop);
+        if self.fin_received && self.early.is_empty() {
+            self.local.shut();
+        }
+        let mut turns = 0;
+        let mut alarm = Alarm::default();
+        loop {
+            match self.turn()? {
+                Turn::Over => return Ok(()),
+                Turn::Moved => {
+                    self.clock.moved();
+                    turns += 1;
+                    if turns == TURNS_BEFORE_YIELD {
+                        turns = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Turn::Stuck => {
+                    self.broken_by_now()?;
+                    self.wait(&mut alarm, stop.as_mut()).await?;
+                }
+            }
+        }
+    }
+
+    /// Moves what can be moved without waiting, both ways.
+    fn turn(&mut self) -> Result<Turn, Ending> {
+        let down = self.tunnel_to_local()?;
+        let up = self.local_to_tunnel()?;
+        self.say_done()?;
+        if self.is_over() {
+            return Ok(Turn::Over);
+        }
+        Ok(if down || up { Turn::Moved } else { Turn::Stuck })
+    }
+
+    /// Takes what the tunnel has for the local socket; true when something moved.
+    fn tunnel_to_local(&mut self) -> Result<bool, Ending> {
+        let mut moved = self.write_early()?;
+        if !self.early.is_empty() {
+            return Ok(moved);
+        }
+        loop {
+            if !self.write_payload(&mut moved)? {
+                return Ok(moved);
+            }
+            match self.tunnel.arrival().map_err(broke_protocol)? {
+                Some(arrival) => self.act(arrival)?,
+                None if moved => return Ok(true),
+                None => match self.tunnel.fill() {
+                    Filled::Some => {}
+                    Filled::NotNow => return Ok(moved),
+                    Filled::Ended => return self.tunnel_ended().map(|()| moved),
+                },
+            }
+        }
+    }
+
+    fn write_early(&mut self) -> Result<bool, Ending> {
+        let mut moved = false;
+        while !self.early.is_empty() {
+            match self.local.try_write(self.early.data()) {
+                Ok(count) => {
+                    self.early.take(count);
+                    self.stream.received.fetch_add(count as u64, Relaxed);
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
+                Err(error) => return Err(local_reset(&error)),
+            }
+        }
+        if moved && self.fin_received {
+            self.local.shut();
+        }
+        Ok(moved)
+    }
+
+    /// Writes the payload that waits; true when all of it went.
+    fn write_payload(&mut self, moved: &mut bool) -> Result<bool, Ending> {
+        while !self.tunnel.payload().is_empty() {
+            match self.local.try_write(self.tunnel.payload()) {
+                Ok(count) => {
+                    self.tunnel.take_payload(count);
+                    self.stream.received.fetch_add(count as u64, Relaxed);
+                    *moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(local_reset(&error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn act(&mut self, arrival: Arrival) -> Result<(), Ending> {
+        match arrival {
+            Arrival::Fin => {
+                self.fin_received = true;
+                self.local.shut();
+                Ok(())
+            }
+            Arrival::Reset(code) => {
+                Err(Ending::new(code.into(), Side::Peer, format!("the peer sent RESET ({})", code.label())))
+            }
+            // The state machine lets these through only where they mean what the loop's end sees: DONE and RETIRE are
+            // read from its phase. The others cannot come after ACCEPT.
+            Arrival::Payload
+            | Arrival::Done
+            | Arrival::Retire
+            | Arrival::Ignored
+            | Arrival::Open(_)
+            | Arrival::Accept(_)
+            | Arrival::Refuse(_)
+            | Arrival::CloseQuietly => Ok(()),
+        }
+    }
+
+    /// The tunnel ended, which before DONE is an abort.
+    fn tunnel_ended(&self) -> Result<(), Ending> {
+        if self.is_over() {
+            return Ok(());
+        }
+        Err(truncated(self.tunnel.channel.end()))
+    }
+
+    /// Takes what the local socket has for the tunnel; true when something moved. One bulk at a time: the next is read
+    /// when the socket has taken this one, which is what bounds the memory of a stream whose peer is slow.
+    fn local_to_tunnel(&mut self) -> Result<bool, Ending> {
+        let before = self.tunnel.channel.unsent();
+        if !self.flush()? {
+            return Ok(self.tunnel.channel.unsent() < before);
+        }
+        if self.fin_sent {
+            return Ok(before > 0);
+        }
+        self.outgoing.room()[..HEADER_LEN].fill(0);
+        let room = self.outgoing.room();
+        let most = room.len().min(BULK);
+        match self.local.try_read(&mut room[HEADER_LEN..most]) {
+            Ok(0) => self.local_ended(),
+            Ok(count) => {
+                self.outgoing.filled(HEADER_LEN + count);
+                self.stream.sent.fetch_add(count as u64, Relaxed);
+                self.tunnel.send_data(&mut self.outgoing).map_err(|unsent| self.unsent(&unsent))?;
+                self.flush().map(|_| true)
+            }
+            Err(error) => {
+                self.outgoing.filled(0);
+                if error.kind() == io::ErrorKind::WouldBlock { Ok(before > 0) } else { Err(local_reset(&error)) }
+            }
+        }
+    }
+
+    fn local_ended(&mut self) -> Result<bool, Ending> {
+        self.outgoing.filled(0);
+        if let Some(why) = &self.local_failed {
+            return Err(Ending::new(End::Reset, Side::Local, why.clone()));
+        }
+        self.fin_sent = true;
+        self.tunnel.send(Kind::Fin).map_err(|unsent| self.unsent(&unsent))?;
+        self.flush().map(|_| true)
+    }
+
+    /// The acceptor's last word, once both ways have ended (PROTOCOL.md section 4, DONE).
+    fn say_done(&mut self) -> Result<(), Ending> {
+        let both_ended = self.fin_received && self.fin_sent && self.early.is_empty();
+        if both_ended && !self.done_sent && matches!(self.tunnel.role(), Role::Acceptor(_)) {
+            self.done_sent = true;
+            self.tunnel.send(Kind::Done).map_err(|unsent| self.unsent(&unsent))?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        match self.tunnel.role() {
+            Role::Dialer(dialer) => dialer.phase() == Phase::Idle,
+            Role::Acceptor(acceptor) => acceptor.phase() == Phase::Idle && self.tunnel.channel.unsent() == 0,
+        }
+    }
+
+    fn flush(&mut self) -> Result<bool, Ending> {
+        match self.tunnel.channel.flush() {
+            Ok(all) => Ok(all),
+            // What has arrived is read first: it may say why.
+            Err(_) => {
+                self.tunnel_failed = true;
+                Ok(false)
+            }
+        }
+    }
+
+    fn unsent(&self, unsent: &Unsent) -> Ending {
+        match unsent {
+            Unsent::Misuse(violation) => {
+                Ending::new(End::Internal, Side::Agent, format!("tried to send a frame out of place: {violation}"))
+            }
+            Unsent::Tls => truncated(self.tunnel.channel.end()),
+        }
+    }
+
+    /// A socket that failed ends the stream once nothing more of it can be passed on.
+    fn broken_by_now(&self) -> Result<(), Ending> {
+        if let Some(why) = &self.local_failed {
+            return Err(Ending::new(End::Reset, Side::Local, why.clone()));
+        }
+        if self.tunnel_failed {
+            return Err(truncated(self.tunnel.channel.end()));
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self, alarm: &mut Alarm, stop: Pin<&mut impl Future<Output = Ending>>) -> Result<(), Ending> {
+        let waiting = self.waiting();
+        self.clock.waits(waiting.any());
+        alarm.set(self.deadline());
+        let local = waiting.local_interest(self.fin_sent);
+        let tunnel = waiting.tunnel_interest();
+        tokio::select! {
+            ready = self.local.ready(local) => {
+                if ready.map_err(|error| internal(&error))?.is_error() {
+                    self.local_failed = Some(failed("the local socket", self.local.take_error()));
+                }
+            }
+            ready = self.tunnel.channel.ready(tunnel) => {
+                if ready.map_err(|error| internal(&error))?.is_error() {
+                    self.tunnel_failed = true;
+                }
+            }
+            () = alarm.rings() => return self.overdue(),
+            ending = stop => return Err(ending),
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            for_local: !self.early.is_empty() || !self.tunnel.payload().is_empty(),
+            for_tunnel: self.tunnel.channel.unsent() > 0,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let frame = self.tunnel.frame_deadline(self.limits.frame);
+        let half_closed = self.fin_received != self.fin_sent;
+        [frame, self.clock.deadline(self.limits, half_closed)].into_iter().flatten().min()
+    }
+
+    /// Looks which limit was passed, if one really was.
+    fn overdue(&mut self) -> Result<(), Ending> {
+        let now = Instant::now();
+        if self.tunnel.frame_deadline(self.limits.frame).is_some_and(|deadline| deadline <= now) {
+            let detail = format!("the peer began a frame and did not finish it within {:?}", self.limits.frame);
+            return Err(Ending::new(End::Protocol, Side::Peer, detail));
+        }
+        let half_closed = self.fin_received != self.fin_sent;
+        match self.clock.overdue(self.limits, half_closed, now) {
+            None => Ok(()),
+            Some(Overdue::Unacknowledged) => self.look_for_stall(now),
+            Some(Overdue::Limit(end, detail)) => Err(Ending::new(end, Side::Agent, detail)),
+        }
+    }
+
+    /// Bytes have waited long: is their receiver's TCP alive?
+    fn look_for_stall(&mut self, now: Instant) -> Result<(), Ending> {
+        let waiting = self.waiting();
+        let local = waiting.for_local.then(|| self.local.as_tcp()).flatten();
+        let tunnel = waiting.for_tunnel.then(|| self.tunnel.channel.socket());
+        for (socket, side, who) in [(local, Side::Local, "the local side"), (tunnel, Side::Peer, "the peer")] {
+            let silent = socket.and_then(|socket| TcpInfo::of(socket).ok()).map(|info| info.last_ack);
+            if silent.zip(self.limits.stalled).is_some_and(|(silent, limit)| silent >= limit) {
+                let detail =
+                    format!("{who} acknowledged nothing for {:?} while bytes waited", silent.unwrap_or_default());
+                return Err(Ending::new(End::Stalled, side, detail));
+            }
+        }
+        self.clock.asked(now);
+        Ok(())
+    }
+}
+
+/// Which receivers have bytes waiting for them.
+#[derive(Clone, Copy)]
+struct Waiting {
+    for_local: bool,
+    for_tunnel: bool,
+}
+
+impl Waiting {
+    fn any(self) -> bool {
+        self.for_local || self.for_tunnel
+    }
+
+    /// Errors are always of interest, also on a socket that is not read (PROTOCOL.md section 4, "Abort").
+    fn local_interest(self, read_ended: bool) -> Interest {
+        let mut interest = Interest::ERROR;
+        if !read_ended && !self.for_tunnel {
+            interest = interest.add(Interest::READABLE);
+        }
+        if self.for_local {
+            interest = interest.add(Interest::WRITABLE);
+        }
+        interest
+    }
+
+    fn tunnel_interest(self) -> Interest {
+        let mut interest = Interest::ERROR;
+        if !self.for_local {
+            interest = interest.add(Interest::READABLE);
+        }
+        if self.for_tunnel {
+            interest = interest.add(Interest::WRITABLE);
+        }
+        interest
+    }
+}
+
+/// When bytes last moved, and what that makes due. Pure but for reading the time.
+struct Clock {
+    began: Instant,
+    moved: Instant,
+    /// Since when bytes have waited for a receiver without any moving.
+    waiting: Option<Instant>,
+    /// When the kernel was last asked whether that receiver lives.
+    asked: Option<Instant>,
+}
+
+enum Overdue {
+    Limit(End, String),
+    Unacknowledged,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, moved: now, waiting: None, asked: None }
+    }
+
+    fn moved(&mut self) {
+        self.moved = Instant::now();
+        self.waiting = None;
+        self.asked = None;
+    }
+
+    fn waits(&mut self, waiting: bool) {
+        if waiting {
+            self.waiting.get_or_insert_with(Instant::now);
+        } else {
+            self.waiting = None;
+            self.asked = None;
+        }
+    }
+
+    fn asked(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    fn deadline(&self, limits: &Limits, half_closed: bool) -> Option<Instant> {
+        let quiet = if half_closed { limits.half_closed } else { limits.idle };
+        [
+            quiet.map(|limit| self.moved + limit),
+            limits.life.map(|limit| self.began + limit),
+            self.waiting.zip(limits.unread).map(|(since, limit)| since + limit),
+            self.asked.or(self.waiting).zip(limits.stalled).map(|(since, limit)| since + limit),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn overdue(&self, limits: &Limits, half_closed: bool, now: Instant) -> Option<Overdue> {
+        let since = |start: Instant, limit: Duration| start + limit <= now;
+        if let Some(life) = limits.life.filter(|limit| since(self.began, *limit)) {
+            return Some(Overdue::Limit(End::Aged, format!("the stream is older than {life:?}")));
+        }
+        if let Some(limit) = limits.half_closed.filter(|limit| half_closed && since(self.moved, *limit)) {
+            let detail = format!("half-closed, and nothing moved for {limit:?}");
+            return Some(Overdue::Limit(End::Idle, detail));
+        }
+        if let Some(idle) = limits.idle.filter(|limit| !half_closed && since(self.moved, *limit)) {
+            return Some(Overdue::Limit(End::Idle, format!("nothing moved for {idle:?}")));
+        }
+        let waiting = self.waiting?;
+        if let Some(unread) = limits.unread.filter(|limit| since(waiting, *limit)) {
+            return Some(Overdue::Limit(End::Stalled, format!("bytes were not read for {unread:?}")));
+        }
+        let asked = self.asked.unwrap_or(waiting);
+        limits.stalled.filter(|limit| since(asked, *limit)).map(|_| Overdue::Unacknowledged)
+    }
+}
+
+/// One timer a stream, armed only while there is a limit to watch, and moved only when it rings: a stream that moves
+/// bytes does not touch it.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn set(&mut self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
+            self.sleep = None;
+            return;
+        };
+        match &mut self.sleep {
+            None => self.sleep = Some(Box::pin(sleep_until(deadline))),
+            // One that rings early only looks and is set again; one that would ring late must be moved.
+            Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.as_mut().reset(deadline),
+            Some(_) => {}
+        }
+    }
+
+    async fn rings(&mut self) {
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Counts what an ending means for the peer: a broken protocol is a metric of its own.
+pub fn count(ending: &Ending, side: &'static str) {
+    if ending.end == End::Protocol {
+        metrics::violation(side);
+    }
+}
+
+fn local_reset(error: &io::Error) -> Ending {
+    Ending::new(End::Reset, Side::Local, format!("the local socket failed: {error}"))
+}
+
+fn failed(what: &str, error: Option<io::Error>) -> String {
+    match error {
+        Some(error) => format!("{what} failed: {error}"),
+        None => format!("{what} failed"),
+    }
+}
+
+fn internal(error: &io::Error) -> Ending {
+    Ending::new(End::Internal, Side::Agent, format!("waiting for the sockets failed: {error}"))
+}
+
+/// The peer broke this rule of the protocol.
+pub fn broke_protocol(violation: Violation) -> Ending {
+    Ending::new(End::Protocol, Side::Peer, format!("the peer broke the protocol: {violation}"))
+}
+
+/// The tunnel ended before DONE.
+pub fn truncated(end: Option<&PeerEnd>) -> Ending {
+    let detail = match end {
+        None => "the tunnel's connection failed in the middle of the stream".to_owned(),
+        Some(end) => format!("the tunnel ended in the middle of the stream: {end}"),
+    };
+    Ending::new(End::Truncated, Side::Peer, detail)
+}

@@ -1,0 +1,160 @@
+//! From an `Admitted` to a connected service: its target, filled in and looked up where it is a name, checked against
+//! what it may reach and against our own doors, and connected within the limit.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use adit_config::{policy::Admitted, service::Backend};
+use adit_protocol::{Code, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    addr::Address,
+    balance::Lease,
+    router::{RouteError, Router},
+    wire::plain::{Plain, SocketOptions},
+};
+
+/// Endpoints of one service that are tried for one stream.
+const TRIES: usize = 3;
+
+/// The services of this host.
+#[derive(Debug)]
+pub struct Services {
+    /// From a name to the endpoints that serve it, for targets that are names.
+    pub router: Router,
+    /// For each service in the file's order, how many streams at once and how long connecting may take.
+    pub bounds: Vec<Bounds>,
+    /// The addresses this agent itself listens on.
+    pub doors: Vec<SocketAddr>,
+}
+
+/// What bounds one service.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Streams at once.
+    pub slots: Arc<Semaphore>,
+    /// From judging to a connected socket.
+    pub connect: Duration,
+}
+
+/// A service that was reached.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its socket.
+    pub service: Plain,
+    /// Where it is, for the record.
+    pub to: String,
+    /// The stream's place among those of the service, and its lease on the endpoint.
+    pub _permit: (OwnedSemaphorePermit, Option<Lease>),
+}
+
+impl Services {
+    /// Connects to the admitted service.
+    ///
+    /// # Errors
+    /// The refusal that says why not, for a peer that may know.
+    pub async fn connect(&self, admitted: &Admitted, options: &SocketOptions) -> Result<Connected, Refusal> {
+        let bounds = &self.bounds[admitted.service()];
+        let slot = Arc::clone(&bounds.slots).try_acquire_owned().map_err(|_| {
+            crate::telemetry::metrics::limit_reached("service_streams");
+            Refusal::new(Code::Overloaded, "the service has too many streams")
+        })?;
+        match tokio::time::timeout(bounds.connect, self.reach(admitted, options)).await {
+            Ok(Ok((service, to, lease))) => Ok(Connected { service, to, _permit: (slot, lease) }),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => {
+                Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect)))
+            }
+        }
+    }
+
+    /// Where the admitted service would be connected: for a probe.
+    ///
+    /// # Errors
+    /// The refusal that `connect` would give without connecting.
+    pub async fn locate(&self, admitted: &Admitted) -> Result<String, Refusal> {
+        let bounds = &self.bounds[admitted.service()];
+        let located = tokio::time::timeout(bounds.connect, self.pick(admitted, &[])).await;
+        let (address, _) = located.map_err(|_| Refusal::new(Code::Timeout, "the look-up took too long"))??;
+        self.check(admitted, &address)?;
+        Ok(match address {
+            Address::Tcp(address) => format!("/$/inet/{}/{}", address.ip(), address.port()),
+            Address::Unix(path) => format!("/$/unix{}", path.display()),
+        })
+    }
+
+    async fn reach(
+        &self,
+        admitted: &Admitted,
+        options: &SocketOptions,
+    ) -> Result<(Plain, String, Option<Lease>), Refusal> {
+        let mut avoid = Vec::new();
+        loop {
+            let (address, lease) = self.pick(admitted, &avoid).await?;
+            self.check(admitted, &address)?;
+            match Plain::connect(&address, options).await {
+                Ok(service) => return Ok((service, address.to_string(), lease)),
+                Err(error) => {
+                    let refusal = unavailable(&address, &error);
+                    let Some(lease) = lease else { return Err(refusal) };
+                    lease.failed(&refusal.reason);
+                    avoid.push(address);
+                    if avoid.len() == TRIES {
+                        return Err(refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pick(&self, admitted: &Admitted, avoid: &[Address]) -> Result<(Address, Option<Lease>), Refusal> {
+        let target = admitted.target().map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
+        match target {
+            Backend::Tcp(address) => Ok((Address::Tcp(*address), None)),
+            Backend::Unix(path) => Ok((Address::Unix(path.clone()), None)),
+            Backend::Name(name) => {
+                let balancer = self.router.route(name).await.map_err(|error| unrouted(&error))?;
+                let lease = balancer
+                    .pick(avoid)
+                    .ok_or_else(|| Refusal::new(Code::Unavailable, format!("{name} has no endpoint now")))?;
+                Ok((lease.address().clone(), Some(lease)))
+            }
+        }
+    }
+
+    /// The last look before connecting: a target that was captured from the wire stays within its reach, and no target is
+    /// one of our own doors.
+    fn check(&self, admitted: &Admitted, address: &Address) -> Result<(), Refusal> {
+        match address {
+            Address::Unix(_) if admitted.may_reach_unix() => Ok(()),
+            Address::Tcp(tcp) if self.is_own_door(*tcp) => {
+                Err(Refusal::new(Code::Loop, format!("{address} is a listener of this agent itself")))
+            }
+            Address::Tcp(tcp) if admitted.may_reach(*tcp) => Ok(()),
+            Address::Tcp(_) | Address::Unix(_) => {
+                Err(Refusal::new(Code::Denied, format!("{} does not reach this far", admitted.rule())))
+            }
+        }
+    }
+
+    fn is_own_door(&self, address: SocketAddr) -> bool {
+        self.doors.iter().any(|door| {
+            let any = door.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
+            door.port() == address.port() && (door.ip() == address.ip() || any)
+        })
+    }
+}
+
+fn unavailable(address: &Address, error: &io::Error) -> Refusal {
+    let code = if error.kind() == io::ErrorKind::TimedOut { Code::Timeout } else { Code::Unavailable };
+    Refusal::new(code, format!("connecting to the service at {address}: {error}"))
+}
+
+fn unrouted(error: &RouteError) -> Refusal {
+    let code = match error {
+        RouteError::NoSuchName { .. } | RouteError::Empty { .. } => Code::Unknown,
+        RouteError::Forbidden { .. } => Code::Denied,
+        _ => Code::Unavailable,
+    };
+    Refusal::new(code, format!("the service's own name: {error}"))
+}

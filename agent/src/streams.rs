@@ -1,0 +1,268 @@
+//! The registry of live streams: what each is, how many bytes it moved, and the way to end it. It also knows which
+//! local address belongs to a connection we made, so that a stream that comes back to us is known as a loop.
+//!
+//! A stream's bytes touch only its own entry; the registry's locks are taken when a stream begins and ends.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use adit_protocol::{Name, StreamId};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::end::{End, Ending, Side};
+
+/// All live streams of this agent.
+#[derive(Debug, Default)]
+pub struct Streams {
+    live: Mutex<HashMap<u64, Arc<Stream>>>,
+    /// The local ends of our own plain connections, and the stream each carries.
+    own: Mutex<HashMap<SocketAddr, Hop>>,
+    next: AtomicU64,
+    /// Bytes of streams that have ended: sent and received, outbound and inbound.
+    ended: [AtomicU64; 4],
+}
+
+/// A stream that passes through this agent: what a connection from it to ourselves continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The stream's id, kept from agent to agent.
+    pub id: StreamId,
+    /// How many tunnels it has gone through.
+    pub hops: u8,
+}
+
+/// A fresh stream id. It joins log lines and is no secret, so it needs no cryptographic randomness.
+pub fn new_id() -> StreamId {
+    StreamId(fastrand::u128(..).to_be_bytes())
+}
+
+/// A random time below `most`: to spread what would otherwise happen at once.
+pub fn random_below(most: Duration) -> Duration {
+    most.mul_f64(fastrand::f64())
+}
+
+/// Which door a stream came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From a local application, to another host.
+    Outbound,
+    /// From another host, to a local service.
+    Inbound,
+}
+
+impl Direction {
+    /// The label in metrics and records.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// One live stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its id on both hosts.
+    pub id: StreamId,
+    /// Which door it came in by.
+    pub direction: Direction,
+    /// The logical name it asks for.
+    pub name: Name,
+    /// Where it came from: the application's address, or the dialing agent's.
+    pub from: String,
+    /// When it was accepted.
+    pub since: Instant,
+    /// Who the other agent proved to be, once known.
+    pub peer: OnceLock<String>,
+    /// Where it went: the endpoint, or the service's address.
+    pub to: OnceLock<String>,
+    /// Stream bytes from the local socket into the tunnel.
+    pub sent: AtomicU64,
+    /// Stream bytes from the tunnel to the local socket.
+    pub received: AtomicU64,
+    stop: OnceLock<Ending>,
+    stopped: Notify,
+}
+
+impl Stream {
+    /// Ends the stream: its relay aborts it with this reason. Only the first call counts.
+    pub fn stop(&self, end: End, detail: impl Into<String>) {
+        let _ = self.stop.set(Ending::new(end, Side::Agent, detail));
+        self.stopped.notify_one();
+    }
+
+    /// Waits until somebody ends the stream.
+    pub async fn stopped(&self) -> Ending {
+        loop {
+            if let Some(ending) = self.stop.get() {
+                return ending.clone();
+            }
+            self.stopped.notified().await;
+        }
+    }
+}
+
+/// Keeps a stream in the registry; dropping it takes the stream out.
+#[derive(Debug)]
+pub struct Registered {
+    streams: Arc<Streams>,
+    number: u64,
+    stream: Arc<Stream>,
+}
+
+impl std::ops::Deref for Registered {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut live = lock(&self.streams.live);
+        live.remove(&self.number);
+        let [sent, received] = self.streams.ended_of(self.direction);
+        sent.fetch_add(self.sent.load(Relaxed), Relaxed);
+        received.fetch_add(self.received.load(Relaxed), Relaxed);
+    }
+}
+
+/// Keeps the local address of one of our own plain connections known; dropping it forgets it.
+#[derive(Debug)]
+pub struct OwnConnection {
+    streams: Arc<Streams>,
+    address: SocketAddr,
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        lock(&self.streams.own).remove(&self.address);
+    }
+}
+
+impl Streams {
+    /// An empty registry.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Enters a stream.
+    pub fn register(self: &Arc<Self>, direction: Direction, id: StreamId, name: Name, from: String) -> Registered {
+        let stream = Arc::new(Stream {
+            id,
+            direction,
+            name,
+            from,
+            since: Instant::now(),
+            peer: OnceLock::new(),
+            to: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            stop: OnceLock::new(),
+            stopped: Notify::new(),
+        });
+        let number = self.next.fetch_add(1, Relaxed);
+        lock(&self.live).insert(number, Arc::clone(&stream));
+        Registered { streams: Arc::clone(self), number, stream }
+    }
+
+    /// Remembers that the connection whose local end is `address` carries the stream `hop`.
+    pub fn own(self: &Arc<Self>, address: SocketAddr, hop: Hop) -> OwnConnection {
+        lock(&self.own).insert(address, hop);
+        OwnConnection { streams: Arc::clone(self), address }
+    }
+
+    /// The stream that a connection from `address` continues, if that is one of our own (PROTOCOL.md section 3, hops).
+    pub fn continued_by(&self, address: SocketAddr) -> Option<Hop> {
+        lock(&self.own).get(&address).copied()
+    }
+
+    /// Stream bytes so far, of ended streams and live ones: sent into tunnels, and received from them.
+    pub fn bytes(&self, direction: Direction) -> (u64, u64) {
+        let live = lock(&self.live);
+        let [sent, received] = self.ended_of(direction).map(|count| count.load(Relaxed));
+        live.values()
+            .filter(|stream| stream.direction == direction)
+            .fold((sent, received), |(sent, received), stream| {
+                (sent + stream.sent.load(Relaxed), received + stream.received.load(Relaxed))
+            })
+    }
+
+    fn ended_of(&self, direction: Direction) -> [&AtomicU64; 2] {
+        let [out_sent, out_received, in_sent, in_received] = &self.ended;
+        match direction {
+            Direction::Outbound => [out_sent, out_received],
+            Direction::Inbound => [in_sent, in_received],
+        }
+    }
+
+    /// How many streams are live.
+    pub fn count(&self) -> usize {
+        lock(&self.live).len()
+    }
+
+    /// All live streams, at this moment.
+    pub fn all(&self) -> Vec<Arc<Stream>> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    /// Ends every live stream.
+    pub fn stop_all(&self, end: End, detail: &str) {
+        for stream in self.all() {
+            stream.stop(end, detail);
+        }
+    }
+
+    /// The live streams for the status page, oldest first, at most `most` of them.
+    pub fn status(&self, most: usize) -> Vec<StreamStatus> {
+        let mut all = self.all();
+        all.sort_by_key(|stream| stream.since);
+        all.iter().take(most).map(|stream| StreamStatus::of(stream)).collect()
+    }
+}
+
+/// One stream, as the status page shows it.
+#[derive(Debug, Serialize)]
+pub struct StreamStatus {
+    id: String,
+    direction: Direction,
+    name: String,
+    from: String,
+    to: Option<String>,
+    peer: Option<String>,
+    age_seconds: f64,
+    bytes_sent: u64,
+    bytes_received: u64,
+}
+
+impl StreamStatus {
+    fn of(stream: &Stream) -> Self {
+        Self {
+            id: stream.id.to_string(),
+            direction: stream.direction,
+            name: stream.name.to_string(),
+            from: stream.from.clone(),
+            to: stream.to.get().cloned(),
+            peer: stream.peer.get().cloned(),
+            age_seconds: stream.since.elapsed().max(Duration::ZERO).as_secs_f64(),
+            bytes_sent: stream.sent.load(Relaxed),
+            bytes_received: stream.received.load(Relaxed),
+        }
+    }
+}
+
+/// A panic while a lock is held leaves plain maps, which are whole between any two calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,6 @@
+//! What std and the crates lack of the system: all unsafe code of the project is in this folder, each block with the
+//! reason why it is sound.
+#![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
+
+pub mod limits;
+pub mod tcp_info;

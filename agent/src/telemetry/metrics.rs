@@ -1,0 +1,188 @@
+//! Every metric of the agent, by one function each; no label takes a value that a peer can choose.
+//!
+//! Names, kinds and labels stand in one table, which the reference in the README and `/metrics` both come from.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{end::Ending, streams::Direction};
+
+/// Seconds: what a handshake, a look-up or the opening of a stream takes.
+const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Seconds in buckets.
+    Histogram,
+}
+
+/// One metric: its name, shape, labels, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
+
+/// Every metric there is.
+pub const METRICS: [Metric; 22] = [
+    Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
+    Metric(
+        "adit_streams_ended_total",
+        Shape::Counter,
+        "direction, end, side",
+        "streams that ended, by why and by whose doing",
+    ),
+    Metric("adit_streams_active", Shape::Gauge, "direction", "streams that are live"),
+    Metric(
+        "adit_stream_bytes_total",
+        Shape::Counter,
+        "direction, way",
+        "stream bytes: `sent` into tunnels, `received` from them",
+    ),
+    Metric("adit_stream_open_seconds", Shape::Histogram, "direction", "from accept (or OPEN) to the answer"),
+    Metric(
+        "adit_refusals_total",
+        Shape::Counter,
+        "direction, code",
+        "REFUSE frames sent (inbound) or final ones received (outbound)",
+    ),
+    Metric("adit_open_retries_total", Shape::Counter, "", "attempts to open a stream after the first"),
+    Metric("adit_handshakes_total", Shape::Counter, "side, outcome", "TLS handshakes, by outcome"),
+    Metric("adit_handshake_seconds", Shape::Histogram, "side", "what a TLS handshake that succeeded took"),
+    Metric("adit_tunnels_used_total", Shape::Counter, "kind", "streams put on a `fresh` or a `recycled` tunnel"),
+    Metric("adit_tunnels_idle", Shape::Gauge, "", "idle tunnels in the outbound pool"),
+    Metric("adit_tunnels_accepted", Shape::Gauge, "", "tunnels that are open on the inbound side"),
+    Metric(
+        "adit_protocol_violations_total",
+        Shape::Counter,
+        "side",
+        "tunnels closed because the peer broke the protocol",
+    ),
+    Metric("adit_accept_errors_total", Shape::Counter, "", "accept calls that failed, such as for want of descriptors"),
+    Metric("adit_limit_reached_total", Shape::Counter, "limit", "times a limit turned something away"),
+    Metric("adit_unverified_tunnels_total", Shape::Counter, "", "tunnels opened under verify = \"none\""),
+    Metric("adit_dns_lookups_total", Shape::Counter, "outcome", "DNS look-ups"),
+    Metric(
+        "adit_certificate_expiry_timestamp_seconds",
+        Shape::Gauge,
+        "id",
+        "when a certificate of ours expires, in seconds since 1970",
+    ),
+    Metric("adit_tls_reloads_total", Shape::Counter, "outcome", "reloads of certificates, bundle and revocation lists"),
+    Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
+    Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
+    Metric("adit_build_info", Shape::Gauge, "version", "always 1"),
+];
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// When one is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    for Metric(name, shape, _, help) in METRICS {
+        match shape {
+            Shape::Counter => describe_counter!(name, help),
+            Shape::Gauge => describe_gauge!(name, help),
+            Shape::Histogram => describe_histogram!(name, Unit::Seconds, help),
+        }
+    }
+    gauge!("adit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("adit_draining").set(0.0);
+    Ok(handle)
+}
+
+/// A stream was asked for.
+pub fn stream_opened(direction: Direction) {
+    counter!("adit_streams_opened_total", "direction" => direction.label()).increment(1);
+    gauge!("adit_streams_active", "direction" => direction.label()).increment(1.0);
+}
+
+/// A stream ended.
+pub fn stream_ended(direction: Direction, ending: &Ending) {
+    let labels = [("direction", direction.label()), ("end", ending.end.label()), ("side", ending.side.label())];
+    counter!("adit_streams_ended_total", &labels).increment(1);
+    gauge!("adit_streams_active", "direction" => direction.label()).decrement(1.0);
+}
+
+/// All stream bytes so far, to be told just before the page is made.
+pub fn stream_bytes(direction: Direction, sent: u64, received: u64) {
+    counter!("adit_stream_bytes_total", "direction" => direction.label(), "way" => "sent").absolute(sent);
+    counter!("adit_stream_bytes_total", "direction" => direction.label(), "way" => "received").absolute(received);
+}
+
+/// A stream got its answer.
+pub fn stream_open_took(direction: Direction, took: Duration) {
+    histogram!("adit_stream_open_seconds", "direction" => direction.label()).record(took);
+}
+
+/// A stream was refused.
+pub fn refused(direction: Direction, code: &'static str) {
+    counter!("adit_refusals_total", "direction" => direction.label(), "code" => code).increment(1);
+}
+
+/// Another attempt to open a stream.
+pub fn open_retried() {
+    counter!("adit_open_retries_total").increment(1);
+}
+
+/// A handshake ended.
+pub fn handshake(side: &'static str, outcome: &'static str, took: Duration) {
+    counter!("adit_handshakes_total", "side" => side, "outcome" => outcome).increment(1);
+    if outcome == "ok" {
+        histogram!("adit_handshake_seconds", "side" => side).record(took);
+    }
+}
+
+/// A stream was put on a tunnel.
+pub fn tunnel_used(recycled: bool) {
+    counter!("adit_tunnels_used_total", "kind" => if recycled { "recycled" } else { "fresh" }).increment(1);
+}
+
+/// A tunnel was opened whose acceptor nobody verified.
+pub fn tunnel_unverified() {
+    counter!("adit_unverified_tunnels_total").increment(1);
+}
+
+/// Idle tunnels in the pool, more or fewer.
+pub fn tunnels_idle(change: i64) {
+    #[allow(clippy::cast_precision_loss, reason = "no process has 2^52 tunnels")]
+    gauge!("adit_tunnels_idle").increment(change as f64);
+}
+
+/// An accepted tunnel begins (1.0) or ends (-1.0).
+pub fn tunnels_accepted(change: f64) {
+    gauge!("adit_tunnels_accepted").increment(change);
+}
+
+/// A peer broke the protocol.
+pub fn violation(side: &'static str) {
+    counter!("adit_protocol_violations_total", "side" => side).increment(1);
+}
+
+/// An accept call failed.
+pub fn accept_failed() {
+    counter!("adit_accept_errors_total").increment(1);
+}
+
+/// A limit turned something away.
+pub fn limit_reached(limit: &'static str) {
+    counter!("adit_limit_reached_total", "limit" => limit).increment(1);
+}
+
+/// The agent drains.
+pub fn draining() {
+    gauge!("adit_draining").set(1.0);
+}
+
+/// How many descriptors this process may have.
+#[allow(clippy::cast_precision_loss, reason = "no limit is above 2^52")]
+pub fn descriptors(limit: u64) {
+    gauge!("adit_descriptors_limit").set(limit as f64);
+}

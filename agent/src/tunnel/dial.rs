@@ -1,0 +1,167 @@
+//! A fresh tunnel: connect, shake hands, know who answered. Opening one takes the identity we expect as an argument, so
+//! that it cannot be forgotten.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use adit_config::Verify;
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::{
+    identity::{Peer, Role, Snapshot, explain, server_name, speaks_adit},
+    telemetry::metrics,
+    wire::{
+        channel::{Channel, PeerEnd},
+        plain::SocketOptions,
+        tunnel::Tunnel,
+    },
+};
+
+/// What two streams must have in common to use one tunnel after another (PROTOCOL.md section 5).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The other agent.
+    pub address: SocketAddr,
+    /// Who must answer, and how that is verified.
+    pub verify: Verify,
+    /// The server name to ask for.
+    pub sni: Option<String>,
+    /// The id of the credential we show; `None` is the default one.
+    pub credential: Option<String>,
+    /// The generation of our credentials, bundle and lists.
+    pub generation: u64,
+}
+
+/// A tunnel we opened, with what is known of it.
+#[derive(Debug)]
+pub struct Dialed {
+    /// The tunnel.
+    pub tunnel: Tunnel,
+    /// What it may be used for.
+    pub key: Key,
+    /// Who answered.
+    pub peer: Arc<Peer>,
+    /// When it was opened.
+    pub born: Instant,
+    /// Whether it has carried a stream before.
+    pub recycled: bool,
+}
+
+impl Key {
+    /// How the peer's certificate is used under this key.
+    pub fn role(&self) -> Role {
+        match self.verify {
+            Verify::Identity(_) => Role::Acceptor,
+            Verify::None => Role::Unverified,
+        }
+    }
+}
+
+/// Why no tunnel could be opened.
+#[derive(Clone, Debug)]
+pub enum DialError {
+    /// TCP did not connect.
+    Connect(io::ErrorKind, String),
+    /// TCP did not connect in time.
+    ConnectTimeout(Duration),
+    /// The handshake was not over in time.
+    HandshakeTimeout(Duration),
+    /// The handshake failed: who refused whom, and why.
+    Handshake(String),
+    /// What must be set right on this host before anything can be dialled.
+    Setup(String),
+}
+
+/// Opens a tunnel to `key.address`, whose acceptor must prove to be `key.verify`.
+///
+/// # Errors
+/// The stage that failed, and why.
+pub async fn dial(
+    key: &Key,
+    snapshot: &Snapshot,
+    options: &SocketOptions,
+    limit: Duration,
+) -> Result<Dialed, DialError> {
+    let credential = snapshot.credential(key.credential.as_deref()).ok_or_else(|| {
+        DialError::Setup(format!("there is no certificate `{}`", key.credential.as_deref().unwrap_or("default")))
+    })?;
+    let name = server_name(key.sni.as_deref())
+        .ok_or_else(|| DialError::Setup(format!("`{}` is no server name", key.sni.as_deref().unwrap_or(""))))?;
+    let config = snapshot.client_config(&key.verify, credential);
+
+    let deadline = Instant::now() + limit;
+    let socket = connect(key.address, deadline, limit).await?;
+    options.apply(&socket).map_err(|error| DialError::Connect(error.kind(), error.to_string()))?;
+    let began = Instant::now();
+    let shaken = match Channel::client(socket, config, name) {
+        Ok(channel) => tokio::time::timeout_at(deadline, shake(channel, key, snapshot)).await,
+        Err(error) => Ok(Err(DialError::Setup(error.to_string()))),
+    };
+    let shaken = shaken.unwrap_or(Err(DialError::HandshakeTimeout(limit)));
+    metrics::handshake("dialer", shaken.as_ref().err().map_or("ok", DialError::label), began.elapsed());
+    let (channel, peer) = shaken?;
+    Ok(Dialed {
+        tunnel: Tunnel::dialer(channel),
+        key: key.clone(),
+        peer: Arc::new(peer),
+        born: Instant::now(),
+        recycled: false,
+    })
+}
+
+async fn connect(address: SocketAddr, deadline: Instant, limit: Duration) -> Result<TcpStream, DialError> {
+    match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) => Err(DialError::Connect(error.kind(), error.to_string())),
+        Err(_) => Err(DialError::ConnectTimeout(limit)),
+    }
+}
+
+async fn shake(mut channel: Channel, key: &Key, snapshot: &Snapshot) -> Result<(Channel, Peer), DialError> {
+    if let Err(end) = channel.handshake().await {
+        let why = why_ended(&end);
+        // An alert of ours tells the acceptor why; whether it arrives changes nothing here.
+        let _ = channel.flush();
+        return Err(DialError::Handshake(why));
+    }
+    if !speaks_adit(channel.alpn()) {
+        return Err(DialError::Handshake("the acceptor does not speak adit/1 (no ALPN agreed)".to_owned()));
+    }
+    let peer =
+        snapshot.peer(channel.peer_chain(), key.role()).map_err(|error| DialError::Handshake(error.to_string()))?;
+    Ok((channel, peer))
+}
+
+/// How a handshake, or a tunnel on which nothing was said yet, ended: in words that name the alert and its cause.
+pub fn why_ended(end: &PeerEnd) -> String {
+    match end {
+        PeerEnd::Alert(alert) => explain(&rustls::Error::AlertReceived(*alert)),
+        PeerEnd::Refused(error) => explain(error),
+        PeerEnd::Bare(_) | PeerEnd::Closed => end.to_string(),
+    }
+}
+
+impl DialError {
+    /// The label in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Connect(..) | Self::ConnectTimeout(_) => "unreachable",
+            Self::HandshakeTimeout(_) => "timeout",
+            Self::Handshake(_) => "failed",
+            Self::Setup(_) => "setup",
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(_, error) => write!(f, "connect: {error}"),
+            Self::ConnectTimeout(limit) => write!(f, "connect: no answer within {limit:?}"),
+            Self::HandshakeTimeout(limit) => write!(f, "TLS handshake: not finished within {limit:?}"),
+            Self::Handshake(why) => write!(f, "TLS handshake: {why}"),
+            Self::Setup(why) => write!(f, "this agent's own set-up: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DialError {}

@@ -1,0 +1,193 @@
+//! The pool: idle tunnels, ready for the next stream to the same agent under the same identities (PROTOCOL.md section
+//! 5). A tunnel that was taken has just been read to the end of what had arrived, so that a retired or closed one is
+//! never used.
+//!
+//! Idle tunnels have no task of their own: a sweep each second reads them all, which costs no system call for one on
+//! which nothing happened.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    close::close,
+    dial::{Dialed, Key},
+};
+use crate::{
+    identity::Store,
+    telemetry::metrics,
+    wire::{
+        channel::Filled,
+        tunnel::{Arrival, Role, Tunnel},
+    },
+};
+
+/// How often idle tunnels are read and the old ones dropped.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a tunnel may be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Idle for longer it is closed.
+    pub idle: Duration,
+    /// Older than this it is not used again; off by default.
+    pub age: Option<Duration>,
+    /// Idle tunnels of one key at the most.
+    pub most: usize,
+}
+
+/// The idle tunnels of this agent's outbound side.
+#[derive(Debug)]
+pub struct Pool {
+    idle: Mutex<HashMap<Key, Vec<Idle>>>,
+    identity: Arc<Store>,
+    limits: PoolLimits,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Idle {
+    dialed: Dialed,
+    since: Instant,
+}
+
+impl Pool {
+    /// An empty pool; its closing tunnels run among `tasks`.
+    pub fn new(identity: Arc<Store>, limits: PoolLimits, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), identity, limits, tasks })
+    }
+
+    /// An idle tunnel that may be used for `key` now.
+    pub fn take(&self, key: &Key) -> Option<Dialed> {
+        loop {
+            let idle = self.lock().get_mut(key)?.pop()?;
+            metrics::tunnels_idle(-1);
+            match self.fit(idle.dialed) {
+                Ok(mut dialed) => {
+                    dialed.recycled = true;
+                    return Some(dialed);
+                }
+                Err(unfit) => self.drop_tunnel(unfit),
+            }
+        }
+    }
+
+    /// Takes a tunnel back whose stream is over, or closes it when it may not be used again.
+    pub fn put(&self, dialed: Dialed) {
+        if dialed.key.generation != self.identity.snapshot().generation {
+            return self.drop_tunnel(Unfit::Clean(dialed));
+        }
+        match self.fit(dialed) {
+            Ok(dialed) => self.keep(dialed),
+            Err(unfit) => self.drop_tunnel(unfit),
+        }
+    }
+
+    fn keep(&self, dialed: Dialed) {
+        let mut idle = self.lock();
+        let of_key = idle.entry(dialed.key.clone()).or_default();
+        if of_key.len() < self.limits.most {
+            of_key.push(Idle { dialed, since: Instant::now() });
+            metrics::tunnels_idle(1);
+        } else {
+            drop(idle);
+            self.drop_tunnel(Unfit::Clean(dialed));
+        }
+    }
+
+    /// Whether a tunnel may carry another stream: nothing arrived that forbids it, it is not too old, and its peer is
+    /// still who it was and not revoked.
+    fn fit(&self, mut dialed: Dialed) -> Result<Dialed, Unfit> {
+        if !is_quiet(&mut dialed.tunnel) {
+            return Err(Unfit::Broken);
+        }
+        let reusable = matches!(dialed.tunnel.role(), Role::Dialer(dialer) if dialer.is_reusable());
+        let young = self.limits.age.is_none_or(|age| dialed.born.elapsed() < age);
+        let good = self.identity.snapshot().recheck(&dialed.peer, dialed.key.role(), SystemTime::now()).is_ok();
+        if reusable && young && good { Ok(dialed) } else { Err(Unfit::Clean(dialed)) }
+    }
+
+    /// Drops every idle tunnel of `key`: its agent seems to be gone.
+    pub fn empty(&self, key: &Key) {
+        let dropped = self.lock().remove(key).unwrap_or_default();
+        metrics::tunnels_idle(-count(dropped.len()));
+    }
+
+    /// How many idle tunnels there are of each key.
+    pub fn status(&self) -> Vec<(Key, usize)> {
+        self.lock().iter().map(|(key, idle)| (key.clone(), idle.len())).collect()
+    }
+
+    /// Reads idle tunnels and drops old ones, until `stop`; then closes them all.
+    pub async fn sweep(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(SWEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.sweep_once(Instant::now());
+        }
+        for idle in self.lock().drain().flat_map(|(_, idle)| idle) {
+            metrics::tunnels_idle(-1);
+            self.tasks.spawn(close(idle.dialed.tunnel));
+        }
+    }
+
+    fn sweep_once(&self, now: Instant) {
+        let generation = self.identity.snapshot().generation;
+        let mut swept = Vec::new();
+        self.lock().retain(|key, idle| {
+            for one in std::mem::take(idle) {
+                let old = now.duration_since(one.since) >= self.limits.idle || key.generation != generation;
+                match self.fit(one.dialed) {
+                    Ok(dialed) if !old => idle.push(Idle { dialed, since: one.since }),
+                    Ok(dialed) => swept.push(Unfit::Clean(dialed)),
+                    Err(unfit) => swept.push(unfit),
+                }
+            }
+            !idle.is_empty()
+        });
+        metrics::tunnels_idle(-count(swept.len()));
+        swept.into_iter().for_each(|unfit| self.drop_tunnel(unfit));
+    }
+
+    fn drop_tunnel(&self, unfit: Unfit) {
+        match unfit {
+            Unfit::Clean(dialed) => drop(self.tasks.spawn(close(dialed.tunnel))),
+            Unfit::Broken => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Unfit {
+    /// It is to be closed as an idle tunnel is.
+    Clean(Dialed),
+    /// It has ended, or its peer broke the protocol: it was closed at once.
+    Broken,
+}
+
+/// Reads all that has arrived; false when the tunnel has ended or its peer broke the protocol.
+fn is_quiet(tunnel: &mut Tunnel) -> bool {
+    loop {
+        match tunnel.arrival() {
+            Ok(Some(Arrival::Retire)) => {}
+            Ok(Some(_)) | Err(_) => return false,
+            Ok(None) => match tunnel.fill() {
+                Filled::Some => {}
+                Filled::NotNow => return true,
+                Filled::Ended => return false,
+            },
+        }
+    }
+}
+
+fn count(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}

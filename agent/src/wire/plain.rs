@@ -1,0 +1,167 @@
+//! A plain socket: an application's connection to us, or ours to a service; TCP or unix.
+//!
+//! From its first moment a TCP one carries SO_LINGER 0, so that whatever ends it but a clean close, a crash of this
+//! process included, reaches the other end as a reset (PROTOCOL.md section 4, "Abort").
+
+use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{Interest, Ready},
+    net::{TcpStream, UnixStream},
+};
+
+use crate::addr::Address;
+
+/// How TCP asks a silent peer whether it lives (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) and, where set, how
+/// long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Silence before the first probe.
+    pub keepalive_idle: Duration,
+    /// Between probes.
+    pub keepalive_interval: Duration,
+    /// Probes before the connection is given up.
+    pub keepalive_count: u32,
+    /// TCP_USER_TIMEOUT; off by default, since it also kills a healthy peer with a full window.
+    pub user_timeout: Option<Duration>,
+}
+
+impl SocketOptions {
+    /// Sets TCP_NODELAY and keepalive: the one place where a TCP connection's options are set.
+    ///
+    /// # Errors
+    /// The system's, of the first option it refused.
+    pub fn apply(&self, socket: &TcpStream) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.keepalive_idle)
+            .with_interval(self.keepalive_interval)
+            .with_retries(self.keepalive_count);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_user_timeout(self.user_timeout)
+    }
+}
+
+/// A plain stream socket.
+#[derive(Debug)]
+pub enum Plain {
+    /// TCP, with SO_LINGER 0 until it is closed cleanly.
+    Tcp(TcpStream),
+    /// A unix stream socket; its abort is a close.
+    Unix(UnixStream),
+}
+
+impl Plain {
+    /// Takes over a TCP socket just accepted or connected.
+    ///
+    /// # Errors
+    /// The system's, when an option cannot be set.
+    pub fn tcp(socket: TcpStream, options: &SocketOptions) -> io::Result<Self> {
+        linger_zero(&socket);
+        options.apply(&socket)?;
+        Ok(Self::Tcp(socket))
+    }
+
+    /// Connects to `address`; the caller sets the limit on the time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, options),
+            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// Reads what is there, once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; else the socket failed.
+    pub fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_read(room),
+            Self::Unix(socket) => socket.try_read(room),
+        }
+    }
+
+    /// Writes what the socket takes, once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing; else the socket failed.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    /// Waits until the socket may be read, written, or has failed, as asked.
+    ///
+    /// # Errors
+    /// Only when the runtime is going away.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(socket) => socket.ready(interest).await,
+            Self::Unix(socket) => socket.ready(interest).await,
+        }
+    }
+
+    /// The error that waits on the socket, if any.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(socket) => take_error(socket),
+            Self::Unix(socket) => socket.take_error().ok().flatten(),
+        }
+    }
+
+    /// Half-close: no more bytes will be written.
+    pub fn shut(&self) {
+        let socket = match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            Self::Unix(socket) => SockRef::from(socket),
+        };
+        // It fails when the other end is already gone, which is no abort (PROTOCOL.md section 4, DONE).
+        let _ = socket.shutdown(Shutdown::Write);
+    }
+
+    /// Closes cleanly: what was written is delivered.
+    pub fn close(self) {
+        if let Self::Tcp(socket) = &self {
+            let _ = SockRef::from(socket).set_linger(None);
+        }
+    }
+
+    /// Aborts: TCP sees a reset. (Dropping it does the same; this is to say it.)
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// The address of our own end; `None` for a unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The TCP socket, where it is one: for TCP_INFO.
+    pub fn as_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(socket) => Some(socket),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// Whatever closes the socket from now on sends a reset.
+pub(super) fn linger_zero(socket: &TcpStream) {
+    // It can only fail on a socket that is no socket.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// The error that waits on the socket (SO_ERROR), if any.
+pub(super) fn take_error(socket: &TcpStream) -> Option<io::Error> {
+    socket.take_error().ok().flatten()
+}

@@ -1,0 +1,258 @@
+//! One `adit run` process: its folder with configuration and certificates, its life, and the addresses it bound.
+//! Everything here is what an operator could do by hand.
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::{
+    address::Address,
+    authority::Credential,
+    process::{Finished, Program, run},
+    wait::{LIMIT, until},
+};
+
+/// How long `adit ping` may take: longer than the agent's own limit for opening a stream.
+const PING: Duration = Duration::from_secs(30);
+
+/// The agent of one host.
+#[derive(Debug)]
+pub struct Agent {
+    name: String,
+    dir: PathBuf,
+    inside: Vec<String>,
+    program: Program,
+    bound: Vec<Bound>,
+}
+
+/// One line of the ready file.
+#[derive(Clone, Debug)]
+struct Bound {
+    listener: String,
+    to: Option<String>,
+    address: String,
+}
+
+impl Agent {
+    /// Starts an agent from `adit.toml` in `dir` and waits until it is ready.
+    #[must_use]
+    pub fn start(name: &str, dir: &Path) -> Self {
+        Self::start_inside(name, dir, &[])
+    }
+
+    /// The same, with the command that leads into another namespace before it.
+    #[must_use]
+    pub fn start_inside(name: &str, dir: &Path, inside: &[String]) -> Self {
+        let mut agent = Self {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            inside: inside.to_vec(),
+            program: launch(name, dir, inside),
+            bound: Vec::new(),
+        };
+        agent.until_ready();
+        agent
+    }
+
+    /// Runs an agent whose start is expected to fail; what it said and how it ended.
+    #[must_use]
+    pub fn fail_to_start(dir: &Path) -> Finished {
+        let mut command = command(&[]);
+        run(command.arg("run").arg("--config").arg(dir.join("adit.toml")), LIMIT)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where its tunnel door is.
+    #[must_use]
+    pub fn inbound(&self) -> Address {
+        Address::parse(&self.line("inbound", None).address)
+    }
+
+    /// Where its listener for the logical name `to` is.
+    #[must_use]
+    pub fn listener(&self, to: &str) -> Address {
+        Address::parse(&self.line("outbound", Some(to)).address)
+    }
+
+    /// All it has logged, over every start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
+    /// Waits until its log holds `text`, and fails the test, showing the log, if it never does.
+    pub fn until_logged(&self, text: &str) {
+        let what = format!("{} to log `{text}`", self.name);
+        until(&what, LIMIT, || self.log().contains(text).then_some(()));
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.program.pid()
+    }
+
+    /// Kills it with SIGKILL, as a crash would.
+    pub fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Asks it to drain and end; fails the test unless it exits with success.
+    pub fn stop(&mut self) {
+        let status = self.program.stop();
+        assert!(status.success(), "{} drained and then ended with {status}", self.name);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Starts it again after its end. Its tunnel door is where it was; other listeners may have moved.
+    pub fn restart(&mut self) {
+        self.pin();
+        let _ = fs::remove_file(self.ready_file());
+        self.program = launch(&self.name, &self.dir, &self.inside);
+        self.until_ready();
+    }
+
+    /// Replaces its certificate and key on disk, which a running agent sees. Each file changes in one step.
+    pub fn swap_credential(&self, credential: &Credential) {
+        replace(&self.dir.join("key.pem"), &credential.key);
+        replace(&self.dir.join("cert.pem"), &credential.cert);
+    }
+
+    /// `adit ping NAME` on this host.
+    #[must_use]
+    pub fn ping(&self, name: &str) -> Finished {
+        let mut command = command(&self.inside);
+        run(command.args(["ping", name, "--config"]).arg(self.dir.join("adit.toml")), PING)
+    }
+
+    /// The answer's body to GET `path` at its admin door.
+    #[must_use]
+    pub fn admin(&self, path: &str) -> String {
+        let address = &self.line("admin", None).address;
+        let mut stream = TcpStream::connect(address).expect("the admin door is open");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the admin door reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the admin door answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
+        body.to_owned()
+    }
+
+    fn until_ready(&mut self) {
+        let expected = expected_listeners(&self.dir);
+        let file = self.ready_file();
+        self.bound = self.program.until_ready(|| {
+            let text = fs::read_to_string(&file).ok()?;
+            let bound: Vec<Bound> = text.lines().filter_map(Bound::parse).collect();
+            (bound.len() >= expected).then_some(bound)
+        });
+    }
+
+    fn line(&self, listener: &str, to: Option<&str>) -> &Bound {
+        self.bound
+            .iter()
+            .find(|bound| bound.listener == listener && bound.to.as_deref() == to)
+            .unwrap_or_else(|| panic!("{} has no {listener} listener to {to:?}: {:?}", self.name, self.bound))
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.dir.join("ready")
+    }
+
+    /// Writes the tunnel door's port into the file, so that the next start finds its peers where they look for it.
+    fn pin(&self) {
+        let file = self.dir.join("adit.toml");
+        let text = fs::read_to_string(&file).expect("the agent has a configuration file");
+        if self.bound.iter().any(|bound| bound.listener == "inbound") {
+            let pinned = format!("listen = [\"{}\"]", self.inbound());
+            fs::write(&file, text.replacen("listen = [\"127.0.0.1:0\"]", &pinned, 1))
+                .expect("its folder can be written");
+        }
+    }
+}
+
+impl Bound {
+    fn parse(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let text = |key: &str| line[key].as_str().map(str::to_owned);
+        Some(Self { listener: text("listener")?, to: text("to"), address: text("address")? })
+    }
+}
+
+/// The `adit` binary: what `ADIT_BIN` names, else the one built beside the tests, else the other profile's.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(named) = env::var_os("ADIT_BIN") {
+        return named.into();
+    }
+    let profile = beside_the_tests();
+    let target = profile.parent().expect("a profile's folder is in the target folder");
+    [profile.join("adit"), target.join("release/adit"), target.join("debug/adit")]
+        .into_iter()
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "no adit binary near {}: build it with `cargo build --release -p adit`, or name one in ADIT_BIN",
+                profile.display()
+            )
+        })
+}
+
+/// The folder that cargo put this build's binaries into.
+pub(crate) fn beside_the_tests() -> PathBuf {
+    let test = env::current_exe().expect("a process knows its own binary");
+    let deps = test.parent().expect("a binary is in a folder");
+    let profile = if deps.ends_with("deps") { deps.parent() } else { Some(deps) };
+    profile.expect("a profile's folder holds deps").to_owned()
+}
+
+/// The `adit` command, inside another namespace if so told.
+pub(crate) fn command(inside: &[String]) -> Command {
+    match inside.split_first() {
+        None => Command::new(binary()),
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary());
+            command
+        }
+    }
+}
+
+/// Writes beside the file and renames, so that no reader sees half of it.
+pub fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, file))
+        .unwrap_or_else(|error| panic!("replace {}: {error}", file.display()));
+}
+
+fn launch(name: &str, dir: &Path, inside: &[String]) -> Program {
+    let mut command = command(inside);
+    command.arg("run").arg("--config").arg(dir.join("adit.toml"));
+    command.arg("--ready-file").arg(dir.join("ready"));
+    Program::start(name, &mut command, &dir.join("log"))
+}
+
+/// How many TCP and unix listeners the configuration opens: the ready file is whole when it has as many lines.
+fn expected_listeners(dir: &Path) -> usize {
+    let text = fs::read_to_string(dir.join("adit.toml")).expect("the agent has a configuration file");
+    text.lines().filter(|line| line.trim_start().starts_with("listen")).count()
+}

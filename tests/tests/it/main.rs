@@ -1,0 +1,21 @@
+//! The scenarios: one binary, a module for each kind. What they are built from is this package's library.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "every function here is a test's, and a panic is how a test fails"
+)]
+
+mod bulk;
+mod certificates;
+mod crashes;
+mod crowd;
+mod doors;
+mod names;
+mod peers;
+mod postgres;
+mod redis;
+mod refusals;
+mod rig;
+mod streams;
+mod two_hosts;

@@ -1,0 +1,69 @@
+//! Streams that may not or cannot be opened: the application sees a reset, the service sees nothing, and the dialing
+//! host's log says what happened.
+
+use std::io::ErrorKind;
+
+use adit_tests::{
+    address::{Address, free_port},
+    end::End,
+    listener::Listener,
+    mesh::{A, Mesh},
+};
+
+const ECHO: &str = "/svc/echo";
+
+#[test]
+fn a_denied_identity_is_refused_and_the_application_sees_a_reset() {
+    // given a service that somebody else may use
+    let service = Listener::at(&Address::any_port());
+    let mesh = Mesh::plan().service(ECHO, service.address()).only_for("b.web.example").start();
+    // when A's application speaks to it
+    let mut client = End::connect(&mesh.front(ECHO));
+    let _ = client.try_send(b"let me in");
+    // then it is reset, the service never heard of it, and A's log and ping say who was denied
+    assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset));
+    assert!(!service.has_caller());
+    mesh.a.until_logged("denied");
+    assert!(mesh.a.log().contains(A), "{}", mesh.a.log());
+    let ping = mesh.ping(ECHO);
+    assert!(!ping.status.success());
+    assert!(ping.all().contains("denied") && ping.all().contains(A), "{}", ping.all());
+    assert!(!ping.all().contains("b.web.example"), "a refusal never says who would be admitted: {}", ping.all());
+}
+
+#[test]
+fn a_name_that_nobody_serves_is_unknown() {
+    // given an outbound listener for a name that B does not serve
+    let service = Listener::at(&Address::any_port());
+    let listener = "[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"/svc/nothing\"\n";
+    let mesh = Mesh::plan().service(ECHO, service.address()).a_also(listener).start();
+    // when an application speaks to it, then it is reset, and the log says why
+    assert_eq!(End::connect(&mesh.front("/svc/nothing")).failure(), Some(ErrorKind::ConnectionReset));
+    mesh.a.until_logged("unknown");
+}
+
+#[test]
+fn a_service_that_is_down_is_a_reset_and_up_again_an_answer() {
+    // given a service that is not running
+    let at = Address::parse(&format!("127.0.0.1:{}", free_port()));
+    let mesh = Mesh::plan().service(ECHO, &at).start();
+    // when an application speaks to it, then it is reset, and the log says why
+    assert_eq!(End::connect(&mesh.front(ECHO)).failure(), Some(ErrorKind::ConnectionReset));
+    mesh.a.until_logged("unavailable");
+    // and when the service runs, then the next stream reaches it
+    let service = Listener::at(&at);
+    let mut client = End::connect(&mesh.front(ECHO));
+    client.send(b"hello");
+    assert_eq!(service.accept().receive(5), b"hello");
+}
+
+#[test]
+fn ping_names_the_peer_and_the_rule_that_admits() {
+    let service = Listener::at(&Address::any_port());
+    let mesh = Mesh::plan().service(ECHO, service.address()).start();
+    let report = mesh.ping(ECHO).expect_success();
+    for word in [adit_tests::mesh::B, &service.address().to_string(), "rule"] {
+        assert!(report.contains(word), "no `{word}` in:\n{report}");
+    }
+    assert!(!service.has_caller(), "a probe connects to nothing");
+}
