@@ -1,0 +1,280 @@
+//! What a configuration file means, as plain values: the only thing the agent knows of the file.
+//! Making one from text is `spec`'s work; a `Config` in hand has passed every check.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adit_protocol::Name;
+
+use crate::dtab::Dtab;
+use crate::error::{Problems, Warning};
+use crate::limits::Limits;
+use crate::peers::Peers;
+use crate::policy::Policy;
+use crate::spec;
+
+/// A whole configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Who this agent is and whom it trusts.
+    pub tls: Tls,
+    /// The acceptor's side, if the file has `[inbound]`.
+    pub inbound: Option<Inbound>,
+    /// The dialer's side, if the file has `[outbound]`.
+    pub outbound: Option<Outbound>,
+    /// The doors for operators; both closed unless the file opens them.
+    pub admin: Admin,
+    /// How host names are looked up.
+    pub dns: Dns,
+    /// Every limit.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The machine under it.
+    pub runtime: Runtime,
+}
+
+impl Config {
+    /// Reads a configuration from its text. `file` is only named in messages.
+    ///
+    /// # Errors
+    /// Every problem of the text, sorted by place.
+    pub fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Warning>), Problems> {
+        spec::parse(file, text)
+    }
+
+    /// Reads a configuration from a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too long or no UTF-8; or every problem of its text.
+    pub fn load(file: &Path) -> Result<(Config, Vec<Warning>), Problems> {
+        spec::load(file)
+    }
+}
+
+/// `[tls]`: files only; nothing here has been opened yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The bundle of authorities, PEM.
+    pub ca: PathBuf,
+    /// Revocation lists, PEM; may be none.
+    pub crl: Vec<PathBuf>,
+    /// At least one. The first is the default; `[tls] cert, key` comes first, with id `default`.
+    pub certificates: Vec<Certificate>,
+}
+
+/// One certificate of this agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// What services and listeners call it; unique in the file.
+    pub id: String,
+    /// The chain, leaf first, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[inbound]`: where tunnels come in, and what they may reach.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Inbound {
+    /// At least one address.
+    pub listen: Vec<SocketAddr>,
+    /// The table that a service's `to = "/name"` goes through.
+    pub dtab: Dtab,
+    /// The services and the judge over them; whether unknown names are concealed is its to know.
+    pub policy: Policy,
+}
+
+impl Inbound {
+    /// Whether an unknown name is answered as a denied one.
+    #[must_use]
+    pub fn conceal(&self) -> bool {
+        self.policy.conceal
+    }
+}
+
+/// `[outbound]`: where applications come in, and whom they are taken to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outbound {
+    /// The table that says whom to ask for a name.
+    pub dtab: Dtab,
+    /// Who must answer for a name.
+    pub peers: Peers,
+    /// The doors for applications; may be none.
+    pub listeners: Vec<Listener>,
+}
+
+/// `[[outbound.listener]]`: a plain door that leads to one name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Where.
+    pub listen: ListenAddr,
+    /// The logical name every connection goes to.
+    pub to: Name,
+    /// The id of the client certificate to present; the default one if none is named.
+    pub certificate: Option<String>,
+    /// The operator has said that a TCP address off loopback is meant.
+    pub expose: bool,
+}
+
+/// Where a plain door is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ListenAddr {
+    /// An address and port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A socket file.
+    Unix(UnixListen),
+}
+
+/// A socket file to listen on, and who may connect to it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UnixListen {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Permission bits; 0660 unless the file says otherwise.
+    pub mode: u32,
+    /// The user to give it to; the agent's own if none is named.
+    pub owner: Option<String>,
+    /// The group to give it to; the agent's own if none is named.
+    pub group: Option<String>,
+}
+
+impl UnixListen {
+    /// Owner and group may connect, others may not: DESIGN.md section 5.
+    pub const MODE: u32 = 0o660;
+
+    /// A socket file with the usual permissions.
+    #[must_use]
+    pub fn at(path: PathBuf) -> UnixListen {
+        UnixListen {
+            path,
+            mode: UnixListen::MODE,
+            owner: None,
+            group: None,
+        }
+    }
+}
+
+/// `[admin]`: the doors for operators.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Admin {
+    /// The TCP door: metrics, healthz, readyz and status, by GET.
+    pub listen: Option<SocketAddr>,
+    /// The unix door: everything.
+    pub socket: Option<UnixListen>,
+    /// The operator has said that a TCP address off loopback is meant.
+    pub expose: bool,
+}
+
+/// `[dns]`: how host names are looked up, and how long an answer is believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// Servers to ask; none means those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// An answer with a shorter TTL is kept this long. 1 s: a TTL of 0 must not mean a query for each
+    /// refresh without pause.
+    pub min_ttl: Duration,
+    /// An answer with a longer TTL is kept only this long. 5 min: how long a moved service may stay
+    /// unfound because its record once promised a day.
+    pub max_ttl: Duration,
+    /// How long an authoritative *no such name* is believed when it brings no time of its own. 5 s: a
+    /// service that starts after its client is found soon.
+    pub negative_ttl: Duration,
+    /// One look-up, retries included. 5 s: what resolv.conf(5) gives one attempt.
+    pub timeout: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Dns {
+        Dns {
+            servers: Vec::new(),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(300),
+            negative_ttl: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// The least severe event that is logged.
+    pub level: LogLevel,
+}
+
+/// How an event is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format, by the word the file uses.
+    pub const WORDS: [(&'static str, LogFormat); 2] =
+        [("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
+
+/// The severity of an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum LogLevel {
+    /// Only what needs a person.
+    Error,
+    /// And what may soon.
+    Warn,
+    /// And each stream's end.
+    #[default]
+    Info,
+    /// And the steps between.
+    Debug,
+    /// And every frame.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every level, by the word the file uses.
+    pub const WORDS: [(&'static str, LogLevel); 5] = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+
+    /// The word the file uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    /// The word the file uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
+/// `[runtime]`: the machine under the agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Runtime {
+    /// Threads that carry streams; `None` (`"auto"`) leaves it to the agent.
+    pub threads: Option<usize>,
+}

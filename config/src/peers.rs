@@ -1,0 +1,236 @@
+//! Whom a dialer must find at the other end: pure rules over names, judged before anything is
+//! dialled. No rule, no tunnel; nothing here falls back to a weaker check.
+
+use std::error::Error;
+use std::fmt;
+
+use adit_protocol::{Captures, Name, Pattern, Template};
+
+use crate::identity::{Identity, IdentityError};
+
+/// Every `[[outbound.peer]]`, in the order of the file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Peers {
+    /// The first that matches is taken whole.
+    pub rules: Vec<PeerRule>,
+}
+
+/// One `[[outbound.peer]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerRule {
+    /// Which names it is about.
+    pub matches: PeerMatch,
+    /// Who must answer.
+    pub verify: PeerVerify,
+    /// The SNI to send where the expected identity is no DNS name.
+    pub sni: Option<Template>,
+    /// The name OPEN carries instead of the logical one.
+    pub send_as: Option<Template>,
+}
+
+/// Which names a rule is about; each pattern is matched whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerMatch {
+    /// By the logical name: rewriting cannot change who must answer.
+    Logical(Pattern),
+    /// By the bound name the table led to.
+    Bound(Pattern),
+}
+
+/// Who must answer, as a rule says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerVerify {
+    /// This identity, captures filled in.
+    Identity(Template),
+    /// Anybody the authorities vouch for, or nobody: encryption without authentication.
+    None,
+}
+
+/// What a tunnel for one stream must be: the key of a pool, with the endpoint and own credential.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Expectation {
+    /// Who must answer.
+    pub verify: Verify,
+    /// The SNI to send: the expected DNS name, else the rule's `sni`, else none.
+    pub sni: Option<String>,
+    /// What OPEN carries.
+    pub name: Name,
+    /// The rule that said so, from 1.
+    pub rule: usize,
+}
+
+/// How the acceptor's certificate is verified.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Verify {
+    /// It must prove this identity: a DNS name or a SPIFFE id.
+    Identity(Identity),
+    /// It is not looked at.
+    None,
+}
+
+impl Peers {
+    /// What to expect at the other end of a tunnel for `logical` that the table led to `bound`.
+    ///
+    /// # Errors
+    /// No rule matches, or the one that does comes to nothing valid for this name.
+    pub fn expect(&self, logical: &Name, bound: &Name) -> Result<Expectation, NoRule> {
+        let found = self.rules.iter().enumerate().find_map(|(index, rule)| {
+            Some((index + 1, rule, rule.matches.captures(logical, bound)?))
+        });
+        match found {
+            Some((number, rule, captures)) => rule.expect(number, logical, &captures),
+            None => Err(NoRule::NoMatch {
+                logical: logical.clone(),
+                bound: bound.clone(),
+            }),
+        }
+    }
+}
+
+impl PeerMatch {
+    pub(crate) fn captures(&self, logical: &Name, bound: &Name) -> Option<Captures> {
+        match self {
+            PeerMatch::Logical(pattern) => pattern.matches(logical),
+            PeerMatch::Bound(pattern) => pattern.matches(bound),
+        }
+    }
+}
+
+impl PeerRule {
+    fn expect(
+        &self,
+        rule: usize,
+        logical: &Name,
+        captures: &Captures,
+    ) -> Result<Expectation, NoRule> {
+        let verify = self.verify.fill(rule, captures)?;
+        let sni = self.sni(rule, &verify, captures)?;
+        let name = self.name(rule, logical, captures)?;
+        Ok(Expectation {
+            verify,
+            sni,
+            name,
+            rule,
+        })
+    }
+
+    /// PROTOCOL.md section 1: the expected DNS name goes before the rule's own.
+    fn sni(
+        &self,
+        rule: usize,
+        verify: &Verify,
+        captures: &Captures,
+    ) -> Result<Option<String>, NoRule> {
+        match (verify, &self.sni) {
+            (Verify::Identity(Identity::Dns(name)), _) => Ok(Some(name.clone())),
+            (_, None) => Ok(None),
+            (_, Some(template)) => server_name(&fill(rule, template, captures)?)
+                .map(Some)
+                .map_err(|cause| NoRule::Identity { rule, cause }),
+        }
+    }
+
+    fn name(&self, rule: usize, logical: &Name, captures: &Captures) -> Result<Name, NoRule> {
+        let name = match &self.send_as {
+            None => logical.clone(),
+            Some(template) => parse_name(rule, &fill(rule, template, captures)?)?,
+        };
+        // PROTOCOL.md section 6: the wire selects a target, it never supplies one.
+        if name.is_bound() {
+            Err(NoRule::Bound { rule, name })
+        } else {
+            Ok(name)
+        }
+    }
+}
+
+impl PeerVerify {
+    fn fill(&self, rule: usize, captures: &Captures) -> Result<Verify, NoRule> {
+        match self {
+            PeerVerify::None => Ok(Verify::None),
+            PeerVerify::Identity(template) => Identity::name(&fill(rule, template, captures)?)
+                .map(Verify::Identity)
+                .map_err(|cause| NoRule::Identity { rule, cause }),
+        }
+    }
+}
+
+/// An SNI is a DNS name and nothing else (RFC 6066 section 3).
+pub(crate) fn server_name(text: &str) -> Result<String, IdentityError> {
+    match Identity::name(text)? {
+        Identity::Dns(name) => Ok(name),
+        Identity::Spiffe(_) | Identity::Ip(_) => Err(IdentityError {
+            message: format!("`{text}` is no DNS name, and an SNI is nothing else"),
+            help: "write a DNS name that the acceptor's certificate covers",
+        }),
+    }
+}
+
+fn fill(rule: usize, template: &Template, captures: &Captures) -> Result<String, NoRule> {
+    template.expand(captures).map_err(|cause| NoRule::Template {
+        rule,
+        message: cause.to_string(),
+    })
+}
+
+fn parse_name(rule: usize, text: &str) -> Result<Name, NoRule> {
+    Name::parse(text).map_err(|cause| NoRule::Template {
+        rule,
+        message: format!("`{text}` is no name: {cause}"),
+    })
+}
+
+/// Why no expectation can be formed, and so no tunnel be opened. To the caller all are one refusal;
+/// the variants are for what is told to the operator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoRule {
+    /// No `[[outbound.peer]]` matches.
+    NoMatch {
+        /// The name the application asked for.
+        logical: Name,
+        /// Where the table led.
+        bound: Name,
+    },
+    /// The rule's identity or SNI, filled in for this name, is none.
+    Identity {
+        /// The rule, from 1.
+        rule: usize,
+        /// What is wrong with it.
+        cause: IdentityError,
+    },
+    /// The rule cannot be filled in for this name.
+    Template {
+        /// The rule, from 1.
+        rule: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// OPEN would carry a bound name.
+    Bound {
+        /// The rule, from 1.
+        rule: usize,
+        /// The name.
+        name: Name,
+    },
+}
+
+impl fmt::Display for NoRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoRule::NoMatch { logical, bound } => write!(
+                f,
+                "no [[outbound.peer]] matches {logical} (bound to {bound}); add one that says who \
+                 must answer"
+            ),
+            NoRule::Identity { rule, cause } => write!(f, "[[outbound.peer]] {rule}: {cause}"),
+            NoRule::Template { rule, message } => write!(f, "[[outbound.peer]] {rule}: {message}"),
+            NoRule::Bound { rule, name } => write!(
+                f,
+                "[[outbound.peer]] {rule}: the bound name {name} cannot be asked for; give the \
+                 entry an `as`"
+            ),
+        }
+    }
+}
+
+impl Error for NoRule {}

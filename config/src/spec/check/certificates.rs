@@ -1,0 +1,53 @@
+//! Certificates are named once and found wherever they are called for.
+
+use std::collections::HashSet;
+
+use crate::spec::Spec;
+use crate::spec::report::{At, Report};
+
+pub(super) fn check(spec: &Spec, report: &mut Report) {
+    let mut ids = HashSet::new();
+    for id in spec
+        .tls
+        .certificates
+        .iter()
+        .filter_map(|certificate| certificate.id.as_ref())
+    {
+        if !ids.insert(id.value.as_str()) {
+            let message = format!("the certificate id `{}` is taken", id.value);
+            report.problem(
+                id.at,
+                message,
+                "give each certificate its own; [tls] cert is `default`",
+            );
+        }
+    }
+    for reference in references(spec).filter(|id| !ids.contains(id.value.as_str())) {
+        let message = format!("there is no certificate `{}`", reference.value);
+        report.problem(reference.at, message, known(&ids));
+    }
+}
+
+fn references(spec: &Spec) -> impl Iterator<Item = &At<String>> {
+    let services = spec.inbound.iter().flat_map(|inbound| &inbound.services);
+    let listeners = spec
+        .outbound
+        .iter()
+        .flat_map(|outbound| &outbound.listeners);
+    services
+        .map(|service| &service.certificate)
+        .chain(listeners.map(|listener| &listener.certificate))
+        .flatten()
+}
+
+fn known(ids: &HashSet<&str>) -> String {
+    let mut ids: Vec<_> = ids.iter().copied().collect();
+    ids.sort_unstable();
+    match ids.as_slice() {
+        [] => "add a [[tls.certificate]]".to_owned(),
+        ids => format!(
+            "add a [[tls.certificate]], or name one of {}",
+            ids.join(", ")
+        ),
+    }
+}

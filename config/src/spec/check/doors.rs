@@ -1,0 +1,210 @@
+//! Doors: each is opened once, none stands open to other hosts by oversight, and no service leads
+//! back into one.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use adit_protocol::Template;
+
+use crate::config::ListenAddr;
+use crate::service::Target;
+use crate::spec::Spec;
+use crate::spec::report::Report;
+
+/// A listener of the file, of whatever section.
+struct Door {
+    at: usize,
+    what: &'static str,
+    place: Place,
+    /// A TCP door that must not be open to other hosts unless the file says so.
+    guarded: bool,
+}
+
+#[derive(PartialEq)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+pub(super) fn check(spec: &Spec, report: &mut Report) {
+    let doors = doors(spec);
+    refuse_exposed(&doors, report);
+    refuse_twice(&doors, report);
+    refuse_own(spec, &doors, report);
+}
+
+fn doors(spec: &Spec) -> Vec<Door> {
+    let mut doors = Vec::new();
+    for listen in spec.inbound.iter().flat_map(|inbound| &inbound.listen) {
+        let place = Place::Tcp(listen.value);
+        doors.push(Door {
+            at: listen.at,
+            what: "[inbound]",
+            place,
+            guarded: false,
+        });
+    }
+    for listener in spec
+        .outbound
+        .iter()
+        .flat_map(|outbound| &outbound.listeners)
+    {
+        let Some(listen) = &listener.listen else {
+            continue;
+        };
+        let place = Place::of(&listen.value);
+        let guarded = !listener.expose;
+        doors.push(Door {
+            at: listen.at,
+            what: "[[outbound.listener]]",
+            place,
+            guarded,
+        });
+    }
+    if let Some(listen) = &spec.admin.listen {
+        let (place, guarded) = (Place::Tcp(listen.value), !spec.admin.expose);
+        doors.push(Door {
+            at: listen.at,
+            what: "[admin]",
+            place,
+            guarded,
+        });
+    }
+    if let Some(socket) = &spec.admin.socket {
+        let place = Place::Unix(socket.value.clone());
+        doors.push(Door {
+            at: socket.at,
+            what: "[admin]",
+            place,
+            guarded: false,
+        });
+    }
+    doors
+}
+
+fn refuse_exposed(doors: &[Door], report: &mut Report) {
+    for door in doors.iter().filter(|door| door.guarded) {
+        let Place::Tcp(address) = door.place else {
+            continue;
+        };
+        if !address.ip().to_canonical().is_loopback() {
+            let message = format!("{} on {address} is open to other hosts", door.what);
+            report.problem(
+                door.at,
+                message,
+                "listen on 127.0.0.1 or [::1], or say `expose = true`",
+            );
+        }
+    }
+}
+
+fn refuse_twice(doors: &[Door], report: &mut Report) {
+    for (index, door) in doors.iter().enumerate() {
+        let Some(other) = doors[..index]
+            .iter()
+            .find(|other| other.place.clashes(&door.place))
+        else {
+            continue;
+        };
+        let message = format!("{} already listens on {}", other.what, other.place.shown());
+        report.problem(door.at, message, "give each listener its own address");
+    }
+}
+
+fn refuse_own(spec: &Spec, doors: &[Door], report: &mut Report) {
+    for service in spec.inbound.iter().flat_map(|inbound| &inbound.services) {
+        let Some(to) = &service.to else { continue };
+        let Some(target) = Place::of_target(&to.value) else {
+            continue;
+        };
+        if let Some(door) = doors.iter().find(|door| door.place.takes(&target)) {
+            let message = format!("`to` leads back to this agent's own {} listener", door.what);
+            report.problem(to.at, message, "name the address of the service itself");
+        }
+    }
+}
+
+impl Place {
+    fn of(listen: &ListenAddr) -> Place {
+        match listen {
+            ListenAddr::Tcp(address) => Place::Tcp(*address),
+            ListenAddr::Unix(unix) => Place::Unix(unix.path.clone()),
+        }
+    }
+
+    /// Where a target certainly leads; a name that must be looked up is the agent's to judge.
+    fn of_target(target: &Target) -> Option<Place> {
+        match target {
+            Target::Tcp(address) => Some(Place::Tcp(*address)),
+            Target::Unix(path) => Some(Place::Unix(path.clone())),
+            Target::Name(template) => Place::of_bound(template),
+        }
+    }
+
+    /// `/$/inet/<ip>/<port>` and `/$/unix/<path…>`.
+    fn of_bound(template: &Template) -> Option<Place> {
+        if !template.is_literal() {
+            return None;
+        }
+        if let Some(path) = template.as_str().strip_prefix("/$/unix/") {
+            return Some(Place::Unix(Path::new("/").join(path)));
+        }
+        let (ip, port) = template
+            .as_str()
+            .strip_prefix("/$/inet/")?
+            .split_once('/')?;
+        let ip = if ip == "localhost" {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            ip.parse().ok()?
+        };
+        Some(Place::Tcp(SocketAddr::new(
+            ip,
+            port.split('/').next()?.parse().ok()?,
+        )))
+    }
+
+    /// Whether the system would refuse to open both. Port 0 is another port each time.
+    fn clashes(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Tcp(a), Place::Tcp(b)) => {
+                let (left, right) = (a.ip(), b.ip());
+                let wild = left.is_unspecified() || right.is_unspecified();
+                let same_family = left.is_ipv4() == right.is_ipv4();
+                a.port() == b.port() && a.port() != 0 && (left == right || (wild && same_family))
+            }
+            (Place::Unix(a), Place::Unix(b)) => a == b,
+            (Place::Tcp(_), Place::Unix(_)) | (Place::Unix(_), Place::Tcp(_)) => false,
+        }
+    }
+
+    /// Whether a connection to the target ends at this door. A door on every address takes what goes
+    /// to loopback; which other addresses are this host's, the file cannot know.
+    fn takes(&self, target: &Place) -> bool {
+        match (self, target) {
+            (Place::Tcp(door), Place::Tcp(target)) => {
+                let (listen, goal) = (door.ip().to_canonical(), near(target.ip()));
+                let wild = listen.is_unspecified() && goal.is_loopback();
+                door.port() == target.port() && door.port() != 0 && (near(listen) == goal || wild)
+            }
+            (Place::Unix(door), Place::Unix(target)) => door == target,
+            (Place::Tcp(_), Place::Unix(_)) | (Place::Unix(_), Place::Tcp(_)) => false,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Place::Tcp(address) => address.to_string(),
+            Place::Unix(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Connecting to the unspecified address connects to loopback.
+fn near(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}

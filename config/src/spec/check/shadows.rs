@@ -1,0 +1,184 @@
+//! Entries that can never match: no name has their shape, or an earlier entry takes every name they
+//! would. Such an entry is a mistake about who decides, so it is refused.
+
+use adit_protocol::{Name, Pattern};
+
+use crate::spec::Spec;
+use crate::spec::report::{At, Report};
+
+pub(super) fn check(spec: &Spec, report: &mut Report) {
+    let services = spec.inbound.iter().flat_map(|inbound| &inbound.services);
+    let names: Vec<_> = services.flat_map(|service| &service.names).collect();
+    for name in &names {
+        refuse_bound(name, report);
+    }
+    refuse_shadowed("service name", &names, report);
+    let peers = || spec.outbound.iter().flat_map(|outbound| &outbound.peers);
+    let names: Vec<_> = peers().filter_map(|peer| peer.name.as_ref()).collect();
+    names.iter().for_each(|name| refuse_root(name, report));
+    refuse_shadowed("peer name", &names, report);
+    let bounds: Vec<_> = peers().filter_map(|peer| peer.bound.as_ref()).collect();
+    bounds
+        .iter()
+        .for_each(|bound| refuse_logical(bound, report));
+    refuse_shadowed("peer bound", &bounds, report);
+}
+
+/// PROTOCOL.md section 6: a bound name on the wire is malformed.
+fn refuse_bound(name: &At<Pattern>, report: &mut Report) {
+    refuse_root(name, report);
+    if matches!(segments(&name.value).next(), Some("$" | "#")) {
+        let message = format!(
+            "`{}` can never match: no peer may ask for a bound name",
+            name.value
+        );
+        report.problem(
+            name.at,
+            message,
+            "write a logical name, such as \"/svc/redis\"",
+        );
+    }
+}
+
+fn refuse_logical(bound: &At<Pattern>, report: &mut Report) {
+    refuse_root(bound, report);
+    let first = segments(&bound.value).next().unwrap_or("");
+    if !first.is_empty() && !["$", "#"].iter().any(|mark| segment_covers(first, mark)) {
+        let message = format!(
+            "`{}` can never match: a bound name begins with /$ or /#",
+            bound.value
+        );
+        report.problem(bound.at, message, "write `name` for a logical name");
+    }
+}
+
+fn refuse_root(pattern: &At<Pattern>, report: &mut Report) {
+    if segments(&pattern.value).next().is_none_or(str::is_empty) {
+        let message = format!(
+            "`{}` can never match: a name has a segment at least",
+            pattern.value
+        );
+        report.problem(
+            pattern.at,
+            message,
+            "write `*` for each segment that may be anything",
+        );
+    }
+}
+
+fn refuse_shadowed(what: &str, patterns: &[&At<Pattern>], report: &mut Report) {
+    let erased: Vec<_> = patterns
+        .iter()
+        .map(|pattern| Erased::of(&pattern.value))
+        .collect();
+    for (index, pattern) in patterns.iter().enumerate() {
+        let earlier = erased[..index]
+            .iter()
+            .position(|other| other.covers(&erased[index]));
+        let Some(earlier) = earlier.and_then(|earlier| patterns.get(earlier)) else {
+            continue;
+        };
+        let message = format!(
+            "the {what} `{}` can never match: `{}` before it takes the same names",
+            pattern.value, earlier.value
+        );
+        report.problem(
+            pattern.at,
+            message,
+            "put the narrower one first, or remove it",
+        );
+    }
+}
+
+/// A pattern's segments, with every capture written `{}`.
+struct Erased(Vec<String>);
+
+impl Erased {
+    fn of(pattern: &Pattern) -> Erased {
+        Erased(segments(pattern).map(erase).collect())
+    }
+
+    fn covers(&self, later: &Erased) -> bool {
+        self.0.len() == later.0.len()
+            && self
+                .0
+                .iter()
+                .zip(&later.0)
+                .all(|(earlier, later)| segment_covers(earlier, later))
+    }
+}
+
+fn segments(pattern: &Pattern) -> impl Iterator<Item = &str> {
+    pattern.as_str().trim_start_matches('/').split('/')
+}
+
+fn erase(segment: &str) -> String {
+    let mut text = String::new();
+    let mut pieces = segment.split('{');
+    text.push_str(pieces.next().unwrap_or(""));
+    for piece in pieces {
+        text.push_str("{}");
+        text.push_str(piece.split_once('}').map_or("", |(_, after)| after));
+    }
+    text
+}
+
+/// Whether every segment the later one matches is matched by the earlier one; no where that cannot
+/// be told without more work than it is worth (two different partial captures).
+fn segment_covers(earlier: &str, later: &str) -> bool {
+    if matches!(earlier, "*" | "{}") || earlier == later {
+        return true;
+    }
+    if !earlier.contains("{}") || later.contains("{}") || later == "*" {
+        return false;
+    }
+    partly_covers(earlier, later)
+}
+
+/// A segment with a capture in it against a literal one.
+fn partly_covers(earlier: &str, later: &str) -> bool {
+    let mut number = 0;
+    let named = earlier
+        .split("{}")
+        .map(str::to_owned)
+        .reduce(|text, piece| {
+            number += 1;
+            format!("{text}{{c{number}}}{piece}")
+        });
+    let pattern = named.and_then(|named| Pattern::parse(&format!("/{named}")).ok());
+    let name = Name::parse(&format!("/{later}")).ok();
+    matches!((pattern, name), (Some(pattern), Some(name)) if pattern.matches(&name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(earlier: &str, later: &str) -> bool {
+        let erased = |text| Erased::of(&Pattern::parse(text).unwrap());
+        erased(earlier).covers(&erased(later))
+    }
+
+    #[test]
+    fn an_earlier_pattern_covers_as_the_table_says() {
+        let table = [
+            ("/a/*", "/a/b", true),
+            ("/a/{x}", "/a/*", true),
+            ("/a/*", "/a/{x}", true),
+            ("/a/{x}", "/a/{y}", true),
+            ("/a/b", "/a/*", false),
+            ("/a/*", "/a/b/c", false),
+            ("/a/x-{n}", "/a/x-1", true),
+            ("/a/x-{n}", "/a/y-1", false),
+            ("/a/x-{n}", "/a/x-", false),
+            ("/a/x-{n}", "/a/x-{m}", true),
+            ("/a/x-{n}", "/a/{m}", false),
+            ("/a/x-{n}", "/a/*", false),
+            ("/a/{a}-{b}", "/a/1-2", true),
+            ("/*/b", "/a/*", false),
+        ];
+        for (earlier, later, expected) in table {
+            assert_eq!(covers(earlier, later), expected, "{earlier} over {later}");
+        }
+    }
+}

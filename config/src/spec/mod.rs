@@ -1,0 +1,178 @@
+//! What the file may say, on its way from text to [`Config`]. Three steps, each over the whole file:
+//! read every value, check them against each other, and only when nothing is wrong say what they
+//! mean. Private: nobody outside sees a half-read file.
+
+mod check;
+mod inbound;
+pub(crate) mod keys;
+mod outbound;
+mod report;
+mod section;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod value;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::config::{Config, Dns, Log, Runtime};
+use crate::error::{Problem, Problems, Warning};
+use inbound::InboundSpec;
+use outbound::OutboundSpec;
+use report::Report;
+use section::Section;
+use settings::{AdminSpec, LimitsSpec};
+use tls::TlsSpec;
+
+/// A thousand services fill 200 KiB. A greater file is a mistake, and costs memory to read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The whole file, each part as far as it could be read.
+pub(crate) struct Spec {
+    pub(crate) tls: TlsSpec,
+    pub(crate) inbound: Option<InboundSpec>,
+    pub(crate) outbound: Option<OutboundSpec>,
+    pub(crate) admin: AdminSpec,
+    pub(crate) dns: Dns,
+    pub(crate) limits: LimitsSpec,
+    pub(crate) log: Log,
+    pub(crate) runtime: Runtime,
+}
+
+/// Reads the file and then its text.
+pub(crate) fn load(file: &Path) -> Result<(Config, Vec<Warning>), Problems> {
+    match text_of(file) {
+        Ok(text) => parse(file, &text),
+        Err((message, help)) => Err(whole_file(file, message, help)),
+    }
+}
+
+fn text_of(file: &Path) -> Result<String, (String, &'static str)> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|cause| {
+            (
+                format!("cannot be read: {cause}"),
+                "name a file this user may read",
+            )
+        })?;
+    String::from_utf8(bytes).map_err(|cause| {
+        let at = cause.utf8_error().valid_up_to();
+        (
+            format!("is no UTF-8 text from byte {at} on"),
+            "TOML is UTF-8; save the file as such",
+        )
+    })
+}
+
+fn whole_file(file: &Path, message: String, help: &str) -> Problems {
+    let file = file.to_owned();
+    Problems(vec![Problem {
+        file,
+        line: 0,
+        column: 0,
+        message,
+        help: help.to_owned(),
+    }])
+}
+
+/// Reads a text, checks it, and says what it means.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Warning>), Problems> {
+    if text.len() as u64 > MAX_FILE {
+        let message = "is longer than 4 MiB".to_owned();
+        return Err(whole_file(
+            file,
+            message,
+            "no configuration is; name the right file",
+        ));
+    }
+    let mut report = Report::default();
+    match understand(text, &mut report) {
+        Some(config) if report.is_clean() => Ok((config, report.warnings(file, text))),
+        _ => Err(report.problems(file, text)),
+    }
+}
+
+/// A text that is no TOML is not read further: what a broken line leaves of the others would be
+/// blamed for faults that are not theirs.
+fn understand(text: &str, report: &mut Report) -> Option<Config> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        report.problem(
+            at,
+            format!("this is no TOML: {}", one_line(error.message())),
+            "",
+        );
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let spec = Spec::read(&Section::file(&table, text, report), report);
+    check::all(&spec, report);
+    if report.is_clean() {
+        spec.mean(report)
+    } else {
+        None
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().collect::<Vec<_>>().join(", ")
+}
+
+impl Spec {
+    fn read<'a>(file: &Section<'a>, report: &mut Report) -> Spec {
+        Spec {
+            tls: tls::read(file, report),
+            inbound: inbound::read(file, report),
+            outbound: outbound::read(file, report),
+            admin: settings::admin(file, report),
+            dns: settings::dns(file, report),
+            limits: settings::limits(file, report),
+            log: settings::log(file, report),
+            runtime: settings::runtime(file, report),
+        }
+    }
+
+    /// What a file without a problem means. Every value that had to be there is; should one be
+    /// missing without a word of why, that is said rather than passed over.
+    fn mean(self, report: &mut Report) -> Option<Config> {
+        let config = self.complete();
+        if config.is_none() {
+            report.problem(
+                0,
+                "a value that is needed is missing, and the reader did not say which",
+                "this is a fault of adit; report it with the file",
+            );
+        }
+        config
+    }
+
+    fn complete(self) -> Option<Config> {
+        Some(Config {
+            tls: self.tls.mean()?,
+            inbound: settled(self.inbound, InboundSpec::mean)?,
+            outbound: settled(self.outbound, OutboundSpec::mean)?,
+            admin: self.admin.mean(),
+            dns: self.dns,
+            limits: self.limits.limits,
+            log: self.log,
+            runtime: self.runtime,
+        })
+    }
+}
+
+/// Nothing means nothing; something must have a meaning.
+fn settled<S, T>(spec: Option<S>, mean: impl FnOnce(S) -> Option<T>) -> Option<Option<T>> {
+    match spec {
+        None => Some(None),
+        Some(spec) => mean(spec).map(Some),
+    }
+}

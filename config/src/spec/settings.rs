@@ -1,0 +1,196 @@
+//! The sections that are a few values each: `[admin]`, `[dns]`, `[limits]`, `[log]`, `[runtime]`. What
+//! is not said keeps its default; the defaults are with the types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::report::{At, Report};
+use super::section::{Field, Section, Wrong};
+use super::{keys, value};
+use crate::config::{Admin, Dns, Log, LogFormat, LogLevel, Runtime, UnixListen};
+use crate::limits::{Limits, Row};
+
+/// What `[admin]` says.
+#[derive(Default)]
+pub(crate) struct AdminSpec {
+    pub(crate) listen: Option<At<SocketAddr>>,
+    pub(crate) socket: Option<At<PathBuf>>,
+    pub(crate) expose: bool,
+    mode: Option<At<u32>>,
+    group: Option<At<String>>,
+}
+
+pub(super) fn admin<'a>(file: &Section<'a>, report: &mut Report) -> AdminSpec {
+    let Some(admin) = file.table("admin", keys::ADMIN, report) else {
+        return AdminSpec::default();
+    };
+    for key in ["mode", "group"] {
+        if admin.has(key) && !admin.has("socket") {
+            let message = format!("`{key}` has no meaning without `socket`");
+            report.problem(
+                admin.place_of(key),
+                message,
+                "add `socket`, or leave it out",
+            );
+        }
+    }
+    AdminSpec {
+        listen: admin.read("listen", report, value::address),
+        socket: admin.read("socket", report, value::socket_path),
+        expose: admin
+            .read("expose", report, value::boolean)
+            .is_some_and(|at| at.value),
+        mode: admin.read("mode", report, value::mode),
+        group: admin.read("group", report, value::account),
+    }
+}
+
+impl AdminSpec {
+    pub(super) fn mean(self) -> Admin {
+        let (mode, group) = (self.mode, self.group);
+        let socket = self.socket.map(|path| UnixListen {
+            mode: mode.map_or(UnixListen::MODE, |mode| mode.value),
+            group: group.map(|group| group.value),
+            ..UnixListen::at(path.value)
+        });
+        Admin {
+            listen: self.listen.map(|listen| listen.value),
+            socket,
+            expose: self.expose,
+        }
+    }
+}
+
+pub(super) fn dns<'a>(file: &Section<'a>, report: &mut Report) -> Dns {
+    let mut dns = Dns::default();
+    let Some(section) = file.table("dns", keys::DNS, report) else {
+        return dns;
+    };
+    let servers = section.list("servers", report, value::server);
+    dns.servers = servers.into_iter().map(|server| server.value).collect();
+    set(
+        &section,
+        "min_ttl",
+        &mut dns.min_ttl,
+        report,
+        value::wait_or_zero,
+    );
+    set(&section, "max_ttl", &mut dns.max_ttl, report, value::wait);
+    set(
+        &section,
+        "negative_ttl",
+        &mut dns.negative_ttl,
+        report,
+        value::wait,
+    );
+    set(&section, "timeout", &mut dns.timeout, report, value::wait);
+    if dns.min_ttl > dns.max_ttl {
+        let key = if section.has("max_ttl") {
+            "max_ttl"
+        } else {
+            "min_ttl"
+        };
+        let message = "`max_ttl` is shorter than `min_ttl`";
+        report.problem(
+            section.place_of(key),
+            message,
+            "make `max_ttl` the longer one",
+        );
+    }
+    dns
+}
+
+/// Overwrites a default with what the file says, if it says anything.
+fn set<'a, T>(
+    section: &Section<'a>,
+    key: &'static str,
+    into: &mut T,
+    report: &mut Report,
+    parse: impl FnOnce(&Field<'a>) -> Result<T, Wrong>,
+) {
+    if let Some(at) = section.read(key, report, parse) {
+        *into = at.value;
+    }
+}
+
+/// What `[limits]` says, and where it says the two that are checked against each other.
+#[derive(Default)]
+pub(crate) struct LimitsSpec {
+    pub(crate) limits: Limits,
+    /// Where `answer` and `connect`, or else the section, stand; none without a section.
+    pub(crate) places: Option<LimitPlaces>,
+}
+
+/// Where limits stand that are compared.
+pub(crate) struct LimitPlaces {
+    pub(crate) answer: usize,
+    pub(crate) open: usize,
+    pub(crate) tunnel_idle: usize,
+}
+
+pub(super) fn limits<'a>(file: &Section<'a>, report: &mut Report) -> LimitsSpec {
+    let mut limits = Limits::default();
+    let Some(section) = file.table("limits", keys::LIMITS, report) else {
+        return LimitsSpec::default();
+    };
+    for (key, row) in limits.rows() {
+        limit(&section, key, row, report);
+    }
+    let places = LimitPlaces {
+        answer: first_place(&section, &["answer", "connect"]),
+        open: first_place(&section, &["open", "answer"]),
+        tunnel_idle: first_place(&section, &["tunnel_idle_dialer", "tunnel_idle_acceptor"]),
+    };
+    LimitsSpec {
+        limits,
+        places: Some(places),
+    }
+}
+
+/// The place of the first key that is there, or else of the section.
+fn first_place(section: &Section<'_>, keys: &[&str]) -> usize {
+    let key = keys.iter().find(|key| section.has(key));
+    key.map_or(section.at, |key| section.place_of(key))
+}
+
+fn limit(section: &Section<'_>, key: &'static str, row: Row<'_>, report: &mut Report) {
+    match row {
+        Row::Wait(into) => set::<Duration>(section, key, into, report, value::wait),
+        Row::MayBeOff(into) => set(section, key, into, report, value::wait_or_off),
+        Row::Auto(into) => set(section, key, into, report, value::count_or_auto),
+        Row::Count(into) => set(section, key, into, report, value::count),
+        Row::MayBeZero(into) => set(section, key, into, report, value::count_or_zero),
+        Row::Bytes(into) => set(section, key, into, report, value::bytes),
+        Row::Probes(into) => set(section, key, into, report, value::count_u32),
+    }
+}
+
+pub(super) fn log<'a>(file: &Section<'a>, report: &mut Report) -> Log {
+    let mut log = Log::default();
+    let Some(section) = file.table("log", keys::LOG, report) else {
+        return log;
+    };
+    set(&section, "format", &mut log.format, report, |f| {
+        value::choice(f, &LogFormat::WORDS)
+    });
+    set(&section, "level", &mut log.level, report, |f| {
+        value::choice(f, &LogLevel::WORDS)
+    });
+    log
+}
+
+pub(super) fn runtime<'a>(file: &Section<'a>, report: &mut Report) -> Runtime {
+    let mut runtime = Runtime::default();
+    let Some(section) = file.table("runtime", keys::RUNTIME, report) else {
+        return runtime;
+    };
+    set(
+        &section,
+        "threads",
+        &mut runtime.threads,
+        report,
+        value::threads,
+    );
+    runtime
+}

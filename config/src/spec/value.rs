@@ -1,0 +1,406 @@
+//! The values a key may have, each read from one TOML value into a type that cannot be wrong. None of
+//! these knows which key it serves, but for naming it in a message.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_protocol::{Name, Pattern, PatternError, Template};
+use toml::de::DeValue;
+
+use super::section::{Field, Wrong, kind};
+use crate::identity::IdentityPattern;
+use crate::service::{Reach, Target};
+
+/// Longer waits are "off": it also keeps every sum with a clock far from overflow.
+const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+const WAIT_HELP: &str = "write a whole number and a unit: ms, s, m, h or d, such as \"10s\"";
+const ADDRESS_HELP: &str =
+    "write an address and a port, such as \"127.0.0.1:4143\" or \"[::1]:4143\"";
+
+pub(super) fn text<'a>(field: &Field<'a>) -> Result<&'a str, Wrong> {
+    match field.value {
+        DeValue::String(text) => Ok(text),
+        other => Err(mistyped(field, other, "a string")),
+    }
+}
+
+fn mistyped(field: &Field<'_>, value: &DeValue<'_>, wanted: &str) -> Wrong {
+    Wrong::new(
+        format!("`{}` is {}", field.key, kind(value)),
+        format!("write {wanted}"),
+    )
+}
+
+pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
+    match field.value {
+        DeValue::Boolean(value) => Ok(*value),
+        other => Err(mistyped(field, other, "true or false")),
+    }
+}
+
+/// A whole number that is not negative.
+fn number(field: &Field<'_>) -> Result<u64, Wrong> {
+    match field.value {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| Wrong::new(format!("`{}` cannot be {number}", field.key), COUNT_HELP)),
+        other => Err(mistyped(field, other, "a whole number")),
+    }
+}
+
+const COUNT_HELP: &str = "write a whole number from 0 to 2147483647";
+
+/// A number that fits every type it may be turned into, on every machine.
+pub(super) fn count_or_zero(field: &Field<'_>) -> Result<usize, Wrong> {
+    small(field).map(|number| number as usize)
+}
+
+fn small(field: &Field<'_>) -> Result<u32, Wrong> {
+    let number = number(field)?;
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number <= u32::MAX / 2)
+        .ok_or_else(|| Wrong::new(format!("`{}` cannot be {number}", field.key), COUNT_HELP))
+}
+
+pub(super) fn count_u32(field: &Field<'_>) -> Result<u32, Wrong> {
+    match small(field)? {
+        0 => Err(Wrong::new(
+            format!("`{}` is 0, so nothing could pass", field.key),
+            "write 1 or more",
+        )),
+        number => Ok(number),
+    }
+}
+
+pub(super) fn count(field: &Field<'_>) -> Result<usize, Wrong> {
+    count_u32(field).map(|number| number as usize)
+}
+
+/// A count, or `"auto"`.
+pub(super) fn count_or_auto(field: &Field<'_>) -> Result<Option<usize>, Wrong> {
+    match field.value.as_str() {
+        Some("auto") => Ok(None),
+        Some(other) => Err(Wrong::new(
+            format!("`{}` is {other:?}", field.key),
+            "write a whole number, or \"auto\"",
+        )),
+        None => count(field).map(Some),
+    }
+}
+
+/// A number of bytes: a whole number, or `"64MiB"`.
+pub(super) fn bytes(field: &Field<'_>) -> Result<usize, Wrong> {
+    let Some(text) = field.value.as_str() else {
+        return count_or_zero(field);
+    };
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    units
+        .iter()
+        .find_map(|(unit, shift)| Some((whole(text.strip_suffix(unit)?)?, *shift)))
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes <= u64::from(u32::MAX / 2))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| {
+            let message = format!("`{}` is {text:?}", field.key);
+            Wrong::new(
+                message,
+                "write a number and KiB, MiB or GiB below 2 GiB, such as \"64MiB\"",
+            )
+        })
+}
+
+/// Digits and nothing else: `u64::from_str` would take a sign.
+fn whole(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+/// A duration above zero.
+pub(super) fn wait(field: &Field<'_>) -> Result<Duration, Wrong> {
+    match wait_or_zero(field)? {
+        Duration::ZERO => {
+            let message = format!(
+                "`{}` is zero, so it would be over before it began",
+                field.key
+            );
+            Err(Wrong::new(message, "write a longer time"))
+        }
+        wait => Ok(wait),
+    }
+}
+
+/// A duration above zero, or `"off"`.
+pub(super) fn wait_or_off(field: &Field<'_>) -> Result<Option<Duration>, Wrong> {
+    match field.value.as_str() {
+        Some("off") => Ok(None),
+        _ => wait(field).map(Some),
+    }
+}
+
+/// A duration.
+pub(super) fn wait_or_zero(field: &Field<'_>) -> Result<Duration, Wrong> {
+    let text = text(field)?;
+    if text == "off" {
+        let message = format!(
+            "`{}` cannot be off: something always waits for it",
+            field.key
+        );
+        return Err(Wrong::new(message, WAIT_HELP));
+    }
+    let wait = parse_wait(text)
+        .ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), WAIT_HELP))?;
+    if wait > MAX_WAIT {
+        let message = format!("`{}` is longer than a year", field.key);
+        return Err(Wrong::new(
+            message,
+            "write a shorter time, or \"off\" where it may be",
+        ));
+    }
+    Ok(wait)
+}
+
+fn parse_wait(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(60 * 60),
+        "d" => seconds(24 * 60 * 60),
+        _ => None,
+    }
+}
+
+/// A path from the root: a service's working directory is not its file's.
+pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
+    absolute(field, text(field)?, "write the whole path, from `/`")
+}
+
+fn absolute(field: &Field<'_>, text: &str, help: &str) -> Result<PathBuf, Wrong> {
+    if text.contains('\0') {
+        return Err(Wrong::new(
+            format!("`{}` holds a NUL, which no path has", field.key),
+            help,
+        ));
+    }
+    match PathBuf::from(text) {
+        path if path.is_absolute() => Ok(path),
+        _ => Err(Wrong::new(
+            format!("`{}` is {text:?}, which is no absolute path", field.key),
+            help,
+        )),
+    }
+}
+
+/// The longest path a socket may have: `sun_path` in unix(7), less its final NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A path a socket may have.
+pub(super) fn socket_path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
+    short(field, text(field)?)
+}
+
+fn short(field: &Field<'_>, text: &str) -> Result<PathBuf, Wrong> {
+    if text.len() > MAX_SOCKET_PATH {
+        let message = format!(
+            "the socket path of `{}` is longer than 107 bytes",
+            field.key
+        );
+        return Err(Wrong::new(message, "choose a shorter one"));
+    }
+    absolute(
+        field,
+        text,
+        "write the whole path, such as \"unix:/run/adit/redis.sock\"",
+    )
+}
+
+/// The path of `unix:/path`, or `None` for another text.
+pub(super) fn unix(field: &Field<'_>) -> Result<Option<PathBuf>, Wrong> {
+    match text(field)?.strip_prefix("unix:") {
+        Some(path) => short(field, path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An address to listen on. A host name is refused: what it means may change under the file.
+pub(super) fn address(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
+    let text = text(field)?;
+    text.parse().map_err(|_| {
+        Wrong::new(
+            format!("`{}` is {text:?}, which is no address and port", field.key),
+            ADDRESS_HELP,
+        )
+    })
+}
+
+/// An address to ask; the port may be left out.
+pub(super) fn server(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
+    /// RFC 1035 section 4.2.
+    const DNS_PORT: u16 = 53;
+    match text(field)?.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, DNS_PORT)),
+        Err(_) => address(field),
+    }
+}
+
+/// Permission bits, as chmod(1) writes them.
+pub(super) fn mode(field: &Field<'_>) -> Result<u32, Wrong> {
+    let text = text(field)?;
+    let help = "write the octal digits of chmod, such as \"0660\"";
+    Some(text)
+        .filter(|text| (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| u32::from_str_radix(text, 8).ok())
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), help))
+}
+
+/// A user's or group's name, or its number as text.
+pub(super) fn account(field: &Field<'_>) -> Result<String, Wrong> {
+    word(field, "write the name of an account, such as \"adit\"")
+}
+
+/// What a certificate is called in the file.
+pub(super) fn id(field: &Field<'_>) -> Result<String, Wrong> {
+    word(field, "write a word of letters, digits, `-`, `_` and `.`")
+}
+
+fn word(field: &Field<'_>, help: &str) -> Result<String, Wrong> {
+    let text = text(field)?;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_word) {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(format!("`{}` is {text:?}", field.key), help))
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+    let text = text(field)?;
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            Wrong::new(
+                format!("`{}` is {text:?}", field.key),
+                format!("write {}", known.join(", ")),
+            )
+        })
+}
+
+/// A logical name, written out.
+pub(super) fn name(field: &Field<'_>) -> Result<Name, Wrong> {
+    let text = text(field)?;
+    Name::parse(text).map_err(|cause| {
+        Wrong::new(
+            format!("`{}` is {text:?}, which is no name: {cause}", field.key),
+            "",
+        )
+    })
+}
+
+/// A pattern over names.
+pub(super) fn pattern(field: &Field<'_>) -> Result<Pattern, Wrong> {
+    Pattern::parse(text(field)?).map_err(|cause| misshapen(field, &cause))
+}
+
+/// A text with captures.
+pub(super) fn template(field: &Field<'_>) -> Result<Template, Wrong> {
+    Template::parse(text(field)?).map_err(|cause| misshapen(field, &cause))
+}
+
+fn misshapen(field: &Field<'_>, cause: &PatternError) -> Wrong {
+    let message = format!("`{}` is misshapen here: {cause}", field.key);
+    Wrong {
+        offset: Some(cause.offset),
+        message,
+        help: String::new(),
+    }
+}
+
+/// One entry of an allow list.
+pub(super) fn identity_pattern(field: &Field<'_>) -> Result<IdentityPattern, Wrong> {
+    IdentityPattern::parse(text(field)?).map_err(|cause| Wrong::new(cause.message, cause.help))
+}
+
+/// One entry of `reach`.
+pub(super) fn reach(field: &Field<'_>) -> Result<Reach, Wrong> {
+    let text = text(field)?;
+    Reach::parse(text).map_err(|cause| {
+        let help =
+            "write a network and a port, such as \"10.1.0.0/16:5432\" or \"[fd00::/8]:5432\"";
+        Wrong::new(
+            format!("`{text}` is not where a name may lead: {cause}"),
+            help,
+        )
+    })
+}
+
+/// Where a service is.
+pub(super) fn target(field: &Field<'_>) -> Result<Target, Wrong> {
+    if let Some(path) = unix(field)? {
+        return Ok(Target::Unix(path));
+    }
+    let text = text(field)?;
+    if text.starts_with('/') {
+        return target_name(field).map(Target::Name);
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(Target::Tcp(address)),
+        Ok(_) => Err(Wrong::new(
+            format!("`to` is {text:?}, and nothing answers on port 0"),
+            TARGET_HELP,
+        )),
+        Err(_) => Err(no_target(text)),
+    }
+}
+
+const TARGET_HELP: &str =
+    "write \"127.0.0.1:6379\", \"unix:/run/x.sock\" or a name such as \"/svc/redis\"";
+
+/// A host name has to be looked up, again and again: that is what names are for.
+fn no_target(text: &str) -> Wrong {
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains([':', '/', ' ']) => {
+            let message = format!("`to` is {text:?}, and a host name is no address");
+            Wrong::new(
+                message,
+                format!("write \"/#/dns/{host}/{port}\" to have it looked up"),
+            )
+        }
+        _ => Wrong::new(
+            format!("`to` is {text:?}, which leads nowhere"),
+            TARGET_HELP,
+        ),
+    }
+}
+
+/// A template that is a name once its captures are filled in.
+fn target_name(field: &Field<'_>) -> Result<Template, Wrong> {
+    let template = template(field)?;
+    if template.is_literal() {
+        name(field)?;
+    }
+    Ok(template)
+}
+
+/// Threads, or `"auto"`.
+pub(super) fn threads(field: &Field<'_>) -> Result<Option<usize>, Wrong> {
+    /// More than any machine has cores; each costs a stack.
+    const MAX_THREADS: usize = 1024;
+    match count_or_auto(field)? {
+        Some(threads) if threads > MAX_THREADS => {
+            let message = format!("`threads` cannot be {threads}");
+            Err(Wrong::new(message, "write 1 to 1024, or \"auto\""))
+        }
+        threads => Ok(threads),
+    }
+}
