@@ -12,8 +12,8 @@ pub mod service;
 mod spec;
 
 pub use config::{
-    Admin, Certificate, Config, Dns, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime, Tls,
-    UnixListen,
+    Admin, Certificate, Config, Dns, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel,
+    Outbound, Runtime, Tls, UnixListen,
 };
 pub use dtab::Dtab;
 pub use error::{Problem, Problems, Warning};

@@ -8,6 +8,7 @@
 //! the machine each frame before it encodes it.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cursor;
 mod frame;
 #[doc(hidden)]
@@ -15,10 +16,12 @@ pub mod laws;
 mod name;
 mod preamble;
 mod refusal;
+mod reset;
 mod stream;
 mod text;
 mod violation;
 
+pub use answer::Answer;
 pub use frame::{
     Decoder, HEADER_LEN, Header, Item, Kind, MAX_CONTROL, MAX_DATA, MAX_EAGER, MAX_EXTENSIONS, MAX_PREAMBLE,
     MAX_REASON, Taken, put,
@@ -27,7 +30,8 @@ pub use name::{
     Captures, MAX_NAME, MAX_SEGMENT, MAX_SEGMENTS, MissingCapture, Name, NameError, Pattern, PatternError,
     PatternFault, Template,
 };
-pub use preamble::{Answer, MAX_HOPS, MAX_WORKLOAD, Preamble, StreamId};
-pub use refusal::{Code, Refusal, RefusalCode, ResetCode, Retry};
+pub use preamble::{MAX_HOPS, MAX_WORKLOAD, Preamble, StreamId};
+pub use refusal::{Code, Refusal, RefusalCode, Retry};
+pub use reset::ResetCode;
 pub use stream::{Acceptor, Dialer, Phase, Receipt};
 pub use violation::Violation;

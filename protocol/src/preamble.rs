@@ -1,19 +1,17 @@
-//! What OPEN and ACCEPT carry (PROTOCOL.md 3): the fields as values, and their encoding. A field's rule stands at
+//! What OPEN carries (PROTOCOL.md 3): the fields as values, and their encoding. A field's rule stands at
 //! the line that reads it; nothing here judges what a field claims.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::cursor::{Cursor, Fields, put_field};
 use crate::frame::{Kind, put};
-use crate::{Code, Name, Refusal, Violation, text};
+use crate::{Code, Name, Refusal, text};
 
 /// The greatest number of hops; one more is refused as a loop.
 pub const MAX_HOPS: u8 = 8;
 /// The longest workload, in bytes.
 pub const MAX_WORKLOAD: usize = 256;
-/// The longest text of an ACCEPT field, in bytes: two of them fit ACCEPT's bound, and a bound path is a name.
-const MAX_ANSWER_TEXT: usize = 1024;
 
 const DESTINATION: u8 = 0x01;
 const SOURCE: u8 = 0x02;
@@ -24,9 +22,6 @@ const WORKLOAD: u8 = 0x06;
 const PROBE: u8 = 0x07;
 /// The first tag that is skipped when unknown.
 const SKIPPABLE: u8 = 0x80;
-
-const BOUND: u8 = 0x01;
-const RULE: u8 = 0x02;
 
 /// Sixteen random bytes that both agents log. Shown as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,8 +165,8 @@ fn read_destination(value: &[u8]) -> Result<Name, Refusal> {
 fn read_address(value: &[u8], field: &str) -> Result<SocketAddr, Refusal> {
     let mut cursor = Cursor::new(value);
     let address = match cursor.u8() {
-        Some(4) => cursor.array().map(|octets| IpAddr::V4(Ipv4Addr::from_octets(octets))),
-        Some(6) => cursor.array().map(|octets| IpAddr::V6(Ipv6Addr::from_octets(octets))),
+        Some(4) => cursor.array().map(|octets: [u8; 4]| IpAddr::from(octets)),
+        Some(6) => cursor.array().map(|octets: [u8; 16]| IpAddr::from(octets)),
         _ => None,
     };
     let address = address.zip(cursor.u16()).and_then(|(ip, port)| cursor.end(SocketAddr::new(ip, port)));
@@ -213,57 +208,4 @@ fn put_address(tag: u8, address: Option<SocketAddr>, out: &mut Vec<u8>) {
     }
     value.extend(address.port().to_be_bytes());
     put_field(tag, &value, out);
-}
-
-/// What ACCEPT says: empty but for a probe.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
-pub struct Answer {
-    /// The path a stream would be connected to.
-    pub bound: Option<String>,
-    /// The policy rule that admitted.
-    pub rule: Option<String>,
-}
-
-impl Answer {
-    /// Whether it tells nothing, as the answer to a stream must.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bound.is_none() && self.rule.is_none()
-    }
-
-    /// Appends the ACCEPT frame. Each text is made to fit 1,024 bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut payload = Vec::new();
-        for (tag, field) in [(BOUND, &self.bound), (RULE, &self.rule)] {
-            if let Some(value) = field {
-                put_field(tag, text::fit(value, MAX_ANSWER_TEXT).as_bytes(), &mut payload);
-            }
-        }
-        put(Kind::Accept, &payload, out);
-    }
-
-    /// Reads an ACCEPT frame's payload; unknown fields are skipped.
-    ///
-    /// # Errors
-    /// [`Violation::AnswerFields`] if a field is truncated, or a known one is repeated or no text.
-    pub fn decode(payload: &[u8]) -> Result<Answer, Violation> {
-        let mut answer = Answer::default();
-        for field in Fields::new(payload) {
-            let (tag, value) = field.map_err(|_| Violation::AnswerFields)?;
-            match tag {
-                BOUND => fill(&mut answer.bound, value)?,
-                RULE => fill(&mut answer.rule, value)?,
-                _ => {}
-            }
-        }
-        Ok(answer)
-    }
-}
-
-fn fill(slot: &mut Option<String>, value: &[u8]) -> Result<(), Violation> {
-    let text = text::check(value).ok_or(Violation::AnswerFields)?;
-    match slot.replace(text.to_owned()) {
-        None => Ok(()),
-        Some(_) => Err(Violation::AnswerFields),
-    }
 }

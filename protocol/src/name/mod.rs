@@ -1,6 +1,8 @@
 //! Logical names (PROTOCOL.md 6): parsed once into a type that cannot be wrong. Patterns over names and templates
 //! filled from them have files of their own; nothing here resolves a name.
 
+mod captures;
+mod fault;
 mod pattern;
 mod template;
 
@@ -8,7 +10,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use pattern::{Captures, Pattern, PatternError, PatternFault};
+pub use captures::Captures;
+pub use fault::{PatternError, PatternFault};
+pub use pattern::Pattern;
 pub use template::{MissingCapture, Template};
 
 /// The longest name, in bytes.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::captures::Captures;
+use super::fault::{PatternError, PatternFault};
 use super::template::{Part, split};
 use super::{MAX_SEGMENT, MAX_SEGMENTS, Name, is_segment_char};
 
@@ -204,91 +206,107 @@ impl std::hash::Hash for Pattern {
     }
 }
 
-/// What a pattern's captures took from a name.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
-pub struct Captures(Vec<(String, String)>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Captures {
-    /// What the capture `name` took.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    fn captured(pattern: &str, name: &str) -> Option<Vec<String>> {
+        let captures = Pattern::parse(pattern)
+            .unwrap()
+            .matches(&Name::parse(name).unwrap())?;
+        Some(
+            captures
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        )
     }
 
-    /// Each capture's name and what it took, in the pattern's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    #[test]
+    fn a_pattern_matches_segment_for_segment_and_whole() {
+        for (pattern, name, expected) in [
+            ("/svc/redis", "/svc/redis", Some(vec![])),
+            ("/svc/redis", "/svc/Redis", None),
+            ("/svc/redis", "/svc/redis2", None),
+            ("/svc/redis", "/svc/redis/a", None),
+            ("/svc", "/svc/redis", None),
+            ("/svc/*", "/svc/redis", Some(vec![])),
+            ("/svc/*", "/svc", None),
+            ("/svc/{s}", "/svc/redis", Some(vec!["s=redis"])),
+            ("/{a}/{b}", "/x/y", Some(vec!["a=x", "b=y"])),
+            ("/db-{n}.prod", "/db-7.prod", Some(vec!["n=7"])),
+            ("/db-{n}.prod", "/db-.prod", None),
+            ("/db-{n}.prod", "/db-7.prodx", None),
+            ("/{a}-{b}", "/x-y-z", Some(vec!["a=x", "b=y-z"])),
+            ("/{a}-{b}", "/--y", Some(vec!["a=-", "b=y"])),
+            ("/{a}-{b}", "/-y", None),
+            ("/{a}-{b}-", "/x-y--", Some(vec!["a=x", "b=y-"])),
+            ("/{a}aa{b}", "/aaaa", Some(vec!["a=a", "b=a"])),
+            ("/{a}aa{b}", "/aaa", None),
+        ] {
+            let expected = expected.map(|all| all.into_iter().map(str::to_owned).collect());
+            assert_eq!(captured(pattern, name), expected, "{pattern} on {name}");
+        }
     }
 
-    fn push(&mut self, name: &str, value: &str) {
-        self.0.push((name.to_owned(), value.to_owned()));
+    #[test]
+    fn a_prefix_tells_how_many_segments_it_took() {
+        let name = Name::parse("/svc/redis/a").unwrap();
+        for (pattern, taken) in [
+            ("/", Some(0)),
+            ("/svc", Some(1)),
+            ("/svc/{s}", Some(2)),
+            ("/a", None),
+            ("/*/*/*/*", None),
+        ] {
+            let found = Pattern::parse(pattern)
+                .unwrap()
+                .matches_prefix(&name)
+                .map(|(_, taken)| taken);
+            assert_eq!(found, taken, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_told_with_its_place() {
+        let many = "/a".repeat(33);
+        let long = format!("/a/{}", "x".repeat(256));
+        for (text, offset, fault) in [
+            ("", 0, PatternFault::NoSlash),
+            ("svc", 0, PatternFault::NoSlash),
+            ("/svc/", 5, PatternFault::EmptySegment),
+            ("/svc//a", 5, PatternFault::EmptySegment),
+            ("/svc/..", 5, PatternFault::DotSegment),
+            ("/svc/a b", 6, PatternFault::Character(' ')),
+            ("/svc/{a}é", 8, PatternFault::Character('é')),
+            ("/svc/a*", 6, PatternFault::PartialStar),
+            ("/svc/**", 5, PatternFault::PartialStar),
+            (&long, 3, PatternFault::SegmentTooLong),
+            (&many, 65, PatternFault::TooManySegments),
+            ("/{a}{b}", 4, PatternFault::AdjacentCaptures),
+            ("/{a}/x/{a}", 7, PatternFault::RepeatedCapture),
+            ("/a/{b", 3, PatternFault::Brace),
+            ("/a/b}", 4, PatternFault::Brace),
+            ("/a/{b{c}}", 3, PatternFault::Brace),
+            ("/a/{}", 4, PatternFault::CaptureName),
+            ("/a/{1}", 4, PatternFault::CaptureName),
+            ("/a/{b-c}", 4, PatternFault::CaptureName),
+        ] {
+            assert_eq!(
+                Pattern::parse(text),
+                Err(PatternError { offset, fault }),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn capture_names_come_in_order() {
+        let pattern = Pattern::parse("/{b}/x-{a}-{c_1}").unwrap();
+        assert_eq!(
+            pattern.capture_names().collect::<Vec<_>>(),
+            ["b", "a", "c_1"]
+        );
+        assert_eq!((pattern.len(), pattern.is_empty()), (2, false));
     }
 }
-
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Captures {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Captures {
-        Captures(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-}
-
-/// Why a text is no pattern or no template, and where.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct PatternError {
-    /// The byte of the text at which the fault is.
-    pub offset: usize,
-    /// What is wrong.
-    pub fault: PatternFault,
-}
-
-/// What is wrong with a pattern or a template.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum PatternFault {
-    /// It does not begin with `/`.
-    NoSlash,
-    /// Two slashes in a row, or one at the end.
-    EmptySegment,
-    /// A segment is `.` or `..`.
-    DotSegment,
-    /// A character that no segment has.
-    Character(char),
-    /// A `*` that is not a whole segment.
-    PartialStar,
-    /// A segment's literal text is longer than any segment.
-    SegmentTooLong,
-    /// More segments than any name has.
-    TooManySegments,
-    /// Two captures with nothing between them.
-    AdjacentCaptures,
-    /// A capture's name for the second time.
-    RepeatedCapture,
-    /// A `{` or `}` without the other.
-    Brace,
-    /// A capture whose name is empty or has another character than letters, digits and `_`.
-    CaptureName,
-}
-
-impl fmt::Display for PatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.fault {
-            PatternFault::NoSlash => "a pattern begins with `/`, as in `/svc/{service}`",
-            PatternFault::EmptySegment => "a segment is empty; write no `//` and no `/` at the end",
-            PatternFault::DotSegment => "`.` and `..` are no segments; write the path out",
-            PatternFault::Character(c) => {
-                return write!(f, "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`");
-            }
-            PatternFault::PartialStar => {
-                "`*` stands for a whole segment; use a capture such as `{rest}` for a part of one"
-            }
-            PatternFault::SegmentTooLong => "a segment is longer than 255 bytes and can match no name",
-            PatternFault::TooManySegments => "a name has at most 32 segments, so this can match none",
-            PatternFault::AdjacentCaptures => {
-                "nothing tells where one capture ends and the next begins; put text between"
-            }
-            PatternFault::RepeatedCapture => "this capture's name is used before; give each its own",
-            PatternFault::Brace => "a `{` or `}` without the other; a capture is written `{name}`",
-            PatternFault::CaptureName => "a capture's name is letters, digits and `_`, not beginning with a digit",
-        })
-    }
-}
-
-impl std::error::Error for PatternError {}

@@ -5,7 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::pattern::{Captures, PatternError, PatternFault};
+use super::captures::Captures;
+use super::fault::{PatternError, PatternFault};
 
 /// A text with captures to fill in.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -144,4 +145,59 @@ fn capture(inner: &str) -> Next<'_> {
 fn is_capture_name(name: &str) -> bool {
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_from_captures() {
+        let captures = Captures::from_iter([("a", "x"), ("b", "{a}")]);
+        for (text, filled) in [
+            ("", ""),
+            ("é", "é"),
+            ("{a}", "x"),
+            ("{a}.{a}é", "x.xé"),
+            ("-{b}-", "-{a}-"),
+        ] {
+            let template = Template::parse(text).unwrap();
+            assert_eq!(template.expand(&captures).as_deref(), Ok(filled), "{text}");
+            assert_eq!(template.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_capture_that_is_not_there_is_named() {
+        let template = Template::parse("{a}.{b}").unwrap();
+        let captures = Captures::from_iter([("a", "x")]);
+        assert_eq!(
+            template.expand(&captures),
+            Err(MissingCapture("b".to_owned()))
+        );
+    }
+
+    #[test]
+    fn only_text_without_captures_is_literal() {
+        assert!(Template::parse("10.0.0.1:80").unwrap().is_literal());
+        let template = Template::parse("{a}x{b}{a}").unwrap();
+        assert!(!template.is_literal());
+        assert_eq!(template.names().collect::<Vec<_>>(), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn a_stray_brace_is_refused_where_it_stands() {
+        for (text, offset, fault) in [
+            ("a{", 1, PatternFault::Brace),
+            ("a}b", 1, PatternFault::Brace),
+            ("{a}{b{c}", 3, PatternFault::Brace),
+            ("x{ }", 2, PatternFault::CaptureName),
+        ] {
+            assert_eq!(
+                Template::parse(text),
+                Err(PatternError { offset, fault }),
+                "{text}"
+            );
+        }
+    }
 }

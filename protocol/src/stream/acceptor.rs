@@ -5,7 +5,7 @@ use super::{Phase, Receipt, Way};
 use crate::{Item, Kind, Preamble, Refusal, Violation};
 
 /// The acceptor of a tunnel. A call that fails changes nothing.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Acceptor {
     phase: Phase,
     probe: bool,
@@ -87,7 +87,9 @@ impl Acceptor {
                 self.back.fin()?;
                 self.phase = Phase::Idle;
             }
-            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Reset(_)) => self.phase = Phase::Aborted,
+            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Reset(_)) => {
+                self.phase = Phase::Aborted;
+            }
             _ => return Err(self.no_place(item.kind())),
         }
         Ok(Receipt::Taken)

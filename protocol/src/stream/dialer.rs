@@ -5,7 +5,7 @@ use super::{Phase, Receipt, Way};
 use crate::{Answer, Item, Kind, Violation};
 
 /// The dialer of a tunnel. A call that fails changes nothing.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Dialer {
     phase: Phase,
     probe: bool,
@@ -65,7 +65,9 @@ impl Dialer {
     pub fn receive(&mut self, item: &Item<'_>) -> Result<Receipt, Violation> {
         match (self.phase, item) {
             (Phase::Reset, _) => return Ok(Receipt::Ignored),
-            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Item::Retire) => self.retire()?,
+            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Item::Retire) => {
+                self.retire()?;
+            }
             (Phase::Opened, Item::Accept(answer)) => self.accepted(answer)?,
             (Phase::Opened, Item::Refuse(_)) => {
                 self.phase = if self.out.fin { Phase::Idle } else { Phase::Refused };

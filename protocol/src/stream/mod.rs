@@ -57,7 +57,7 @@ pub enum Receipt {
 }
 
 /// One direction of a stream.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Way {
     /// DATA payload bytes so far.
     bytes: u64,
