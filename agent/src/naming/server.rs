@@ -1,0 +1,167 @@
+//! A DNS server for tests: on loopback, by UDP and TCP, answering from a table that the test changes
+//! as it goes. It counts what it is asked, and can be silent.
+
+use hickory_resolver::proto::op::{Message, Metadata, ResponseCode};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+/// How a question is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// These addresses, of the kind that was asked for, with this TTL in seconds.
+    Found(u32, Vec<IpAddr>),
+    /// A code without records.
+    Code(ResponseCode),
+    /// Not at all.
+    Silence,
+}
+
+/// The running server; it ends with its runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    replies: HashMap<String, Reply>,
+    questions: HashMap<(String, RecordType), usize>,
+    by_tcp: usize,
+}
+
+/// Addresses with a TTL, as a reply.
+pub(crate) fn found(ttl: u32, ips: &[&str]) -> Reply {
+    Reply::Found(
+        ttl,
+        ips.iter()
+            .map(|ip| ip.parse().expect("an address"))
+            .collect(),
+    )
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let (udp, tcp) = sockets().await;
+        let address = udp.local_addr().expect("a bound socket");
+        let server = Self {
+            address,
+            table: Arc::default(),
+        };
+        tokio::spawn(server.clone().serve_udp(udp));
+        tokio::spawn(server.clone().serve_tcp(tcp));
+        server
+    }
+
+    /// From now on `host` is answered so; a host without a reply does not exist.
+    pub(crate) fn set(&self, host: &str, reply: Reply) {
+        self.table
+            .lock()
+            .unwrap()
+            .replies
+            .insert(format!("{host}."), reply);
+    }
+
+    /// How often a host's records of a kind were asked for.
+    pub(crate) fn asked(&self, host: &str, kind: RecordType) -> usize {
+        let table = self.table.lock().unwrap();
+        table
+            .questions
+            .get(&(format!("{host}."), kind))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// How many questions came by TCP.
+    pub(crate) fn asked_by_tcp(&self) -> usize {
+        self.table.lock().unwrap().by_tcp
+    }
+
+    async fn serve_udp(self, socket: UdpSocket) {
+        let mut buffer = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+            let Some(mut answer) = self.answer(&buffer[..len]) else {
+                continue;
+            };
+            if answer.to_vec().expect("a message").len() > 1232 {
+                answer.metadata.truncation = true;
+                answer.answers.clear();
+            }
+            _ = socket
+                .send_to(&answer.to_vec().expect("a message"), from)
+                .await;
+        }
+    }
+
+    async fn serve_tcp(self, listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(self.clone().serve_stream(stream));
+        }
+    }
+
+    async fn serve_stream(self, mut stream: TcpStream) -> io::Result<()> {
+        loop {
+            let len = stream.read_u16().await?;
+            let mut question = vec![0; len.into()];
+            stream.read_exact(&mut question).await?;
+            self.table.lock().unwrap().by_tcp += 1;
+            let Some(answer) = self.answer(&question) else {
+                continue;
+            };
+            let bytes = answer.to_vec().expect("a message");
+            stream
+                .write_u16(u16::try_from(bytes.len()).expect("64 KiB"))
+                .await?;
+            stream.write_all(&bytes).await?;
+        }
+    }
+
+    /// The answer to a question, or none.
+    fn answer(&self, question: &[u8]) -> Option<Message> {
+        let question = Message::from_vec(question).ok()?;
+        let query = question.queries.first()?.clone();
+        let host = query.name().to_ascii().to_ascii_lowercase();
+        let mut table = self.table.lock().unwrap();
+        *table
+            .questions
+            .entry((host.clone(), query.query_type()))
+            .or_default() += 1;
+        let reply = table
+            .replies
+            .get(&host)
+            .cloned()
+            .unwrap_or(Reply::Code(ResponseCode::NXDomain));
+        let mut answer = Message::new(0, question.metadata.message_type, question.metadata.op_code);
+        answer.metadata = Metadata::response_from_request(&question.metadata);
+        answer.metadata.recursion_available = true;
+        answer.add_query(query.clone());
+        match reply {
+            Reply::Silence => return None,
+            Reply::Code(code) => answer.metadata.response_code = code,
+            Reply::Found(ttl, ips) => {
+                let records = ips.into_iter().map(RData::from);
+                let wanted = records.filter(|data| data.record_type() == query.query_type());
+                answer.add_answers(
+                    wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)),
+                );
+            }
+        }
+        Some(answer)
+    }
+}
+
+/// The same free port by UDP and TCP.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let address = udp.local_addr().expect("a bound socket");
+        if let Ok(tcp) = TcpListener::bind(address).await {
+            return (udp, tcp);
+        }
+    }
+}
