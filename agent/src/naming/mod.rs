@@ -154,6 +154,6 @@ fn fixed(address: Address) -> watch::Receiver<Addrs> {
 }
 
 #[cfg(test)]
-mod server;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;

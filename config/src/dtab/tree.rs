@@ -53,6 +53,28 @@ impl<T> NameTree<T> {
         only(kept, |(_, branch)| branch).unwrap_or_else(Self::Union)
     }
 
+    /// The same tree with other leaves.
+    pub fn map<U>(self, leaf: &mut impl FnMut(T) -> U) -> NameTree<U> {
+        match self {
+            Self::Leaf(it) => NameTree::Leaf(leaf(it)),
+            Self::Alt(branches) => NameTree::Alt(
+                branches
+                    .into_iter()
+                    .map(|branch| branch.map(leaf))
+                    .collect(),
+            ),
+            Self::Union(branches) => NameTree::Union(
+                branches
+                    .into_iter()
+                    .map(|(weight, branch)| (weight, branch.map(leaf)))
+                    .collect(),
+            ),
+            Self::Neg => NameTree::Neg,
+            Self::Fail => NameTree::Fail,
+            Self::Empty => NameTree::Empty,
+        }
+    }
+
     /// Every leaf, left to right.
     pub fn leaves(&self) -> Vec<&T> {
         match self {
@@ -154,6 +176,15 @@ mod tests {
         assert_eq!(
             NameTree::union([(9.0, Leaf(1)), (1.0, Empty)]),
             Union(vec![(9.0, Leaf(1)), (1.0, Empty)])
+        );
+    }
+
+    #[test]
+    fn a_mapped_tree_keeps_its_shape() {
+        let tree = Alt(vec![Union(vec![(0.5, Leaf(1)), (1.0, Empty)]), Fail]);
+        assert_eq!(
+            tree.map(&mut |leaf| leaf * 10).to_string(),
+            "0.5 * 10 & $ | !"
         );
     }
 
