@@ -77,11 +77,7 @@ impl Router {
     /// or with the router. Needs a tokio runtime.
     #[must_use]
     pub fn new(dtab: Dtab, namers: Arc<Namers>) -> Self {
-        let inner = Arc::new(Inner {
-            dtab,
-            namers,
-            tables: Mutex::default(),
-        });
+        let inner = Arc::new(Inner { dtab, namers, tables: Mutex::default() });
         inner.namers.tasks().spawn(sweep(inner.clone()));
         Self { inner }
     }
@@ -94,16 +90,9 @@ impl Router {
     pub async fn route(&self, name: &Name) -> Result<Arc<Balancer>, RouteError> {
         let route = self.inner.find(name)?;
         loop {
-            match choose(
-                &route.tree,
-                &|road: &Arc<Road>| road.state(),
-                &mut fastrand::f64,
-            ) {
+            match choose(&route.tree, &|road: &Arc<Road>| road.state(), &mut fastrand::f64) {
                 Choice::Use(road) => return Ok(road.balancer()),
-                Choice::Wait(road) => road
-                    .settled()
-                    .await
-                    .map_err(|why| failed(name, road, why))?,
+                Choice::Wait(road) => road.settled().await.map_err(|why| failed(name, road, why))?,
                 Choice::Failed(road, why) => return Err(failed(name, road, why)),
                 Choice::Neg => return Err(not_there(name, &route)),
                 Choice::Fail => return Err(RouteError::Forbidden(name.clone())),
@@ -158,24 +147,12 @@ async fn sweep(inner: Arc<Inner>) {
 }
 
 fn failed(name: &Name, road: &Road, cause: Arc<str>) -> RouteError {
-    RouteError::Failed {
-        name: name.clone(),
-        bound: road.bound().clone(),
-        cause,
-    }
+    RouteError::Failed { name: name.clone(), bound: road.bound().clone(), cause }
 }
 
 fn not_there(name: &Name, route: &Route) -> RouteError {
-    let asked = route
-        .tree
-        .leaves()
-        .into_iter()
-        .map(|road| road.bound().clone())
-        .collect();
-    RouteError::NoSuchName {
-        name: name.clone(),
-        asked,
-    }
+    let asked = route.tree.leaves().into_iter().map(|road| road.bound().clone()).collect();
+    RouteError::NoSuchName { name: name.clone(), asked }
 }
 
 impl RouteError {
@@ -195,10 +172,7 @@ impl RouteError {
 impl From<LookUpError> for RouteError {
     fn from(error: LookUpError) -> Self {
         match error {
-            LookUpError::NoSuchName(name) => Self::NoSuchName {
-                name,
-                asked: Vec::new(),
-            },
+            LookUpError::NoSuchName(name) => Self::NoSuchName { name, asked: Vec::new() },
             LookUpError::Forbidden(name) => Self::Forbidden(name),
             LookUpError::Empty(name) => Self::Empty(name),
             rules => Self::Rules(rules),
@@ -214,19 +188,12 @@ impl fmt::Display for RouteError {
             }
             Self::NoSuchName { name, asked } => {
                 let asked: Vec<&str> = asked.iter().map(Name::as_str).collect();
-                write!(
-                    f,
-                    "nothing answers to '{name}': DNS knows no address of {}",
-                    asked.join(", ")
-                )
+                write!(f, "nothing answers to '{name}': DNS knows no address of {}", asked.join(", "))
             }
             Self::Forbidden(name) => write!(f, "'{name}' is forbidden by a rule ('!')"),
             Self::Empty(name) => write!(f, "'{name}' is empty by a rule ('$'): it has no address"),
             Self::Failed { name, bound, cause } => {
-                write!(
-                    f,
-                    "the addresses of '{bound}', to which '{name}' leads, could not be found out: {cause}"
-                )
+                write!(f, "the addresses of '{bound}', to which '{name}' leads, could not be found out: {cause}")
             }
             Self::Rules(error) => error.fmt(f),
         }

@@ -147,12 +147,7 @@ impl UnixListen {
     /// A socket file with the usual permissions.
     #[must_use]
     pub fn at(path: PathBuf) -> UnixListen {
-        UnixListen {
-            path,
-            mode: UnixListen::MODE,
-            owner: None,
-            group: None,
-        }
+        UnixListen { path, mode: UnixListen::MODE, owner: None, group: None }
     }
 }
 
@@ -218,8 +213,7 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// Every format, by the word the file uses.
-    pub const WORDS: [(&'static str, LogFormat); 2] =
-        [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    pub const WORDS: [(&'static str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 }
 
 /// The severity of an event.

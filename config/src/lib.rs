@@ -1,6 +1,24 @@
 //! What the configuration file means: parsed once, cannot be wrong; no tokio, no clock.
 #![forbid(unsafe_code)]
 
+mod config;
 pub mod dtab;
+pub mod error;
+pub mod identity;
+pub mod limits;
+pub mod peers;
+pub mod policy;
+pub mod service;
+mod spec;
 
-pub use dtab::{Bound, Dtab, NameTree};
+pub use config::{
+    Admin, Certificate, Config, Dns, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime, Tls,
+    UnixListen,
+};
+pub use dtab::Dtab;
+pub use error::{Problem, Problems, Warning};
+pub use identity::{Identity, IdentityError, IdentityPattern};
+pub use limits::{Capacity, Limits};
+pub use peers::{Expectation, NoRule, PeerMatch, PeerRule, PeerVerify, Peers, Verify};
+pub use policy::{Admitted, Policy, Verdict};
+pub use service::{Backend, Reach, Service, Target, TargetError};

@@ -74,15 +74,14 @@ impl Peers {
     /// # Errors
     /// No rule matches, or the one that does comes to nothing valid for this name.
     pub fn expect(&self, logical: &Name, bound: &Name) -> Result<Expectation, NoRule> {
-        let found = self.rules.iter().enumerate().find_map(|(index, rule)| {
-            Some((index + 1, rule, rule.matches.captures(logical, bound)?))
-        });
+        let found = self
+            .rules
+            .iter()
+            .enumerate()
+            .find_map(|(index, rule)| Some((index + 1, rule, rule.matches.captures(logical, bound)?)));
         match found {
             Some((number, rule, captures)) => rule.expect(number, logical, &captures),
-            None => Err(NoRule::NoMatch {
-                logical: logical.clone(),
-                bound: bound.clone(),
-            }),
+            None => Err(NoRule::NoMatch { logical: logical.clone(), bound: bound.clone() }),
         }
     }
 }
@@ -97,30 +96,15 @@ impl PeerMatch {
 }
 
 impl PeerRule {
-    fn expect(
-        &self,
-        rule: usize,
-        logical: &Name,
-        captures: &Captures,
-    ) -> Result<Expectation, NoRule> {
+    fn expect(&self, rule: usize, logical: &Name, captures: &Captures) -> Result<Expectation, NoRule> {
         let verify = self.verify.fill(rule, captures)?;
         let sni = self.sni(rule, &verify, captures)?;
         let name = self.name(rule, logical, captures)?;
-        Ok(Expectation {
-            verify,
-            sni,
-            name,
-            rule,
-        })
+        Ok(Expectation { verify, sni, name, rule })
     }
 
     /// PROTOCOL.md section 1: the expected DNS name goes before the rule's own.
-    fn sni(
-        &self,
-        rule: usize,
-        verify: &Verify,
-        captures: &Captures,
-    ) -> Result<Option<String>, NoRule> {
+    fn sni(&self, rule: usize, verify: &Verify, captures: &Captures) -> Result<Option<String>, NoRule> {
         match (verify, &self.sni) {
             (Verify::Identity(Identity::Dns(name)), _) => Ok(Some(name.clone())),
             (_, None) => Ok(None),
@@ -136,11 +120,7 @@ impl PeerRule {
             Some(template) => parse_name(rule, &fill(rule, template, captures)?)?,
         };
         // PROTOCOL.md section 6: the wire selects a target, it never supplies one.
-        if name.is_bound() {
-            Err(NoRule::Bound { rule, name })
-        } else {
-            Ok(name)
-        }
+        if name.is_bound() { Err(NoRule::Bound { rule, name }) } else { Ok(name) }
     }
 }
 
@@ -167,17 +147,11 @@ pub(crate) fn server_name(text: &str) -> Result<String, IdentityError> {
 }
 
 fn fill(rule: usize, template: &Template, captures: &Captures) -> Result<String, NoRule> {
-    template.expand(captures).map_err(|cause| NoRule::Template {
-        rule,
-        message: cause.to_string(),
-    })
+    template.expand(captures).map_err(|cause| NoRule::Template { rule, message: cause.to_string() })
 }
 
 fn parse_name(rule: usize, text: &str) -> Result<Name, NoRule> {
-    Name::parse(text).map_err(|cause| NoRule::Template {
-        rule,
-        message: format!("`{text}` is no name: {cause}"),
-    })
+    Name::parse(text).map_err(|cause| NoRule::Template { rule, message: format!("`{text}` is no name: {cause}") })
 }
 
 /// Why no expectation can be formed, and so no tunnel be opened. To the caller all are one refusal;

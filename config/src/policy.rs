@@ -50,12 +50,7 @@ impl Policy {
     ///
     /// A peer that is not admitted hears *denied* before it could hear *misdirected*: which
     /// certificate a service is bound to is not for it to learn.
-    pub fn judge(
-        &self,
-        destination: &Name,
-        peer: &[Identity],
-        certificate: Option<&str>,
-    ) -> Verdict {
+    pub fn judge(&self, destination: &Name, peer: &[Identity], certificate: Option<&str>) -> Verdict {
         let Some((index, captures)) = self.find(destination) else {
             return Verdict::Refused(self.unknown(destination, peer));
         };
@@ -71,16 +66,10 @@ impl Policy {
 
     /// The first service that has this name, and what its captures hold.
     fn find(&self, destination: &Name) -> Option<(usize, Captures)> {
-        self.services
-            .iter()
-            .enumerate()
-            .find_map(|(index, service)| {
-                let captures = service
-                    .names
-                    .iter()
-                    .find_map(|name| name.matches(destination))?;
-                Some((index, captures))
-            })
+        self.services.iter().enumerate().find_map(|(index, service)| {
+            let captures = service.names.iter().find_map(|name| name.matches(destination))?;
+            Some((index, captures))
+        })
     }
 
     fn unknown(&self, destination: &Name, peer: &[Identity]) -> Refusal {
@@ -107,9 +96,7 @@ impl Service {
 
 /// The first entry that matches one of the identities: its index in the list.
 fn admitting(allow: &[IdentityPattern], peer: &[Identity]) -> Option<usize> {
-    allow
-        .iter()
-        .position(|pattern| peer.iter().any(|identity| pattern.matches(identity)))
+    allow.iter().position(|pattern| peer.iter().any(|identity| pattern.matches(identity)))
 }
 
 /// The same words for a name that is served and one that is not: a rule's number would tell them
@@ -164,12 +151,7 @@ impl Admitted {
     /// The rule that admitted, counted from 1: `rule 2 allow 1 (*.web.prod.internal)`.
     #[must_use]
     pub fn rule(&self) -> String {
-        format!(
-            "rule {} allow {} ({})",
-            self.service + 1,
-            self.allow + 1,
-            self.pattern
-        )
+        format!("rule {} allow {} ({})", self.service + 1, self.allow + 1, self.pattern)
     }
 
     /// Where the service is, captures filled in.

@@ -62,9 +62,7 @@ impl Target {
 }
 
 fn fill(template: &Template, captures: &Captures) -> Result<Name, TargetError> {
-    let text = template
-        .expand(captures)
-        .map_err(|cause| TargetError(cause.to_string()))?;
+    let text = template.expand(captures).map_err(|cause| TargetError(cause.to_string()))?;
     Name::parse(&text).map_err(|cause| TargetError(format!("`{text}` is no name: {cause}")))
 }
 
@@ -116,34 +114,16 @@ impl Reach {
     /// It is none of these, or has bits set after the prefix.
     pub fn parse(text: &str) -> Result<Reach, ReachError> {
         let (network, port) = split(text).ok_or(ReachError::Shape)?;
-        let (address, prefix) = network
-            .split_once('/')
-            .map_or((network, None), |(a, p)| (a, Some(p)));
+        let (address, prefix) = network.split_once('/').map_or((network, None), |(a, p)| (a, Some(p)));
         let address: IpAddr = address.parse().map_err(|_| ReachError::Shape)?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or(ReachError::Port)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(ReachError::Port)?;
         let width = width(address);
         let prefix = match prefix {
             None => width,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|p| *p <= width)
-                .ok_or(ReachError::Prefix)?,
+            Some(text) => text.parse().ok().filter(|p| *p <= width).ok_or(ReachError::Prefix)?,
         };
-        let reach = Reach {
-            network: address,
-            prefix,
-            port,
-        };
-        if masked(address, prefix) == bits(address) {
-            Ok(reach)
-        } else {
-            Err(ReachError::HostBits)
-        }
+        let reach = Reach { network: address, prefix, port };
+        if masked(address, prefix) == bits(address) { Ok(reach) } else { Err(ReachError::HostBits) }
     }
 
     /// Whether the address lies in the network and has the port.
@@ -164,9 +144,7 @@ impl Reach {
 /// The network, between brackets if it is of IPv6, and the port.
 fn split(text: &str) -> Option<(&str, &str)> {
     match text.strip_prefix('[') {
-        Some(rest) => rest
-            .split_once("]:")
-            .filter(|(network, _)| network.contains(':')),
+        Some(rest) => rest.split_once("]:").filter(|(network, _)| network.contains(':')),
         None => text.split_once(':'),
     }
 }
@@ -184,19 +162,12 @@ fn bits(address: IpAddr) -> u128 {
 
 fn masked(address: IpAddr, prefix: u8) -> u128 {
     let dropped = u32::from(width(address).saturating_sub(prefix));
-    bits(address)
-        .checked_shr(dropped)
-        .and_then(|kept| kept.checked_shl(dropped))
-        .unwrap_or(0)
+    bits(address).checked_shr(dropped).and_then(|kept| kept.checked_shl(dropped)).unwrap_or(0)
 }
 
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reach {
-            network,
-            prefix,
-            port,
-        } = self;
+        let Reach { network, prefix, port } = self;
         match network {
             IpAddr::V4(_) => write!(f, "{network}/{prefix}:{port}"),
             IpAddr::V6(_) => write!(f, "[{network}/{prefix}]:{port}"),
@@ -238,9 +209,7 @@ pub(crate) fn is_near(address: IpAddr) -> bool {
         || address.is_multicast()
         || address.is_unspecified()
         || match address {
-            IpAddr::V4(address) => {
-                address.is_link_local() || address.is_broadcast() || address.octets()[0] == 0
-            }
+            IpAddr::V4(address) => address.is_link_local() || address.is_broadcast() || address.octets()[0] == 0,
             IpAddr::V6(address) => address.is_unicast_link_local(),
         }
 }

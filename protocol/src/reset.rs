@@ -40,9 +40,7 @@ impl ResetCode {
     /// The code of this number; an unknown number is 1 (PROTOCOL.md 4).
     #[must_use]
     pub fn of(number: u16) -> ResetCode {
-        let known = ResetCode::ALL
-            .into_iter()
-            .find(|code| code.number() == number);
+        let known = ResetCode::ALL.into_iter().find(|code| code.number() == number);
         known.unwrap_or(ResetCode::Reset)
     }
 
@@ -78,9 +76,7 @@ impl ResetCode {
     pub fn decode(payload: &[u8]) -> Result<ResetCode, Violation> {
         let mut cursor = Cursor::new(payload);
         let number = cursor.u16().and_then(|number| cursor.end(number));
-        number
-            .map(ResetCode::of)
-            .ok_or_else(|| Violation::length(Kind::Reset, payload.len()))
+        number.map(ResetCode::of).ok_or_else(|| Violation::length(Kind::Reset, payload.len()))
     }
 }
 
@@ -106,10 +102,7 @@ mod tests {
     #[test]
     fn a_payload_of_another_length_is_a_violation() {
         for bad in [&[][..], &[0], &[0, 1, 0]] {
-            assert_eq!(
-                ResetCode::decode(bad),
-                Err(Violation::length(Kind::Reset, bad.len()))
-            );
+            assert_eq!(ResetCode::decode(bad), Err(Violation::length(Kind::Reset, bad.len())));
         }
     }
 }

@@ -24,10 +24,7 @@ pub(super) fn choose(
 }
 
 /// The first of those with the least load.
-fn lesser(
-    places: impl Iterator<Item = usize>,
-    load: impl Fn(usize) -> Option<usize>,
-) -> Option<usize> {
+fn lesser(places: impl Iterator<Item = usize>, load: impl Fn(usize) -> Option<usize>) -> Option<usize> {
     let known = places.filter_map(|place| Some((load(place)?, place)));
     known.min_by_key(|(load, _)| *load).map(|(_, place)| place)
 }

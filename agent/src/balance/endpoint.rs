@@ -54,16 +54,8 @@ pub struct EndpointStatus {
 
 impl Endpoint {
     pub(super) fn new(address: Address) -> Self {
-        let record = Record {
-            health: Health::Up,
-            opened_in: None,
-            last_error: None,
-        };
-        Self {
-            address,
-            open: AtomicUsize::new(0),
-            record: Mutex::new(record),
-        }
+        let record = Record { health: Health::Up, opened_in: None, last_error: None };
+        Self { address, open: AtomicUsize::new(0), record: Mutex::new(record) }
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -87,11 +79,7 @@ impl Endpoint {
             record.health = record.health.probed();
         }
         drop(record);
-        Lease {
-            endpoint: self.clone(),
-            bound: bound.clone(),
-            probing: AtomicBool::new(probing),
-        }
+        Lease { endpoint: self.clone(), bound: bound.clone(), probing: AtomicBool::new(probing) }
     }
 
     pub(super) fn status(&self, now: Instant) -> EndpointStatus {
@@ -134,11 +122,7 @@ impl Lease {
     pub fn opened(&self, took: Duration) {
         self.probing.store(false, Ordering::Relaxed);
         let mut record = self.endpoint.record();
-        *record = Record {
-            health: Health::Up,
-            opened_in: Some(took),
-            last_error: None,
-        };
+        *record = Record { health: Health::Up, opened_in: Some(took), last_error: None };
     }
 
     /// The endpoint could not be reached, or says it cannot serve; it is left out for a while.

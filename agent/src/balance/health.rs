@@ -56,9 +56,7 @@ impl Health {
     pub fn probed(self) -> Self {
         match self {
             Self::Up => Self::Up,
-            Self::Down { failures, .. } | Self::Probation { failures } => {
-                Self::Probation { failures }
-            }
+            Self::Down { failures, .. } | Self::Probation { failures } => Self::Probation { failures },
         }
     }
 
@@ -69,24 +67,16 @@ impl Health {
         let failures = match self {
             Self::Up => 1,
             Self::Down { until, .. } if now < until => return self,
-            Self::Down { failures, .. } | Self::Probation { failures } => {
-                failures.saturating_add(1)
-            }
+            Self::Down { failures, .. } | Self::Probation { failures } => failures.saturating_add(1),
         };
-        Self::Down {
-            until: now + back_off(failures, random),
-            failures,
-        }
+        Self::Down { until: now + back_off(failures, random), failures }
     }
 
     /// After a probe ended without telling how it went: the next one may go at once.
     #[must_use]
     pub fn abandoned(self, now: Instant) -> Self {
         match self {
-            Self::Probation { failures } => Self::Down {
-                until: now,
-                failures,
-            },
+            Self::Probation { failures } => Self::Down { until: now, failures },
             Self::Up | Self::Down { .. } => self,
         }
     }
@@ -108,19 +98,10 @@ mod tests {
     fn a_failure_leaves_out_until_the_back_off_is_over_and_then_lets_one_probe_in() {
         let now = Instant::now();
         let down = Health::Up.failed(now, 200);
-        assert_eq!(
-            down,
-            Health::Down {
-                until: now + FIRST_BACK_OFF,
-                failures: 1
-            }
-        );
+        assert_eq!(down, Health::Down { until: now + FIRST_BACK_OFF, failures: 1 });
         assert_eq!(down.admission(now), Admission::Closed);
         assert_eq!(down.admission(now + FIRST_BACK_OFF), Admission::Probe);
-        assert_eq!(
-            down.probed().admission(now + LONGEST_BACK_OFF),
-            Admission::Closed
-        );
+        assert_eq!(down.probed().admission(now + LONGEST_BACK_OFF), Admission::Closed);
     }
 
     #[test]

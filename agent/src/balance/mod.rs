@@ -44,14 +44,8 @@ impl Balancer {
     /// A balancer for `bound`, still without an endpoint.
     #[must_use]
     pub fn new(bound: Name) -> Self {
-        let set = Set {
-            addresses: Arc::default(),
-            endpoints: Arc::default(),
-        };
-        Self {
-            bound,
-            set: Mutex::new(set),
-        }
+        let set = Set { addresses: Arc::default(), endpoints: Arc::default() };
+        Self { bound, set: Mutex::new(set) }
     }
 
     /// The bound name whose endpoints these are.
@@ -76,12 +70,7 @@ impl Balancer {
         self.pick_at(avoid, Instant::now(), || fastrand::u64(..))
     }
 
-    fn pick_at(
-        &self,
-        avoid: &[Address],
-        now: Instant,
-        mut random: impl FnMut() -> u64,
-    ) -> Option<Lease> {
+    fn pick_at(&self, avoid: &[Address], now: Instant, mut random: impl FnMut() -> u64) -> Option<Lease> {
         let endpoints = self.endpoints();
         let wanted = |endpoint: &Endpoint| !avoid.contains(endpoint.address());
         let healthy = |at: usize| {
@@ -97,25 +86,15 @@ impl Balancer {
     /// Streams that hold one of the endpoints now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.endpoints()
-            .iter()
-            .map(|endpoint| endpoint.open())
-            .sum()
+        self.endpoints().iter().map(|endpoint| endpoint.open()).sum()
     }
 
     /// What `/status` shows of it.
     #[must_use]
     pub fn status(&self) -> BalancerStatus {
         let now = Instant::now();
-        let endpoints = self
-            .endpoints()
-            .iter()
-            .map(|endpoint| endpoint.status(now))
-            .collect();
-        BalancerStatus {
-            bound: self.bound.to_string(),
-            endpoints,
-        }
+        let endpoints = self.endpoints().iter().map(|endpoint| endpoint.status(now)).collect();
+        BalancerStatus { bound: self.bound.to_string(), endpoints }
     }
 
     fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
@@ -130,10 +109,8 @@ impl Balancer {
 
 /// An endpoint for each address, the ones there were before kept.
 fn successors(before: &[Arc<Endpoint>], addresses: &[Address]) -> Arc<[Arc<Endpoint>]> {
-    let known: HashMap<&Address, &Arc<Endpoint>> = before
-        .iter()
-        .map(|endpoint| (endpoint.address(), endpoint))
-        .collect();
+    let known: HashMap<&Address, &Arc<Endpoint>> =
+        before.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
     let endpoint = |address: &Address| match known.get(address) {
         Some(endpoint) => Arc::clone(endpoint),
         None => Arc::new(Endpoint::new(address.clone())),

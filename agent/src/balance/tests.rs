@@ -51,20 +51,11 @@ fn what_is_to_be_avoided_is_never_picked() {
 fn a_failed_endpoint_is_left_out_then_probed_by_one_stream_then_up_again() {
     let balancer = balancer([1, 2]);
     let now = Instant::now();
-    let busy: Vec<Lease> = (0..10)
-        .map(|_| balancer.pick_at(&[address(1)], now, || 0).unwrap())
-        .collect();
-    balancer
-        .pick_at(&[address(2)], now, || 0)
-        .unwrap()
-        .failed_at("refused", now, 0);
+    let busy: Vec<Lease> = (0..10).map(|_| balancer.pick_at(&[address(1)], now, || 0).unwrap()).collect();
+    balancer.pick_at(&[address(2)], now, || 0).unwrap().failed_at("refused", now, 0);
 
     let during = balancer.pick_at(&[], now, || 0).unwrap();
-    assert_eq!(
-        during.address(),
-        &address(2),
-        "it is left out although it is idle"
-    );
+    assert_eq!(during.address(), &address(2), "it is left out although it is idle");
     let probe = balancer.pick_at(&[], now + LONG, || 0).unwrap();
     assert_eq!(probe.address(), &address(1), "the back-off is over");
     let beside = balancer.pick_at(&[], now + LONG, || 0).unwrap();
@@ -79,10 +70,7 @@ fn a_failed_endpoint_is_left_out_then_probed_by_one_stream_then_up_again() {
 fn a_probe_that_says_nothing_makes_room_for_another() {
     let balancer = balancer([1]);
     let now = Instant::now();
-    balancer
-        .pick_at(&[], now, || 0)
-        .unwrap()
-        .failed_at("refused", now, 0);
+    balancer.pick_at(&[], now, || 0).unwrap().failed_at("refused", now, 0);
     drop(balancer.pick_at(&[], now + LONG, || 0));
     assert_eq!(balancer.status().endpoints[0].health, "down");
     assert!(balancer.endpoints()[0].is_admitting(Instant::now()));
@@ -93,10 +81,7 @@ fn when_all_are_down_one_is_tried_anyway() {
     let balancer = balancer([1, 2]);
     let now = Instant::now();
     for port in [1, 2] {
-        balancer
-            .pick_at(&[address(port)], now, || 0)
-            .unwrap()
-            .failed_at("refused", now, 0);
+        balancer.pick_at(&[address(port)], now, || 0).unwrap().failed_at("refused", now, 0);
     }
     assert!(balancer.pick_at(&[], now, || 0).is_some());
 }
@@ -138,8 +123,7 @@ fn event() -> impl Strategy<Value = Event> {
         any::<usize>().prop_map(Event::Open),
         any::<usize>().prop_map(Event::Fail),
         any::<usize>().prop_map(Event::Drop),
-        prop::collection::btree_set(1_u16..6, 1..5)
-            .prop_map(|ports| Event::Update(ports.into_iter().collect())),
+        prop::collection::btree_set(1_u16..6, 1..5).prop_map(|ports| Event::Update(ports.into_iter().collect())),
     ]
 }
 

@@ -4,9 +4,7 @@
 
 use super::Settings;
 use super::known::{Answer, Answers};
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
@@ -43,10 +41,7 @@ impl Dns {
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let built = builder.with_options(options).build();
         let resolver = built.map_err(|error| format!("the resolver cannot start: {error}"))?;
-        Ok(Self {
-            resolver,
-            limit: settings.timeout,
-        })
+        Ok(Self { resolver, limit: settings.timeout })
     }
 
     /// Both families of a host, each within the limit.
@@ -58,10 +53,8 @@ impl Dns {
             }
         };
         name.set_fqdn(true);
-        let (v4, v6) = tokio::join!(
-            self.query(name.clone(), RecordType::A),
-            self.query(name.clone(), RecordType::AAAA)
-        );
+        let (v4, v6) =
+            tokio::join!(self.query(name.clone(), RecordType::A), self.query(name.clone(), RecordType::AAAA));
         Answers { v4, v6 }
     }
 
@@ -69,19 +62,15 @@ impl Dns {
         match timeout(self.limit, self.resolver.lookup(name, kind)).await {
             Ok(Ok(lookup)) => found(&lookup),
             Ok(Err(error)) => not_found(&error, kind),
-            Err(_) => Answer::Failed(format!(
-                "no DNS server answered the {kind} query within {:?}",
-                self.limit
-            )),
+            Err(_) => Answer::Failed(format!("no DNS server answered the {kind} query within {:?}", self.limit)),
         }
     }
 }
 
 /// What `/etc/resolv.conf` says.
 fn system() -> Result<(ResolverConfig, ResolverOpts), String> {
-    system_conf::read_system_conf().map_err(|error| {
-        format!("/etc/resolv.conf cannot be used: {error}; name DNS servers in the configuration")
-    })
+    system_conf::read_system_conf()
+        .map_err(|error| format!("/etc/resolv.conf cannot be used: {error}; name DNS servers in the configuration"))
 }
 
 /// These servers and nothing else of the system.
@@ -105,24 +94,13 @@ fn server(address: SocketAddr) -> NameServerConfig {
 
 /// The addresses, and the shortest time to live on the way to them, CNAMEs included.
 fn found(lookup: &Lookup) -> Answer {
-    let ips = lookup
-        .answers()
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::A(a) => Some(IpAddr::V4(a.0)),
-            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-            _ => None,
-        });
-    let ttl = lookup
-        .answers()
-        .iter()
-        .map(|record| record.ttl)
-        .min()
-        .unwrap_or(0);
-    Answer::Found {
-        ips: ips.collect(),
-        ttl: Duration::from_secs(ttl.into()),
-    }
+    let ips = lookup.answers().iter().filter_map(|record| match &record.data {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+        _ => None,
+    });
+    let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+    Answer::Found { ips: ips.collect(), ttl: Duration::from_secs(ttl.into()) }
 }
 
 /// What an answer without addresses means: only *no such name* and *no such record* count.
@@ -133,14 +111,10 @@ fn not_found(error: &NetError, kind: RecordType) -> Answer {
             match no.response_code {
                 ResponseCode::NXDomain => Answer::NoSuchName { ttl },
                 ResponseCode::NoError => Answer::Empty { ttl },
-                code => Answer::Failed(format!(
-                    "the DNS server answered the {kind} query with {code}"
-                )),
+                code => Answer::Failed(format!("the DNS server answered the {kind} query with {code}")),
             }
         }
-        NetError::Timeout => {
-            Answer::Failed(format!("no DNS server answered the {kind} query in time"))
-        }
+        NetError::Timeout => Answer::Failed(format!("no DNS server answered the {kind} query in time")),
         error => Answer::Failed(format!("the {kind} query failed: {error}")),
     }
 }

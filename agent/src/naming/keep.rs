@@ -44,11 +44,7 @@ impl Entry {
     /// An entry of which nothing is known, and its first watcher.
     pub(super) fn new(key: Key) -> (Arc<Self>, watch::Receiver<Addrs>) {
         let (told, receiver) = watch::channel(Addrs::Pending);
-        let entry = Self {
-            key,
-            known: Mutex::default(),
-            told,
-        };
+        let entry = Self { key, known: Mutex::default(), told };
         (Arc::new(entry), receiver)
     }
 
@@ -64,9 +60,7 @@ impl Entry {
             Addrs::Failed(_) => ("failed", Vec::new()),
         };
         let known = self.known();
-        let age = known
-            .age(now)
-            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let age = known.age(now).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         NameStatus {
             name: self.key.to_string(),
             state,
@@ -95,10 +89,7 @@ impl Entry {
 
 /// Keeps a host fresh until it is forgotten or the agent stops; whoever still waits then is told.
 pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
-    let kept = shared
-        .stop
-        .run_until_cancelled(refresh(&shared, &entry))
-        .await;
+    let kept = shared.stop.run_until_cancelled(refresh(&shared, &entry)).await;
     if kept.is_none() {
         shared.names().remove(&entry.key);
         entry.told.send_if_modified(|told| {
@@ -117,9 +108,7 @@ async fn refresh(shared: &Shared, entry: &Entry) {
         let answers = look_up(shared, &entry.key.host).await;
         count(answers.outcome());
         let now = Instant::now();
-        let pause = entry
-            .known()
-            .take(answers, &shared.settings, now, fastrand::u64(..));
+        let pause = entry.known().take(answers, &shared.settings, now, fastrand::u64(..));
         let addrs = entry.known().addrs(entry.key.port);
         entry.tell(addrs);
         note_idle(entry, &mut idle_since, now);

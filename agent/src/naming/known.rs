@@ -58,18 +58,12 @@ impl Answers {
     /// The same failure for both.
     pub(super) fn failed(why: &str) -> Self {
         let answer = Answer::Failed(why.to_owned());
-        Self {
-            v4: answer.clone(),
-            v6: answer,
-        }
+        Self { v4: answer.clone(), v6: answer }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
         let both = [&self.v4, &self.v6];
-        if both
-            .iter()
-            .any(|answer| matches!(answer, Answer::Found { .. }))
-        {
+        if both.iter().any(|answer| matches!(answer, Answer::Found { .. })) {
             Outcome::Found
         } else if self.is_gone() || self.failure().is_none() {
             Outcome::Negative
@@ -103,25 +97,15 @@ impl Answers {
             Answer::Empty { ttl } | Answer::NoSuchName { ttl } => *ttl,
             _ => None,
         };
-        let least = |of: &dyn Fn(&Answer) -> Option<Duration>| {
-            [&self.v4, &self.v6].into_iter().filter_map(of).min()
-        };
-        let ttl = least(&found)
-            .or_else(|| least(&missing))
-            .unwrap_or(settings.negative_ttl);
+        let least = |of: &dyn Fn(&Answer) -> Option<Duration>| [&self.v4, &self.v6].into_iter().filter_map(of).min();
+        let ttl = least(&found).or_else(|| least(&missing)).unwrap_or(settings.negative_ttl);
         ttl.min(settings.max_ttl).max(settings.min_ttl)
     }
 }
 
 impl Known {
     /// Takes a look-up's answers over, and says how long to wait before the next look-up.
-    pub(super) fn take(
-        &mut self,
-        answers: Answers,
-        settings: &Settings,
-        now: Instant,
-        random: u64,
-    ) -> Duration {
+    pub(super) fn take(&mut self, answers: Answers, settings: &Settings, now: Instant, random: u64) -> Duration {
         let ttl = answers.ttl(settings);
         let gone = answers.is_gone();
         self.note_failure(answers.failure().filter(|_| !gone), now);
@@ -146,12 +130,7 @@ impl Known {
 
     /// What a stream may use of it, in a stable order.
     pub(super) fn addrs(&self, port: u16) -> Addrs {
-        let mut ips: Vec<IpAddr> = [&self.v4, &self.v6]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .copied()
-            .collect();
+        let mut ips: Vec<IpAddr> = [&self.v4, &self.v6].into_iter().flatten().flatten().copied().collect();
         ips.sort_unstable();
         ips.dedup();
         ips.truncate(MAX_ADDRESSES);
@@ -184,9 +163,7 @@ fn renew(family: &mut Option<Vec<IpAddr>>, answer: Answer, gone: bool) {
 }
 
 fn with_port(ips: &[IpAddr], port: u16) -> Arc<[Address]> {
-    ips.iter()
-        .map(|ip| Address::Tcp(SocketAddr::new(*ip, port)))
-        .collect()
+    ips.iter().map(|ip| Address::Tcp(SocketAddr::new(*ip, port))).collect()
 }
 
 /// When to ask again: after 75 to 90 % of an answer's life, early enough for a retry before its end,
@@ -212,10 +189,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(60);
 
     fn found(ips: &[&str]) -> Answer {
-        Answer::Found {
-            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-            ttl: TTL,
-        }
+        Answer::Found { ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(), ttl: TTL }
     }
 
     fn empty() -> Answer {
@@ -223,9 +197,7 @@ mod tests {
     }
 
     fn gone() -> Answer {
-        Answer::NoSuchName {
-            ttl: Some(Duration::from_secs(9)),
-        }
+        Answer::NoSuchName { ttl: Some(Duration::from_secs(9)) }
     }
 
     fn failed() -> Answer {
@@ -239,12 +211,7 @@ mod tests {
             known.take(Answers { v4, v6 }, &Settings::default(), Instant::now(), 0);
         }
         match known.addrs(1) {
-            Addrs::Bound(all) => all
-                .iter()
-                .map(|at| format!("{at} "))
-                .collect::<String>()
-                .trim()
-                .to_owned(),
+            Addrs::Bound(all) => all.iter().map(|at| format!("{at} ")).collect::<String>().trim().to_owned(),
             other => format!("{other:?}"),
         }
     }
@@ -255,24 +222,15 @@ mod tests {
         let rows = [
             (vec![], "Pending"),
             (vec![good.clone()], "10.0.0.1:1 [::1]:1"),
-            (
-                vec![good.clone(), (failed(), failed())],
-                "10.0.0.1:1 [::1]:1",
-            ),
-            (
-                vec![good.clone(), (found(&["10.0.0.2"]), failed())],
-                "10.0.0.2:1 [::1]:1",
-            ),
+            (vec![good.clone(), (failed(), failed())], "10.0.0.1:1 [::1]:1"),
+            (vec![good.clone(), (found(&["10.0.0.2"]), failed())], "10.0.0.2:1 [::1]:1"),
             (vec![good.clone(), (empty(), failed())], "[::1]:1"),
             (vec![good.clone(), (empty(), empty())], "Neg"),
             (vec![good.clone(), (gone(), failed())], "Neg"),
             (vec![(failed(), failed())], "Failed(\"servfail\")"),
             (vec![(empty(), failed())], "Failed(\"servfail\")"),
             (vec![(found(&["10.0.0.1"]), failed())], "10.0.0.1:1"),
-            (
-                vec![(gone(), gone()), (failed(), failed())],
-                "Failed(\"servfail\")",
-            ),
+            (vec![(gone(), gone()), (failed(), failed())], "Failed(\"servfail\")"),
         ];
         for (answers, expected) in rows {
             assert_eq!(after(&answers), expected, "{answers:?}");
@@ -282,32 +240,22 @@ mod tests {
     #[test]
     fn an_answer_of_thousands_is_cut() {
         let ips = (0..4000_u32).map(|n| IpAddr::V4(n.into())).collect();
-        let answers = Answers {
-            v4: Answer::Found { ips, ttl: TTL },
-            v6: empty(),
-        };
+        let answers = Answers { v4: Answer::Found { ips, ttl: TTL }, v6: empty() };
         let mut known = Known::default();
         known.take(answers, &Settings::default(), Instant::now(), 0);
-        let Addrs::Bound(addresses) = known.addrs(1) else {
-            panic!("not bound")
-        };
+        let Addrs::Bound(addresses) = known.addrs(1) else { panic!("not bound") };
         assert_eq!(addresses.len(), MAX_ADDRESSES);
     }
 
     /// How long the next look-up waits, in milliseconds, with the least random number.
     fn pause(v4: Answer, v6: Answer) -> u128 {
         let answers = Answers { v4, v6 };
-        Known::default()
-            .take(answers, &Settings::default(), Instant::now(), 0)
-            .as_millis()
+        Known::default().take(answers, &Settings::default(), Instant::now(), 0).as_millis()
     }
 
     #[test]
     fn the_next_look_up_comes_ahead_of_expiry_within_the_bounds() {
-        let found = |ttl| Answer::Found {
-            ips: vec![[10, 0, 0, 1].into()],
-            ttl: Duration::from_secs(ttl),
-        };
+        let found = |ttl| Answer::Found { ips: vec![[10, 0, 0, 1].into()], ttl: Duration::from_secs(ttl) };
         assert_eq!(pause(found(60), empty()), 45_000);
         assert_eq!(pause(found(60), found(20)), 15_000);
         assert_eq!(pause(found(0), empty()), 750, "the least there is");

@@ -66,9 +66,7 @@ impl Namers {
             tasks,
             stop,
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// The addresses of a bound name, now and as they change. A host is looked up once however many
@@ -77,18 +75,10 @@ impl Namers {
     pub fn watch(&self, bound: &Bound) -> watch::Receiver<Addrs> {
         match bound.namer() {
             Namer::Unix(path) => fixed(Address::Unix(path.clone())),
-            Namer::Inet {
-                host: Host::Ip(ip),
-                port,
-            } => fixed(Address::Tcp((*ip, *port).into())),
-            Namer::Inet {
-                host: Host::Name(host),
-                port,
+            Namer::Inet { host: Host::Ip(ip), port } => fixed(Address::Tcp((*ip, *port).into())),
+            Namer::Inet { host: Host::Name(host), port } | Namer::Dns { host, port } => {
+                self.watch_host(Key { host: host.as_str().into(), port: *port })
             }
-            | Namer::Dns { host, port } => self.watch_host(Key {
-                host: host.as_str().into(),
-                port: *port,
-            }),
         }
     }
 
@@ -98,9 +88,7 @@ impl Namers {
             hash_map::Entry::Vacant(place) => {
                 let (entry, receiver) = Entry::new(place.key().clone());
                 place.insert(entry.clone());
-                self.shared
-                    .tasks
-                    .spawn(keep::keep(self.shared.clone(), entry));
+                self.shared.tasks.spawn(keep::keep(self.shared.clone(), entry));
                 receiver
             }
         }
@@ -110,12 +98,7 @@ impl Namers {
     #[must_use]
     pub fn status(&self) -> Vec<NameStatus> {
         let now = Instant::now();
-        let mut all: Vec<_> = self
-            .shared
-            .names()
-            .values()
-            .map(|entry| entry.status(now))
-            .collect();
+        let mut all: Vec<_> = self.shared.names().values().map(|entry| entry.status(now)).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
@@ -142,9 +125,7 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

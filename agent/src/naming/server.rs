@@ -37,22 +37,14 @@ struct Table {
 
 /// Addresses with a TTL, as a reply.
 pub(crate) fn found(ttl: u32, ips: &[&str]) -> Reply {
-    Reply::Found(
-        ttl,
-        ips.iter()
-            .map(|ip| ip.parse().expect("an address"))
-            .collect(),
-    )
+    Reply::Found(ttl, ips.iter().map(|ip| ip.parse().expect("an address")).collect())
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
         let (udp, tcp) = sockets().await;
         let address = udp.local_addr().expect("a bound socket");
-        let server = Self {
-            address,
-            table: Arc::default(),
-        };
+        let server = Self { address, table: Arc::default() };
         tokio::spawn(server.clone().serve_udp(udp));
         tokio::spawn(server.clone().serve_tcp(tcp));
         server
@@ -60,21 +52,13 @@ impl Server {
 
     /// From now on `host` is answered so; a host without a reply does not exist.
     pub(crate) fn set(&self, host: &str, reply: Reply) {
-        self.table
-            .lock()
-            .unwrap()
-            .replies
-            .insert(format!("{host}."), reply);
+        self.table.lock().unwrap().replies.insert(format!("{host}."), reply);
     }
 
     /// How often a host's records of a kind were asked for.
     pub(crate) fn asked(&self, host: &str, kind: RecordType) -> usize {
         let table = self.table.lock().unwrap();
-        table
-            .questions
-            .get(&(format!("{host}."), kind))
-            .copied()
-            .unwrap_or(0)
+        table.questions.get(&(format!("{host}."), kind)).copied().unwrap_or(0)
     }
 
     /// How many questions came by TCP.
@@ -92,9 +76,7 @@ impl Server {
                 answer.metadata.truncation = true;
                 answer.answers.clear();
             }
-            _ = socket
-                .send_to(&answer.to_vec().expect("a message"), from)
-                .await;
+            _ = socket.send_to(&answer.to_vec().expect("a message"), from).await;
         }
     }
 
@@ -114,9 +96,7 @@ impl Server {
                 continue;
             };
             let bytes = answer.to_vec().expect("a message");
-            stream
-                .write_u16(u16::try_from(bytes.len()).expect("64 KiB"))
-                .await?;
+            stream.write_u16(u16::try_from(bytes.len()).expect("64 KiB")).await?;
             stream.write_all(&bytes).await?;
         }
     }
@@ -127,15 +107,8 @@ impl Server {
         let query = question.queries.first()?.clone();
         let host = query.name().to_ascii().to_ascii_lowercase();
         let mut table = self.table.lock().unwrap();
-        *table
-            .questions
-            .entry((host.clone(), query.query_type()))
-            .or_default() += 1;
-        let reply = table
-            .replies
-            .get(&host)
-            .cloned()
-            .unwrap_or(Reply::Code(ResponseCode::NXDomain));
+        *table.questions.entry((host.clone(), query.query_type())).or_default() += 1;
+        let reply = table.replies.get(&host).cloned().unwrap_or(Reply::Code(ResponseCode::NXDomain));
         let mut answer = Message::new(0, question.metadata.message_type, question.metadata.op_code);
         answer.metadata = Metadata::response_from_request(&question.metadata);
         answer.metadata.recursion_available = true;
@@ -146,9 +119,7 @@ impl Server {
             Reply::Found(ttl, ips) => {
                 let records = ips.into_iter().map(RData::from);
                 let wanted = records.filter(|data| data.record_type() == query.query_type());
-                answer.add_answers(
-                    wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)),
-                );
+                answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)));
             }
         }
         Some(answer)

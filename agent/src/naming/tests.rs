@@ -39,11 +39,7 @@ fn redis() -> Bound {
 }
 
 fn addresses(all: &[&str]) -> Addrs {
-    Addrs::Bound(
-        all.iter()
-            .map(|at| Address::Tcp(at.parse().unwrap()))
-            .collect(),
-    )
+    Addrs::Bound(all.iter().map(|at| Address::Tcp(at.parse().unwrap())).collect())
 }
 
 /// Waits until the watched value is so.
@@ -78,15 +74,9 @@ async fn a_host_is_all_its_addresses_of_both_families() {
 #[tokio::test]
 async fn an_address_or_a_socket_as_written_needs_no_look_up() {
     let namers = namers(Settings::default());
-    assert_eq!(
-        *namers.watch(&bound("/$/inet/10.0.0.1/80")).borrow(),
-        addresses(&["10.0.0.1:80"])
-    );
+    assert_eq!(*namers.watch(&bound("/$/inet/10.0.0.1/80")).borrow(), addresses(&["10.0.0.1:80"]));
     let socket = Addrs::Bound([Address::Unix("/run/redis.sock".into())].into());
-    assert_eq!(
-        *namers.watch(&bound("/$/unix/run/redis.sock")).borrow(),
-        socket
-    );
+    assert_eq!(*namers.watch(&bound("/$/unix/run/redis.sock")).borrow(), socket);
     assert!(namers.status().is_empty());
 }
 
@@ -97,10 +87,7 @@ async fn a_name_that_does_not_exist_is_negative_until_it_does() {
     let mut watched = namers.watch(&redis());
     assert_eq!(first(&mut watched).await, Addrs::Neg);
     server.set(HOST, found(60, &["10.0.0.1"]));
-    assert_eq!(
-        until(&mut watched, |addrs| *addrs != Addrs::Neg).await,
-        addresses(&["10.0.0.1:4143"])
-    );
+    assert_eq!(until(&mut watched, |addrs| *addrs != Addrs::Neg).await, addresses(&["10.0.0.1:4143"]));
 }
 
 #[tokio::test]
@@ -118,40 +105,25 @@ async fn a_change_is_found_in_the_background() {
     let mut watched = namers(settings(&server)).watch(&redis());
     let before = first(&mut watched).await;
     server.set(HOST, found(0, &["10.0.0.2"]));
-    assert_eq!(
-        until(&mut watched, |addrs| *addrs != before).await,
-        addresses(&["10.0.0.2:4143"])
-    );
+    assert_eq!(until(&mut watched, |addrs| *addrs != before).await, addresses(&["10.0.0.2:4143"]));
 }
 
 /// What was known stays in use while the server answers with `fault`, and recovers after.
 async fn keeps_the_last_known_good_through(fault: Reply, why: &str) {
     let server = Server::start().await;
     server.set(HOST, found(0, &["10.0.0.1"]));
-    let namers = namers(Settings {
-        timeout: Duration::from_millis(100),
-        ..settings(&server)
-    });
+    let namers = namers(Settings { timeout: Duration::from_millis(100), ..settings(&server) });
     let mut watched = namers.watch(&redis());
     let good = first(&mut watched).await;
     server.set(HOST, fault);
     eventually(|| namers.status()[0].last_error.is_some()).await;
     let status = namers.status().remove(0);
     assert_eq!((*watched.borrow()).clone(), good);
-    assert_eq!(
-        (status.state, status.addresses),
-        ("bound", vec!["10.0.0.1:4143".to_owned()])
-    );
-    assert!(
-        status.last_error.is_some_and(|error| error.contains(why)),
-        "the reason is shown"
-    );
+    assert_eq!((status.state, status.addresses), ("bound", vec!["10.0.0.1:4143".to_owned()]));
+    assert!(status.last_error.is_some_and(|error| error.contains(why)), "the reason is shown");
     assert!(status.age_ms.is_some(), "the age is shown");
     server.set(HOST, found(0, &["10.0.0.2"]));
-    until(&mut watched, |addrs| {
-        *addrs == addresses(&["10.0.0.2:4143"])
-    })
-    .await;
+    until(&mut watched, |addrs| *addrs == addresses(&["10.0.0.2:4143"])).await;
 }
 
 #[tokio::test]
@@ -170,15 +142,10 @@ async fn a_first_look_up_that_fails_says_why_and_is_tried_again() {
     server.set(HOST, Reply::Code(ResponseCode::Refused));
     let namers = namers(settings(&server));
     let mut watched = namers.watch(&redis());
-    let Addrs::Failed(why) = first(&mut watched).await else {
-        panic!("it did not fail")
-    };
+    let Addrs::Failed(why) = first(&mut watched).await else { panic!("it did not fail") };
     assert!(why.contains("Refused"), "{why}");
     server.set(HOST, found(60, &["10.0.0.1"]));
-    until(&mut watched, |addrs| {
-        *addrs == addresses(&["10.0.0.1:4143"])
-    })
-    .await;
+    until(&mut watched, |addrs| *addrs == addresses(&["10.0.0.1:4143"])).await;
 }
 
 #[tokio::test]
@@ -197,14 +164,10 @@ async fn a_name_is_looked_up_once_however_many_wait() {
 #[tokio::test]
 async fn an_answer_too_long_for_udp_comes_by_tcp_and_is_cut() {
     let server = Server::start().await;
-    let ips = (1..=1500_u32)
-        .map(|n| IpAddr::V4((0x0a00_0000 + n).into()))
-        .collect();
+    let ips = (1..=1500_u32).map(|n| IpAddr::V4((0x0a00_0000 + n).into())).collect();
     server.set(HOST, Reply::Found(60, ips));
     let mut watched = namers(settings(&server)).watch(&redis());
-    let Addrs::Bound(all) = first(&mut watched).await else {
-        panic!("not bound")
-    };
+    let Addrs::Bound(all) = first(&mut watched).await else { panic!("not bound") };
     assert_eq!(all.len(), 1024);
     assert!(server.asked_by_tcp() > 0);
 }
@@ -213,10 +176,7 @@ async fn an_answer_too_long_for_udp_comes_by_tcp_and_is_cut() {
 async fn a_name_that_nobody_watches_is_forgotten() {
     let server = Server::start().await;
     server.set(HOST, found(0, &["10.0.0.1"]));
-    let namers = namers(Settings {
-        linger: Duration::from_millis(100),
-        ..settings(&server)
-    });
+    let namers = namers(Settings { linger: Duration::from_millis(100), ..settings(&server) });
     let mut watched = namers.watch(&redis());
     first(&mut watched).await;
     assert_eq!(namers.status().len(), 1);
@@ -233,15 +193,7 @@ async fn no_task_outlives_its_token_and_nobody_is_left_waiting() {
     let mut watched = namers.watch(&redis());
     stop.cancel();
     tasks.close();
-    timeout(PATIENCE, tasks.wait())
-        .await
-        .expect("the tasks end");
-    assert_eq!(
-        first(&mut watched).await,
-        Addrs::Failed("the agent is stopping".into())
-    );
-    assert!(matches!(
-        first(&mut namers.watch(&redis())).await,
-        Addrs::Failed(_)
-    ));
+    timeout(PATIENCE, tasks.wait()).await.expect("the tasks end");
+    assert_eq!(first(&mut watched).await, Addrs::Failed("the agent is stopping".into()));
+    assert!(matches!(first(&mut namers.watch(&redis())).await, Addrs::Failed(_)));
 }

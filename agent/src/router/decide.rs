@@ -48,13 +48,12 @@ pub(super) fn choose<'a, T, E>(
             State::Failed(why) => Choice::Failed(leaf, why),
         },
         NameTree::Alt(branches) => {
-            let first = branches
-                .iter()
-                .find(|branch| outlook(branch, state) != Outlook::Neg);
+            let first = branches.iter().find(|branch| outlook(branch, state) != Outlook::Neg);
             first.map_or(Choice::Neg, |branch| choose(branch, state, random))
         }
-        NameTree::Union(branches) => draw(branches, state, random())
-            .map_or(Choice::Neg, |branch| choose(branch, state, random)),
+        NameTree::Union(branches) => {
+            draw(branches, state, random()).map_or(Choice::Neg, |branch| choose(branch, state, random))
+        }
         NameTree::Neg => Choice::Neg,
         NameTree::Fail => Choice::Fail,
         NameTree::Empty => Choice::Empty,
@@ -79,13 +78,9 @@ fn outlook<T, E>(tree: &NameTree<T>, state: &impl Fn(&T) -> State<E>) -> Outlook
         NameTree::Leaf(_) | NameTree::Empty => Outlook::Alive,
         NameTree::Alt(branches) => {
             let mut outlooks = branches.iter().map(|branch| outlook(branch, state));
-            outlooks
-                .find(|outlook| *outlook != Outlook::Neg)
-                .unwrap_or(Outlook::Neg)
+            outlooks.find(|outlook| *outlook != Outlook::Neg).unwrap_or(Outlook::Neg)
         }
-        NameTree::Union(branches) if branches.iter().any(|(_, branch)| is_alive(branch, state)) => {
-            Outlook::Alive
-        }
+        NameTree::Union(branches) if branches.iter().any(|(_, branch)| is_alive(branch, state)) => Outlook::Alive,
         NameTree::Union(_) | NameTree::Neg => Outlook::Neg,
         NameTree::Fail => Outlook::Fail,
     }
@@ -102,11 +97,7 @@ fn draw<'a, T, E>(
     state: &impl Fn(&T) -> State<E>,
     random: f64,
 ) -> Option<&'a NameTree<T>> {
-    let alive = || {
-        branches
-            .iter()
-            .filter(|(_, branch)| is_alive(branch, state))
-    };
+    let alive = || branches.iter().filter(|(_, branch)| is_alive(branch, state));
     let total: f64 = alive().map(|(weight, _)| weight).sum();
     let mut left = random * total;
     let drawn = alive().find(|(weight, _)| {
@@ -144,14 +135,8 @@ mod tests {
         let rows = [
             (Alt(vec![Leaf("n"), Leaf("r")]), Choice::Use(&"r")),
             (Alt(vec![Leaf("r1"), Leaf("r2")]), Choice::Use(&"r1")),
-            (
-                Alt(vec![Leaf("n"), Leaf("p"), Leaf("r")]),
-                Choice::Wait(&"p"),
-            ),
-            (
-                Alt(vec![Leaf("f"), Leaf("r")]),
-                Choice::Failed(&"f", "servfail"),
-            ),
+            (Alt(vec![Leaf("n"), Leaf("p"), Leaf("r")]), Choice::Wait(&"p")),
+            (Alt(vec![Leaf("f"), Leaf("r")]), Choice::Failed(&"f", "servfail")),
             (Alt(vec![Leaf("n"), Fail]), Choice::Fail),
             (Alt(vec![Leaf("n"), Empty]), Choice::Empty),
             (Alt(vec![Leaf("n1"), Leaf("n2")]), Choice::Neg),
@@ -163,18 +148,10 @@ mod tests {
 
     #[test]
     fn a_union_draws_by_weight_among_what_is_there() {
-        let tree = Union(vec![
-            (1.0, Leaf("r1")),
-            (5.0, Leaf("n")),
-            (3.0, Leaf("r2")),
-            (9.0, Fail),
-        ]);
+        let tree = Union(vec![(1.0, Leaf("r1")), (5.0, Leaf("n")), (3.0, Leaf("r2")), (9.0, Fail)]);
         assert_eq!(chosen(&tree, 0.24), Choice::Use(&"r1"));
         assert_eq!(chosen(&tree, 0.26), Choice::Use(&"r2"));
-        assert_eq!(
-            chosen(&Union(vec![(1.0, Leaf("n")), (1.0, Fail)]), 0.5),
-            Choice::Neg
-        );
+        assert_eq!(chosen(&Union(vec![(1.0, Leaf("n")), (1.0, Fail)]), 0.5), Choice::Neg);
     }
 
     #[test]
@@ -189,10 +166,7 @@ mod tests {
     fn a_union_that_may_come_to_nothing_lets_the_next_alternative_in() {
         let tree = Alt(vec![Union(vec![(1.0, Leaf("n")), (1.0, Fail)]), Leaf("r")]);
         assert_eq!(chosen(&tree, 0.0), Choice::Use(&"r"));
-        let waiting = Union(vec![
-            (1.0, Alt(vec![Leaf("n"), Leaf("p")])),
-            (1.0, Leaf("r")),
-        ]);
+        let waiting = Union(vec![(1.0, Alt(vec![Leaf("n"), Leaf("p")])), (1.0, Leaf("r"))]);
         assert_eq!(chosen(&waiting, 0.0), Choice::Wait(&"p"));
     }
 

@@ -66,26 +66,13 @@ impl Tables {
     }
 
     /// Keeps what a name leads to; if somebody was quicker, theirs.
-    pub(super) fn add(
-        &mut self,
-        name: &Name,
-        tree: NameTree<Bound>,
-        namers: &Namers,
-        now: Instant,
-    ) -> Arc<Route> {
+    pub(super) fn add(&mut self, name: &Name, tree: NameTree<Bound>, namers: &Namers, now: Instant) -> Arc<Route> {
         self.make_room(now);
         let Self { routes, roads } = self;
         let route = routes.entry(name.clone()).or_insert_with(|| {
-            let mut road = |bound: Bound| {
-                roads
-                    .entry(bound.path().clone())
-                    .or_insert_with(|| Road::to(&bound, namers))
-                    .clone()
-            };
-            Arc::new(Route {
-                tree: tree.map(&mut road),
-                used: Mutex::new(now),
-            })
+            let mut road =
+                |bound: Bound| roads.entry(bound.path().clone()).or_insert_with(|| Road::to(&bound, namers)).clone();
+            Arc::new(Route { tree: tree.map(&mut road), used: Mutex::new(now) })
         });
         route.clone()
     }
@@ -109,8 +96,7 @@ impl Tables {
     /// A road stays while a route leads over it or a stream is on it: its counts are still true.
     fn drop_idle(&mut self, idle: Duration, now: Instant) {
         self.routes.retain(|_, route| route.idle(now) < idle);
-        self.roads
-            .retain(|_, road| Arc::strong_count(road) > 1 || road.balancer.open() > 0);
+        self.roads.retain(|_, road| Arc::strong_count(road) > 1 || road.balancer.open() > 0);
     }
 
     pub(super) fn status(&self, now: Instant) -> RouterStatus {
@@ -121,11 +107,7 @@ impl Tables {
         };
         let mut routes: Vec<_> = self.routes.iter().map(route).collect();
         routes.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut balancers: Vec<_> = self
-            .roads
-            .values()
-            .map(|road| road.balancer().status())
-            .collect();
+        let mut balancers: Vec<_> = self.roads.values().map(|road| road.balancer().status()).collect();
         balancers.sort_by(|one, other| one.bound.cmp(&other.bound));
         RouterStatus { routes, balancers }
     }
@@ -144,10 +126,7 @@ impl Route {
 impl Road {
     fn to(bound: &Bound, namers: &Namers) -> Arc<Self> {
         let balancer = Arc::new(Balancer::new(bound.path().clone()));
-        Arc::new(Self {
-            addrs: namers.watch(bound),
-            balancer,
-        })
+        Arc::new(Self { addrs: namers.watch(bound), balancer })
     }
 
     pub(super) fn bound(&self) -> &Name {

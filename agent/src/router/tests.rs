@@ -33,12 +33,7 @@ async fn world(rules: &str) -> World {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let namers = Arc::new(Namers::new(settings, tasks.clone(), stop.clone()));
     let router = Router::new(Dtab::parse(rules).unwrap(), namers);
-    World {
-        server,
-        router,
-        tasks,
-        stop,
-    }
+    World { server, router, tasks, stop }
 }
 
 fn name(text: &str) -> Name {
@@ -48,19 +43,13 @@ fn name(text: &str) -> Name {
 impl World {
     async fn route(&self, asked: &str) -> Result<Arc<Balancer>, RouteError> {
         let name = name(asked);
-        timeout(PATIENCE, self.router.route(&name))
-            .await
-            .expect("within patience")
+        timeout(PATIENCE, self.router.route(&name)).await.expect("within patience")
     }
 
     /// Where the next stream to a name goes.
     async fn address(&self, asked: &str) -> String {
         match self.route(asked).await {
-            Ok(balancer) => balancer
-                .pick(&[])
-                .expect("an endpoint")
-                .address()
-                .to_string(),
+            Ok(balancer) => balancer.pick(&[]).expect("an endpoint").address().to_string(),
             Err(error) => error.to_string(),
         }
     }
@@ -69,15 +58,10 @@ impl World {
 #[tokio::test]
 async fn a_name_leads_through_rules_and_dns_to_an_endpoint() {
     let world = world("/svc/{service} => /#/dns/{service}.prod.internal/4143 ;").await;
-    world
-        .server
-        .set("redis.prod.internal", found(60, &["10.0.0.1"]));
+    world.server.set("redis.prod.internal", found(60, &["10.0.0.1"]));
     let balancer = world.route("/svc/redis").await.unwrap();
     let lease = balancer.pick(&[]).unwrap();
-    assert_eq!(
-        lease.address(),
-        &Address::Tcp("10.0.0.1:4143".parse().unwrap())
-    );
+    assert_eq!(lease.address(), &Address::Tcp("10.0.0.1:4143".parse().unwrap()));
     assert_eq!(lease.bound().as_str(), "/#/dns/redis.prod.internal/4143");
 }
 
@@ -109,42 +93,22 @@ async fn an_alternative_takes_over_only_for_what_does_not_exist() {
     assert_eq!(world.address("/svc").await, "10.0.0.2:1");
 
     let failing = self::world("/svc => /#/dns/first.prod/1 | /#/dns/second.prod/1 ;").await;
-    failing
-        .server
-        .set("first.prod", Reply::Code(ResponseCode::ServFail));
+    failing.server.set("first.prod", Reply::Code(ResponseCode::ServFail));
     failing.server.set("second.prod", found(60, &["10.0.0.2"]));
     let error = failing.route("/svc").await.unwrap_err();
     assert_eq!(error.label(), "namer_failed");
-    assert!(
-        error
-            .to_string()
-            .starts_with("the addresses of '/#/dns/first.prod/1', to which '/svc' leads,"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("the addresses of '/#/dns/first.prod/1', to which '/svc' leads,"), "{error}");
 }
 
 #[tokio::test]
 async fn each_way_to_lead_nowhere_has_its_own_words() {
-    let world =
-        world("/gone => /#/dns/gone.prod/1 ; /no => ! ; /none => $ ; /a => /b ; /b => /a ;").await;
+    let world = world("/gone => /#/dns/gone.prod/1 ; /no => ! ; /none => $ ; /a => /b ; /b => /a ;").await;
     let rows = [
         ("/what", "no_such_name", "no rule knows '/what'"),
-        (
-            "/gone",
-            "no_such_name",
-            "nothing answers to '/gone': DNS knows no address of /#/dns/gone.prod/1",
-        ),
+        ("/gone", "no_such_name", "nothing answers to '/gone': DNS knows no address of /#/dns/gone.prod/1"),
         ("/no", "forbidden", "'/no' is forbidden by a rule ('!')"),
-        (
-            "/none",
-            "empty",
-            "'/none' is empty by a rule ('$'): it has no address",
-        ),
-        (
-            "/a",
-            "rules",
-            "the rules loop: '/a' leads back to itself by rule 4 (/a => /b), rule 5 (/b => /a)",
-        ),
+        ("/none", "empty", "'/none' is empty by a rule ('$'): it has no address"),
+        ("/a", "rules", "the rules loop: '/a' leads back to itself by rule 4 (/a => /b), rule 5 (/b => /a)"),
     ];
     for (asked, label, told) in rows {
         let error = world.route(asked).await.unwrap_err();
@@ -178,10 +142,7 @@ async fn a_name_that_nobody_uses_is_dropped_and_a_stream_keeps_its_road() {
     let later = Instant::now() + Duration::from_secs(601);
     world.router.inner.tables().sweep(later);
     let status = world.router.status();
-    assert_eq!(
-        (status.routes.len(), status.balancers[0].endpoints[0].open),
-        (0, 1)
-    );
+    assert_eq!((status.routes.len(), status.balancers[0].endpoints[0].open), (0, 1));
     drop(lease);
     world.router.inner.tables().sweep(later);
     assert!(world.router.status().balancers.is_empty());
@@ -201,9 +162,7 @@ async fn its_task_ends_with_the_token() {
     let world = world("").await;
     world.stop.cancel();
     world.tasks.close();
-    timeout(PATIENCE, world.tasks.wait())
-        .await
-        .expect("the task ends");
+    timeout(PATIENCE, world.tasks.wait()).await.expect("the task ends");
 }
 
 #[tokio::test]
@@ -211,9 +170,6 @@ async fn its_status_tells_what_leads_where() {
     let world = world("/svc => /$/inet/10.0.0.1/1 | /$/unix/run/a.sock ;").await;
     world.route("/svc").await.unwrap();
     let status = serde_json::to_value(world.router.status()).unwrap();
-    assert_eq!(
-        status["routes"][0]["tree"],
-        "/$/inet/10.0.0.1/1 | /$/unix/run/a.sock"
-    );
+    assert_eq!(status["routes"][0]["tree"], "/$/inet/10.0.0.1/1 | /$/unix/run/a.sock");
     assert_eq!(status["balancers"][0]["endpoints"][0]["health"], "up");
 }

@@ -75,16 +75,8 @@ impl Bound {
             _ => return Err(BoundError::TooShort("/$/<namer>/… or /#/<namer>/…")),
         };
         let (own, rest) = split(name.as_str(), taken);
-        let path = if rest.is_empty() {
-            name.clone()
-        } else {
-            Name::parse(own).unwrap_or_else(|_| name.clone())
-        };
-        Ok(Self {
-            path,
-            residual: rest.to_owned(),
-            namer,
-        })
+        let path = if rest.is_empty() { name.clone() } else { Name::parse(own).unwrap_or_else(|_| name.clone()) };
+        Ok(Self { path, residual: rest.to_owned(), namer })
     }
 
     /// The bound name itself, without what was left over: `/#/dns/redis.prod.internal/4143`.
@@ -108,10 +100,7 @@ impl Bound {
 
 /// A path before and from its segment number `taken` on.
 fn split(path: &str, taken: usize) -> (&str, &str) {
-    let end = path
-        .match_indices('/')
-        .nth(taken)
-        .map_or(path.len(), |(at, _)| at);
+    let end = path.match_indices('/').nth(taken).map_or(path.len(), |(at, _)| at);
     path.split_at(end)
 }
 
@@ -123,19 +112,13 @@ fn inet(segments: &[&str]) -> Result<Namer, BoundError> {
         Ok(ip) => Host::Ip(ip),
         Err(_) => Host::Name(host_name(host)?),
     };
-    Ok(Namer::Inet {
-        host,
-        port: port_number(port)?,
-    })
+    Ok(Namer::Inet { host, port: port_number(port)? })
 }
 
 fn unix(segments: &[&str]) -> Result<Namer, BoundError> {
     match segments {
         [] => Err(BoundError::TooShort("/$/unix/<path...>")),
-        _ => Ok(Namer::Unix(PathBuf::from(format!(
-            "/{}",
-            segments.join("/")
-        )))),
+        _ => Ok(Namer::Unix(PathBuf::from(format!("/{}", segments.join("/"))))),
     }
 }
 
@@ -145,10 +128,7 @@ fn dns(segments: &[&str]) -> Result<Namer, BoundError> {
     };
     match host.parse() {
         Ok(ip) => Err(BoundError::AddressForDns(ip)),
-        Err(_) => Ok(Namer::Dns {
-            host: host_name(host)?,
-            port: port_number(port)?,
-        }),
+        Err(_) => Ok(Namer::Dns { host: host_name(host)?, port: port_number(port)? }),
     }
 }
 
@@ -156,19 +136,12 @@ fn dns(segments: &[&str]) -> Result<Namer, BoundError> {
 fn host_name(text: &str) -> Result<String, BoundError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let fits = (1..=253).contains(&bare.len()) && bare.split('.').all(is_label);
-    if fits {
-        Ok(bare.to_ascii_lowercase())
-    } else {
-        Err(BoundError::BadHost(text.to_owned()))
-    }
+    if fits { Ok(bare.to_ascii_lowercase()) } else { Err(BoundError::BadHost(text.to_owned())) }
 }
 
 fn is_label(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=63).contains(&label.len())
-        && label.bytes().all(inner)
-        && !label.starts_with('-')
-        && !label.ends_with('-')
+    (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
 }
 
 fn port_number(text: &str) -> Result<u16, BoundError> {
@@ -197,19 +170,14 @@ impl fmt::Display for Host {
 impl fmt::Display for BoundError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownNamer(namer) => write!(
-                f,
-                "'{namer}' is not a namer this version has; known: {KNOWN}"
-            ),
+            Self::UnknownNamer(namer) => write!(f, "'{namer}' is not a namer this version has; known: {KNOWN}"),
             Self::TooShort(shape) => write!(f, "segments are missing; it should read {shape}"),
-            Self::BadHost(host) => write!(
-                f,
-                "'{host}' is no host name: labels of letters, digits, '-' and '_' with dots"
-            ),
-            Self::AddressForDns(ip) => write!(
-                f,
-                "'{ip}' is an address, not a name to look up; write /$/inet/{ip}/<port>"
-            ),
+            Self::BadHost(host) => {
+                write!(f, "'{host}' is no host name: labels of letters, digits, '-' and '_' with dots")
+            }
+            Self::AddressForDns(ip) => {
+                write!(f, "'{ip}' is an address, not a name to look up; write /$/inet/{ip}/<port>")
+            }
             Self::BadPort(port) => write!(f, "'{port}' is no port: a number from 1 to 65535"),
         }
     }
@@ -227,65 +195,35 @@ mod tests {
 
     #[test]
     fn each_namer_reads_its_own_segments() {
-        let dns = Namer::Dns {
-            host: "redis.prod".into(),
-            port: 4143,
-        };
+        let dns = Namer::Dns { host: "redis.prod".into(), port: 4143 };
         assert_eq!(read("/#/dns/Redis.prod./4143").unwrap().namer(), &dns);
-        let inet = Namer::Inet {
-            host: Host::Ip("2001:db8::1".parse().unwrap()),
-            port: 1,
-        };
+        let inet = Namer::Inet { host: Host::Ip("2001:db8::1".parse().unwrap()), port: 1 };
         assert_eq!(read("/$/inet/2001:db8::1/1").unwrap().namer(), &inet);
-        let host = Namer::Inet {
-            host: Host::Name("localhost".into()),
-            port: 80,
-        };
+        let host = Namer::Inet { host: Host::Name("localhost".into()), port: 80 };
         assert_eq!(read("/$/inet/localhost/80").unwrap().namer(), &host);
-        assert_eq!(
-            read("/$/unix/run/redis.sock").unwrap().namer(),
-            &Namer::Unix("/run/redis.sock".into())
-        );
+        assert_eq!(read("/$/unix/run/redis.sock").unwrap().namer(), &Namer::Unix("/run/redis.sock".into()));
     }
 
     #[test]
     fn what_is_left_over_is_kept_apart() {
         let bound = read("/#/dns/h/4143/a/b").unwrap();
-        assert_eq!(
-            (bound.path().as_str(), bound.residual()),
-            ("/#/dns/h/4143", "/a/b")
-        );
+        assert_eq!((bound.path().as_str(), bound.residual()), ("/#/dns/h/4143", "/a/b"));
         assert_eq!(read("/#/dns/h/4143").unwrap().residual(), "");
     }
 
     #[test]
     fn a_namer_of_another_version_is_refused_by_its_name() {
         let told = read("/#/srv/_redis._tcp.prod").unwrap_err().to_string();
-        assert_eq!(
-            told,
-            "'/#/srv' is not a namer this version has; known: /$/inet, /$/unix, /#/dns"
-        );
-        assert_eq!(
-            read("/#/fs/web"),
-            Err(BoundError::UnknownNamer("/#/fs".into()))
-        );
+        assert_eq!(told, "'/#/srv' is not a namer this version has; known: /$/inet, /$/unix, /#/dns");
+        assert_eq!(read("/#/fs/web"), Err(BoundError::UnknownNamer("/#/fs".into())));
     }
 
     #[test]
     fn bad_hosts_and_ports_are_told_apart() {
         assert_eq!(read("/#/dns/h/0"), Err(BoundError::BadPort("0".into())));
         assert_eq!(read("/#/dns/h/+80"), Err(BoundError::BadPort("+80".into())));
-        assert_eq!(
-            read("/#/dns/a..b/80"),
-            Err(BoundError::BadHost("a..b".into()))
-        );
-        assert_eq!(
-            read("/#/dns/10.0.0.1/80"),
-            Err(BoundError::AddressForDns("10.0.0.1".parse().unwrap()))
-        );
-        assert_eq!(
-            read("/#/dns/h"),
-            Err(BoundError::TooShort("/#/dns/<host>/<port>"))
-        );
+        assert_eq!(read("/#/dns/a..b/80"), Err(BoundError::BadHost("a..b".into())));
+        assert_eq!(read("/#/dns/10.0.0.1/80"), Err(BoundError::AddressForDns("10.0.0.1".parse().unwrap())));
+        assert_eq!(read("/#/dns/h"), Err(BoundError::TooShort("/#/dns/<host>/<port>")));
     }
 }

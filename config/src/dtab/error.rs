@@ -94,11 +94,7 @@ impl Place {
     pub fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            offset,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Self { offset, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 }
 
@@ -129,24 +125,13 @@ impl fmt::Display for LookUpError {
             Self::Forbidden(name) => write!(f, "'{name}' is forbidden by a rule ('!')"),
             Self::Empty(name) => write!(f, "'{name}' is empty by a rule ('$'): it has no address"),
             Self::Loop { name, rules } => {
-                write!(
-                    f,
-                    "the rules loop: '{name}' leads back to itself by {}",
-                    list(rules)
-                )
+                write!(f, "the rules loop: '{name}' leads back to itself by {}", list(rules))
             }
             Self::TooDeep { name, rules } => {
-                write!(
-                    f,
-                    "the rules for '{name}' lead on without end, by {}",
-                    list(rules)
-                )
+                write!(f, "the rules for '{name}' lead on without end, by {}", list(rules))
             }
             Self::TooMany { name, budget } => {
-                write!(
-                    f,
-                    "the rules for '{name}' branch more often than {budget} times"
-                )
+                write!(f, "the rules for '{name}' branch more often than {budget} times")
             }
             Self::BadName { rule, made, cause } => {
                 write!(f, "{rule} makes '{made}', which is no name: {cause}")

@@ -60,10 +60,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
 fn blank(rest: &str) -> usize {
     let mut left = rest.trim_start();
     while left.starts_with('#') {
-        left = left
-            .split_once('\n')
-            .map_or("", |(_, after)| after)
-            .trim_start();
+        left = left.split_once('\n').map_or("", |(_, after)| after).trim_start();
     }
     rest.len() - left.len()
 }
@@ -91,16 +88,9 @@ fn token(rest: &str) -> (Kind<'_>, usize) {
 }
 
 /// The longest beginning of `rest`, at least one character, up to where `ends` holds.
-fn word<'a>(
-    rest: &'a str,
-    ends: impl Fn(&str) -> bool,
-    kind: impl Fn(&'a str) -> Kind<'a>,
-) -> (Kind<'a>, usize) {
+fn word<'a>(rest: &'a str, ends: impl Fn(&str) -> bool, kind: impl Fn(&'a str) -> Kind<'a>) -> (Kind<'a>, usize) {
     let inner = rest.char_indices().skip(1).map(|(at, _)| at);
-    let end = inner
-        .into_iter()
-        .find(|at| ends(&rest[*at..]))
-        .unwrap_or(rest.len());
+    let end = inner.into_iter().find(|at| ends(&rest[*at..])).unwrap_or(rest.len());
     (kind(&rest[..end]), end)
 }
 
@@ -138,38 +128,20 @@ mod tests {
 
     #[test]
     fn a_hash_opens_a_comment_only_where_white_space_may_stand() {
-        assert_eq!(
-            kinds("/a#b # /c\n# d\n/e"),
-            [Kind::Path("/a#b"), Kind::Path("/e"), Kind::End]
-        );
+        assert_eq!(kinds("/a#b # /c\n# d\n/e"), [Kind::Path("/a#b"), Kind::Path("/e"), Kind::End]);
         assert_eq!(kinds("# to the end"), [Kind::End]);
     }
 
     #[test]
     fn weights_and_stops_are_their_own_tokens() {
-        let weighted = [
-            Kind::Number("0.5"),
-            Kind::Star,
-            Kind::Path("/a"),
-            Kind::Ampersand,
-        ];
+        let weighted = [Kind::Number("0.5"), Kind::Star, Kind::Path("/a"), Kind::Ampersand];
         assert_eq!(kinds("0.5*/a&")[..4], weighted);
-        let stops = [
-            Kind::Tilde,
-            Kind::Bang,
-            Kind::Dollar,
-            Kind::Open,
-            Kind::Close,
-            Kind::End,
-        ];
+        let stops = [Kind::Tilde, Kind::Bang, Kind::Dollar, Kind::Open, Kind::Close, Kind::End];
         assert_eq!(kinds("~ ! $ ( )"), stops);
     }
 
     #[test]
     fn a_stray_piece_is_a_token_and_not_the_end() {
-        assert_eq!(
-            kinds("svc => /a"),
-            [Kind::Stray("svc"), Kind::Arrow, Kind::Path("/a"), Kind::End]
-        );
+        assert_eq!(kinds("svc => /a"), [Kind::Stray("svc"), Kind::Arrow, Kind::Path("/a"), Kind::End]);
     }
 }

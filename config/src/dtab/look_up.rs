@@ -21,13 +21,7 @@ const RULES_NAMED: usize = 5;
 
 /// See [`Dtab::look_up`].
 pub(super) fn look_up(dtab: &Dtab, name: &Name) -> Result<NameTree<Bound>, LookUpError> {
-    let mut walk = Walk {
-        dtab,
-        asked: name,
-        trail: Vec::new(),
-        steps: 0,
-        nesting: 0,
-    };
+    let mut walk = Walk { dtab, asked: name, trail: Vec::new(), steps: 0, nesting: 0 };
     match walk.delegate(name)? {
         NameTree::Neg => Err(LookUpError::NoSuchName(name.clone())),
         NameTree::Fail => Err(LookUpError::Forbidden(name.clone())),
@@ -65,11 +59,7 @@ impl Walk<'_> {
             let Some((captures, taken)) = entry.take(name) else {
                 continue;
             };
-            let fit = Fit {
-                rule,
-                captures,
-                rest: after(name.as_str(), taken),
-            };
+            let fit = Fit { rule, captures, rest: after(name.as_str(), taken) };
             self.trail.push((name.clone(), rule));
             branches.push(self.grow(&entry.tree, &fit)?);
             self.trail.pop();
@@ -78,11 +68,7 @@ impl Walk<'_> {
     }
 
     /// A rule's tree with every leaf followed to its end.
-    fn grow(
-        &mut self,
-        tree: &NameTree<Leaf>,
-        fit: &Fit<'_>,
-    ) -> Result<NameTree<Bound>, LookUpError> {
+    fn grow(&mut self, tree: &NameTree<Leaf>, fit: &Fit<'_>) -> Result<NameTree<Bound>, LookUpError> {
         self.step()?;
         self.nesting += 1;
         let grown = match tree {
@@ -97,11 +83,7 @@ impl Walk<'_> {
         Ok(grown)
     }
 
-    fn grow_alt(
-        &mut self,
-        branches: &[NameTree<Leaf>],
-        fit: &Fit<'_>,
-    ) -> Result<NameTree<Bound>, LookUpError> {
+    fn grow_alt(&mut self, branches: &[NameTree<Leaf>], fit: &Fit<'_>) -> Result<NameTree<Bound>, LookUpError> {
         let mut grown = Vec::with_capacity(branches.len());
         for branch in branches {
             grown.push(self.grow(branch, fit)?);
@@ -131,35 +113,23 @@ impl Walk<'_> {
         }
         match Name::parse(&made) {
             Ok(name) => self.delegate(&name),
-            Err(cause) => Err(LookUpError::BadName {
-                rule: self.dtab.rule(fit.rule),
-                made,
-                cause,
-            }),
+            Err(cause) => Err(LookUpError::BadName { rule: self.dtab.rule(fit.rule), made, cause }),
         }
     }
 
     fn bind(&self, name: &Name) -> Result<NameTree<Bound>, LookUpError> {
-        Bound::parse(name)
-            .map(NameTree::Leaf)
-            .map_err(|cause| LookUpError::BadBound {
-                name: name.clone(),
-                rule: self.trail.last().map(|(_, rule)| self.dtab.rule(*rule)),
-                cause,
-            })
+        Bound::parse(name).map(NameTree::Leaf).map_err(|cause| LookUpError::BadBound {
+            name: name.clone(),
+            rule: self.trail.last().map(|(_, rule)| self.dtab.rule(*rule)),
+            cause,
+        })
     }
 
     /// Refuses a name that is already being rewritten, and one too far down.
     fn check(&self, name: &Name) -> Result<(), LookUpError> {
         if let Some(start) = self.trail.iter().position(|(above, _)| above == name) {
-            let rules = self.trail[start..]
-                .iter()
-                .map(|(_, rule)| self.dtab.rule(*rule))
-                .collect();
-            return Err(LookUpError::Loop {
-                name: name.clone(),
-                rules,
-            });
+            let rules = self.trail[start..].iter().map(|(_, rule)| self.dtab.rule(*rule)).collect();
+            return Err(LookUpError::Loop { name: name.clone(), rules });
         }
         if self.trail.len() >= MAX_DEPTH {
             return Err(self.too_deep());
@@ -173,19 +143,13 @@ impl Walk<'_> {
             return Err(self.too_deep());
         }
         if self.steps > MAX_STEPS {
-            return Err(LookUpError::TooMany {
-                name: self.asked.clone(),
-                budget: MAX_STEPS,
-            });
+            return Err(LookUpError::TooMany { name: self.asked.clone(), budget: MAX_STEPS });
         }
         Ok(())
     }
 
     fn too_deep(&self) -> LookUpError {
-        LookUpError::TooDeep {
-            name: self.asked.clone(),
-            rules: self.last_rules(),
-        }
+        LookUpError::TooDeep { name: self.asked.clone(), rules: self.last_rules() }
     }
 
     /// The last few rules taken, each once, in order.
@@ -202,7 +166,5 @@ impl Walk<'_> {
 
 /// A path from its segment number `taken` on, with its leading `/`, or nothing.
 fn after(path: &str, taken: usize) -> &str {
-    path.match_indices('/')
-        .nth(taken)
-        .map_or("", |(at, _)| &path[at..])
+    path.match_indices('/').nth(taken).map_or("", |(at, _)| &path[at..])
 }

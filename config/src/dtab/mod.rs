@@ -77,11 +77,7 @@ impl Dtab {
     /// The rule at `index`, as an error names it.
     fn rule(&self, index: usize) -> Rule {
         let entry = &self.entries[index];
-        Rule {
-            number: index + 1,
-            text: entry.to_string(),
-            place: entry.place,
-        }
+        Rule { number: index + 1, text: entry.to_string(), place: entry.place }
     }
 }
 

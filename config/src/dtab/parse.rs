@@ -13,19 +13,9 @@ struct Skipped;
 
 /// Reads a whole table.
 pub(super) fn table(text: &str) -> Result<Dtab, Vec<DtabError>> {
-    let mut parser = Parser {
-        text,
-        tokens: tokens(text),
-        at: 0,
-        nesting: 0,
-        errors: Vec::new(),
-    };
+    let mut parser = Parser { text, tokens: tokens(text), at: 0, nesting: 0, errors: Vec::new() };
     let entries = parser.entries();
-    if parser.errors.is_empty() {
-        Ok(Dtab { entries })
-    } else {
-        Err(parser.errors)
-    }
+    if parser.errors.is_empty() { Ok(Dtab { entries }) } else { Err(parser.errors) }
 }
 
 struct Parser<'a> {
@@ -61,28 +51,18 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("'|', '&' or ';' after a destination"));
         }
         self.check_captures(start, &prefix, &tree)?;
-        Ok(Dentry {
-            prefix,
-            tree,
-            place: Place::of(self.text, start),
-        })
+        Ok(Dentry { prefix, tree, place: Place::of(self.text, start) })
     }
 
     fn prefix(&mut self) -> Result<Pattern, Skipped> {
         let token = self.peek();
         let Kind::Path(path) = token.kind else {
-            return Err(
-                self.unexpected("a rule 'prefix => destination ;', its prefix beginning with '/'")
-            );
+            return Err(self.unexpected("a rule 'prefix => destination ;', its prefix beginning with '/'"));
         };
         self.at += 1;
         if is_bound(path) {
             let help = "write the rule for a logical name, such as /svc";
-            return Err(self.wrong(
-                token.offset,
-                format!("bound names are never rewritten: '{path}'"),
-                help,
-            ));
+            return Err(self.wrong(token.offset, format!("bound names are never rewritten: '{path}'"), help));
         }
         Pattern::parse(path).map_err(|error| self.misspelt(token.offset, &error))
     }
@@ -114,10 +94,7 @@ impl<'a> Parser<'a> {
     }
 
     fn weight(&mut self, number: &str) -> Result<f64, Skipped> {
-        let weight = number
-            .parse()
-            .ok()
-            .filter(|weight: &f64| weight.is_finite());
+        let weight = number.parse().ok().filter(|weight: &f64| weight.is_finite());
         let Some(weight) = weight else {
             return Err(self.unexpected("a weight such as 1 or 0.5"));
         };
@@ -144,11 +121,7 @@ impl<'a> Parser<'a> {
         if self.nesting == MAX_NESTING {
             let help = "give the inner tree a rule of its own";
             let offset = self.peek().offset;
-            return Err(self.wrong(
-                offset,
-                format!("parentheses nest deeper than {MAX_NESTING}"),
-                help,
-            ));
+            return Err(self.wrong(offset, format!("parentheses nest deeper than {MAX_NESTING}"), help));
         }
         self.at += 1;
         self.nesting += 1;
@@ -172,49 +145,30 @@ impl<'a> Parser<'a> {
         let name = match Name::parse(&sample) {
             Ok(name) => name,
             Err(error) => {
-                return Err(self.wrong(
-                    offset,
-                    format!("no path: {error}"),
-                    "write one such as /svc/redis",
-                ));
+                return Err(self.wrong(offset, format!("no path: {error}"), "write one such as /svc/redis"));
             }
         };
         if !name.is_bound() {
             return Ok(());
         }
         match Bound::parse(&name) {
-            Err(error @ BoundError::UnknownNamer(_)) => {
-                Err(self.wrong(offset, error.to_string(), "use one of these"))
-            }
+            Err(error @ BoundError::UnknownNamer(_)) => Err(self.wrong(offset, error.to_string(), "use one of these")),
             // The rest of the name may still complete it.
             Err(BoundError::TooShort(_)) | Ok(_) => Ok(()),
-            Err(error) if template.is_literal() => {
-                Err(self.wrong(offset, error.to_string(), "correct that segment"))
-            }
+            Err(error) if template.is_literal() => Err(self.wrong(offset, error.to_string(), "correct that segment")),
             Err(_) => Ok(()),
         }
     }
 
     /// Every capture that a destination uses must be made by the prefix.
-    fn check_captures(
-        &mut self,
-        start: usize,
-        prefix: &Pattern,
-        tree: &NameTree<Leaf>,
-    ) -> Result<(), Skipped> {
+    fn check_captures(&mut self, start: usize, prefix: &Pattern, tree: &NameTree<Leaf>) -> Result<(), Skipped> {
         let made: Vec<&str> = prefix.capture_names().collect();
         let used = tree.leaves().into_iter().flat_map(|leaf| leaf.0.names());
         let Some(name) = used.into_iter().find(|name| !made.contains(name)) else {
             return Ok(());
         };
-        let message = format!(
-            "the destination uses {{{name}}}, which the prefix '{prefix}' does not capture"
-        );
-        Err(self.wrong(
-            start,
-            message,
-            "capture it on the left, as in /svc/{service} => /#/dns/{service}/4143",
-        ))
+        let message = format!("the destination uses {{{name}}}, which the prefix '{prefix}' does not capture");
+        Err(self.wrong(start, message, "capture it on the left, as in /svc/{service} => /#/dns/{service}/4143"))
     }
 
     fn peek(&self) -> Token<'a> {
@@ -228,11 +182,7 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, kind: Kind<'_>, what: &str) -> Result<(), Skipped> {
-        if self.take(kind) {
-            Ok(())
-        } else {
-            Err(self.unexpected(what))
-        }
+        if self.take(kind) { Ok(()) } else { Err(self.unexpected(what)) }
     }
 
     /// Leaves a rule that could not be read, to just before its `;`.
@@ -253,20 +203,12 @@ impl<'a> Parser<'a> {
     }
 
     fn misspelt(&mut self, offset: usize, error: &PatternError) -> Skipped {
-        self.wrong(
-            offset + error.offset,
-            error.to_string(),
-            "correct that path",
-        )
+        self.wrong(offset + error.offset, error.to_string(), "correct that path")
     }
 
     fn wrong(&mut self, offset: usize, message: String, help: impl Into<String>) -> Skipped {
         let place = Place::of(self.text, offset);
-        self.errors.push(DtabError {
-            place,
-            message,
-            help: help.into(),
-        });
+        self.errors.push(DtabError { place, message, help: help.into() });
         Skipped
     }
 
@@ -278,10 +220,7 @@ impl<'a> Parser<'a> {
 }
 
 /// One branch is itself; more are handed back.
-fn single<B>(
-    mut branches: Vec<B>,
-    tree: impl FnOnce(B) -> NameTree<Leaf>,
-) -> Result<NameTree<Leaf>, Vec<B>> {
+fn single<B>(mut branches: Vec<B>, tree: impl FnOnce(B) -> NameTree<Leaf>) -> Result<NameTree<Leaf>, Vec<B>> {
     match branches.pop() {
         Some(branch) if branches.is_empty() => Ok(tree(branch)),
         Some(branch) => {

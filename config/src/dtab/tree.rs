@@ -46,10 +46,7 @@ impl<T> NameTree<T> {
         if all.len() == 1 {
             return only(all, |(_, branch)| branch).unwrap_or_else(Self::Union);
         }
-        let kept = all
-            .into_iter()
-            .filter(|(_, branch)| !matches!(branch, Self::Neg | Self::Fail))
-            .collect();
+        let kept = all.into_iter().filter(|(_, branch)| !matches!(branch, Self::Neg | Self::Fail)).collect();
         only(kept, |(_, branch)| branch).unwrap_or_else(Self::Union)
     }
 
@@ -57,18 +54,10 @@ impl<T> NameTree<T> {
     pub fn map<U>(self, leaf: &mut impl FnMut(T) -> U) -> NameTree<U> {
         match self {
             Self::Leaf(it) => NameTree::Leaf(leaf(it)),
-            Self::Alt(branches) => NameTree::Alt(
-                branches
-                    .into_iter()
-                    .map(|branch| branch.map(leaf))
-                    .collect(),
-            ),
-            Self::Union(branches) => NameTree::Union(
-                branches
-                    .into_iter()
-                    .map(|(weight, branch)| (weight, branch.map(leaf)))
-                    .collect(),
-            ),
+            Self::Alt(branches) => NameTree::Alt(branches.into_iter().map(|branch| branch.map(leaf)).collect()),
+            Self::Union(branches) => {
+                NameTree::Union(branches.into_iter().map(|(weight, branch)| (weight, branch.map(leaf))).collect())
+            }
             Self::Neg => NameTree::Neg,
             Self::Fail => NameTree::Fail,
             Self::Empty => NameTree::Empty,
@@ -80,20 +69,14 @@ impl<T> NameTree<T> {
         match self {
             Self::Leaf(leaf) => vec![leaf],
             Self::Alt(branches) => branches.iter().flat_map(Self::leaves).collect(),
-            Self::Union(branches) => branches
-                .iter()
-                .flat_map(|(_, branch)| branch.leaves())
-                .collect(),
+            Self::Union(branches) => branches.iter().flat_map(|(_, branch)| branch.leaves()).collect(),
             Self::Neg | Self::Fail | Self::Empty => Vec::new(),
         }
     }
 }
 
 /// None is `~`, one is itself; more are handed back.
-fn only<T, B>(
-    mut branches: Vec<B>,
-    tree: impl FnOnce(B) -> NameTree<T>,
-) -> Result<NameTree<T>, Vec<B>> {
+fn only<T, B>(mut branches: Vec<B>, tree: impl FnOnce(B) -> NameTree<T>) -> Result<NameTree<T>, Vec<B>> {
     match branches.len() {
         0 => Ok(NameTree::Neg),
         1 => Ok(branches.pop().map_or(NameTree::Neg, tree)),
@@ -125,10 +108,7 @@ fn print_alt<T: fmt::Display>(branches: &[NameTree<T>], f: &mut fmt::Formatter<'
     Ok(())
 }
 
-fn print_union<T: fmt::Display>(
-    branches: &[(f64, NameTree<T>)],
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
+fn print_union<T: fmt::Display>(branches: &[(f64, NameTree<T>)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (at, (weight, branch)) in branches.iter().enumerate() {
         f.write_str(if at == 0 { "" } else { " & " })?;
         if *weight != 1.0 {
@@ -149,43 +129,28 @@ mod tests {
 
     #[test]
     fn an_alternative_leaves_out_what_is_not_there() {
-        assert_eq!(
-            NameTree::alt([Neg, Leaf(1), Neg, Leaf(2)]),
-            Alt(vec![Leaf(1), Leaf(2)])
-        );
+        assert_eq!(NameTree::alt([Neg, Leaf(1), Neg, Leaf(2)]), Alt(vec![Leaf(1), Leaf(2)]));
         assert_eq!(NameTree::alt([Neg, Leaf(1)]), Leaf(1));
         assert_eq!(NameTree::<u8>::alt([]), Neg);
     }
 
     #[test]
     fn a_stop_ends_an_alternative() {
-        assert_eq!(
-            NameTree::alt([Leaf(1), Fail, Leaf(2)]),
-            Alt(vec![Leaf(1), Fail])
-        );
+        assert_eq!(NameTree::alt([Leaf(1), Fail, Leaf(2)]), Alt(vec![Leaf(1), Fail]));
         assert_eq!(NameTree::alt([Empty, Leaf(2)]), Empty);
     }
 
     #[test]
     fn a_union_drops_its_dead_branches() {
-        assert_eq!(
-            NameTree::union([(9.0, Fail), (1.0, Leaf(1)), (1.0, Neg)]),
-            Leaf(1)
-        );
+        assert_eq!(NameTree::union([(9.0, Fail), (1.0, Leaf(1)), (1.0, Neg)]), Leaf(1));
         assert_eq!(NameTree::<u8>::union([(9.0, Fail), (1.0, Neg)]), Neg);
-        assert_eq!(
-            NameTree::union([(9.0, Leaf(1)), (1.0, Empty)]),
-            Union(vec![(9.0, Leaf(1)), (1.0, Empty)])
-        );
+        assert_eq!(NameTree::union([(9.0, Leaf(1)), (1.0, Empty)]), Union(vec![(9.0, Leaf(1)), (1.0, Empty)]));
     }
 
     #[test]
     fn a_mapped_tree_keeps_its_shape() {
         let tree = Alt(vec![Union(vec![(0.5, Leaf(1)), (1.0, Empty)]), Fail]);
-        assert_eq!(
-            tree.map(&mut |leaf| leaf * 10).to_string(),
-            "0.5 * 10 & $ | !"
-        );
+        assert_eq!(tree.map(&mut |leaf| leaf * 10).to_string(), "0.5 * 10 & $ | !");
     }
 
     #[test]

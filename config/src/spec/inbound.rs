@@ -44,13 +44,8 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Inboun
     Some(InboundSpec {
         listen: inbound.need_list("listen", example, report, value::address),
         dtab: outbound::dtab(&inbound, report),
-        conceal: inbound
-            .read("conceal", report, value::boolean)
-            .is_some_and(|at| at.value),
-        services: services
-            .iter()
-            .map(|section| service(section, report))
-            .collect(),
+        conceal: inbound.read("conceal", report, value::boolean).is_some_and(|at| at.value),
+        services: services.iter().map(|section| service(section, report)).collect(),
     })
 }
 
@@ -71,18 +66,11 @@ fn service(section: &Section<'_>, report: &mut Report) -> ServiceSpec {
 
 impl InboundSpec {
     pub(super) fn mean(self) -> Option<Inbound> {
-        let services = self
-            .services
-            .into_iter()
-            .map(ServiceSpec::mean)
-            .collect::<Option<_>>()?;
+        let services = self.services.into_iter().map(ServiceSpec::mean).collect::<Option<_>>()?;
         Some(Inbound {
             listen: self.listen.into_iter().map(|listen| listen.value).collect(),
             dtab: self.dtab,
-            policy: Policy {
-                services,
-                conceal: self.conceal,
-            },
+            policy: Policy { services, conceal: self.conceal },
         })
     }
 }

@@ -5,21 +5,8 @@ use crate::limits::Limits;
 
 /// Every section, by the header that opens it; the first is the file itself.
 #[cfg(test)]
-pub(crate) const SECTIONS: [&str; 13] = [
-    FILE,
-    TLS,
-    CERTIFICATE,
-    INBOUND,
-    SERVICE,
-    OUTBOUND,
-    PEER,
-    LISTENER,
-    ADMIN,
-    DNS,
-    LIMITS,
-    LOG,
-    RUNTIME,
-];
+pub(crate) const SECTIONS: [&str; 13] =
+    [FILE, TLS, CERTIFICATE, INBOUND, SERVICE, OUTBOUND, PEER, LISTENER, ADMIN, DNS, LIMITS, LOG, RUNTIME];
 
 pub(crate) const FILE: &str = "the file";
 pub(crate) const TLS: &str = "[tls]";
@@ -38,39 +25,17 @@ pub(crate) const RUNTIME: &str = "[runtime]";
 /// The keys of a section, in the order of the reference.
 pub(crate) fn known(section: &str) -> Vec<&'static str> {
     match section {
-        FILE => vec![
-            "tls", "inbound", "outbound", "admin", "dns", "limits", "log", "runtime",
-        ],
+        FILE => vec!["tls", "inbound", "outbound", "admin", "dns", "limits", "log", "runtime"],
         TLS => vec!["ca", "cert", "key", "crl", "certificate"],
         CERTIFICATE => vec!["id", "cert", "key"],
         INBOUND => vec!["listen", "dtab", "conceal", "service"],
-        SERVICE => vec![
-            "name",
-            "to",
-            "allow",
-            "certificate",
-            "reach",
-            "max_streams",
-            "connect_timeout",
-        ],
+        SERVICE => vec!["name", "to", "allow", "certificate", "reach", "max_streams", "connect_timeout"],
         OUTBOUND => vec!["dtab", "peer", "listener"],
         PEER => vec!["name", "bound", "identity", "verify", "sni", "as"],
-        LISTENER => vec![
-            "listen",
-            "to",
-            "certificate",
-            "expose",
-            "mode",
-            "owner",
-            "group",
-        ],
+        LISTENER => vec!["listen", "to", "certificate", "expose", "mode", "owner", "group"],
         ADMIN => vec!["listen", "expose", "socket", "mode", "group"],
         DNS => vec!["servers", "min_ttl", "max_ttl", "negative_ttl", "timeout"],
-        LIMITS => Limits::default()
-            .rows()
-            .iter()
-            .map(|(key, _)| *key)
-            .collect(),
+        LIMITS => Limits::default().rows().iter().map(|(key, _)| *key).collect(),
         LOG => vec!["format", "level"],
         RUNTIME => vec!["threads"],
         _ => Vec::new(),

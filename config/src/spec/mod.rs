@@ -56,41 +56,23 @@ fn text_of(file: &Path) -> Result<String, (String, &'static str)> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|cause| {
-            (
-                format!("cannot be read: {cause}"),
-                "name a file this user may read",
-            )
-        })?;
+        .map_err(|cause| (format!("cannot be read: {cause}"), "name a file this user may read"))?;
     String::from_utf8(bytes).map_err(|cause| {
         let at = cause.utf8_error().valid_up_to();
-        (
-            format!("is no UTF-8 text from byte {at} on"),
-            "TOML is UTF-8; save the file as such",
-        )
+        (format!("is no UTF-8 text from byte {at} on"), "TOML is UTF-8; save the file as such")
     })
 }
 
 fn whole_file(file: &Path, message: String, help: &str) -> Problems {
     let file = file.to_owned();
-    Problems(vec![Problem {
-        file,
-        line: 0,
-        column: 0,
-        message,
-        help: help.to_owned(),
-    }])
+    Problems(vec![Problem { file, line: 0, column: 0, message, help: help.to_owned() }])
 }
 
 /// Reads a text, checks it, and says what it means.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Warning>), Problems> {
     if text.len() as u64 > MAX_FILE {
         let message = "is longer than 4 MiB".to_owned();
-        return Err(whole_file(
-            file,
-            message,
-            "no configuration is; name the right file",
-        ));
+        return Err(whole_file(file, message, "no configuration is; name the right file"));
     }
     let mut report = Report::default();
     match understand(text, &mut report) {
@@ -105,22 +87,14 @@ fn understand(text: &str, report: &mut Report) -> Option<Config> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
-        report.problem(
-            at,
-            format!("this is no TOML: {}", one_line(error.message())),
-            "",
-        );
+        report.problem(at, format!("this is no TOML: {}", one_line(error.message())), "");
     }
     if !errors.is_empty() {
         return None;
     }
     let spec = Spec::read(&Section::file(&table, text, report), report);
     check::all(&spec, report);
-    if report.is_clean() {
-        spec.mean(report)
-    } else {
-        None
-    }
+    if report.is_clean() { spec.mean(report) } else { None }
 }
 
 fn one_line(message: &str) -> String {

@@ -53,10 +53,7 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Outbou
     Some(OutboundSpec {
         dtab: dtab(&outbound, report),
         peers: peers.iter().map(|section| peer(section, report)).collect(),
-        listeners: listeners
-            .iter()
-            .map(|section| listener(section, report))
-            .collect(),
+        listeners: listeners.iter().map(|section| listener(section, report)).collect(),
     })
 }
 
@@ -69,11 +66,7 @@ pub(super) fn dtab(section: &Section<'_>, report: &mut Report) -> Dtab {
         Ok(Ok(dtab)) => return dtab,
         Ok(Err(errors)) => {
             for error in errors {
-                report.problem(
-                    field.place(Some(error.place.offset)),
-                    error.message,
-                    error.help,
-                );
+                report.problem(field.place(Some(error.place.offset)), error.message, error.help);
             }
         }
         Err(wrong) => report.problem(field.place(None), wrong.message, wrong.help),
@@ -102,26 +95,16 @@ fn peer(section: &Section<'_>, report: &mut Report) -> PeerSpec {
 /// The one word `verify` may say; to be verified is what a peer is without it.
 fn none(field: &Field<'_>) -> Result<(), Wrong> {
     let help = "write \"none\", or leave it out to have `identity` verified";
-    value::choice(field, &[("none", ())]).map_err(|wrong| Wrong {
-        help: help.to_owned(),
-        ..wrong
-    })
+    value::choice(field, &[("none", ())]).map_err(|wrong| Wrong { help: help.to_owned(), ..wrong })
 }
 
 fn listener(section: &Section<'_>, report: &mut Report) -> ListenerSpec {
-    let listen = section.need(
-        "listen",
-        "listen = \"127.0.0.1:16379\"",
-        report,
-        listen_addr,
-    );
+    let listen = section.need("listen", "listen = \"127.0.0.1:16379\"", report, listen_addr);
     ListenerSpec {
         listen: listen.map(|listen| with_owner(section, listen, report)),
         to: section.need("to", "to = \"/svc/redis\"", report, value::name),
         certificate: section.read("certificate", report, value::id),
-        expose: section
-            .read("expose", report, value::boolean)
-            .is_some_and(|at| at.value),
+        expose: section.read("expose", report, value::boolean).is_some_and(|at| at.value),
     }
 }
 
@@ -130,19 +113,12 @@ fn listen_addr(field: &Field<'_>) -> Result<ListenAddr, Wrong> {
         Some(path) => Ok(ListenAddr::Unix(UnixListen::at(path))),
         None => value::address(field)
             .map(ListenAddr::Tcp)
-            .map_err(|wrong| Wrong {
-                help: format!("{}, or \"unix:/run/adit/redis.sock\"", wrong.help),
-                ..wrong
-            }),
+            .map_err(|wrong| Wrong { help: format!("{}, or \"unix:/run/adit/redis.sock\"", wrong.help), ..wrong }),
     }
 }
 
 /// Who may connect: said for a socket file, and only there has it a meaning.
-fn with_owner(
-    section: &Section<'_>,
-    listen: At<ListenAddr>,
-    report: &mut Report,
-) -> At<ListenAddr> {
+fn with_owner(section: &Section<'_>, listen: At<ListenAddr>, report: &mut Report) -> At<ListenAddr> {
     let mode = section.read("mode", report, value::mode);
     let owner = section.read("owner", report, value::account);
     let group = section.read("group", report, value::account);
@@ -161,10 +137,7 @@ fn with_owner(
             })
         }
     };
-    At {
-        at: listen.at,
-        value,
-    }
+    At { at: listen.at, value }
 }
 
 fn refuse(section: &Section<'_>, keys: &[&str], what: &str, report: &mut Report) {
@@ -178,18 +151,8 @@ impl OutboundSpec {
     pub(super) fn mean(self) -> Option<Outbound> {
         Some(Outbound {
             dtab: self.dtab,
-            peers: Peers {
-                rules: self
-                    .peers
-                    .into_iter()
-                    .map(|peer| peer.rule())
-                    .collect::<Option<_>>()?,
-            },
-            listeners: self
-                .listeners
-                .into_iter()
-                .map(ListenerSpec::mean)
-                .collect::<Option<_>>()?,
+            peers: Peers { rules: self.peers.into_iter().map(|peer| peer.rule()).collect::<Option<_>>()? },
+            listeners: self.listeners.into_iter().map(ListenerSpec::mean).collect::<Option<_>>()?,
         })
     }
 }
@@ -208,12 +171,7 @@ impl PeerSpec {
             (None, Some(_)) => PeerVerify::None,
             (Some(_), Some(_)) | (None, None) => return None,
         };
-        Some(PeerRule {
-            matches,
-            verify,
-            sni: value(&self.sni),
-            send_as: value(&self.send_as),
-        })
+        Some(PeerRule { matches, verify, sni: value(&self.sni), send_as: value(&self.send_as) })
     }
 }
 

@@ -31,26 +31,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// The file cannot be used.
-    pub(crate) fn problem(
-        &mut self,
-        at: usize,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        self.problems.push(Finding {
-            at,
-            message: message.into(),
-            help: help.into(),
-        });
+    pub(crate) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Finding { at, message: message.into(), help: help.into() });
     }
 
     /// The file can be used; its author should know.
     pub(crate) fn warn(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
-        self.warnings.push(Finding {
-            at,
-            message: message.into(),
-            help: help.into(),
-        });
+        self.warnings.push(Finding { at, message: message.into(), help: help.into() });
     }
 
     pub(crate) fn is_clean(&self) -> bool {
@@ -64,10 +51,7 @@ impl Report {
 
     /// The warnings with their places.
     pub(crate) fn warnings(self, file: &Path, text: &str) -> Vec<Warning> {
-        placed(self.warnings, file, text)
-            .into_iter()
-            .map(Warning)
-            .collect()
+        placed(self.warnings, file, text).into_iter().map(Warning).collect()
     }
 }
 
@@ -77,10 +61,7 @@ fn placed(mut findings: Vec<Finding>, file: &Path, text: &str) -> Vec<Problem> {
     let dropped = findings.len().saturating_sub(MAX_FINDINGS);
     findings.truncate(MAX_FINDINGS);
     let mut counter = Counter::new(text);
-    let mut placed: Vec<_> = findings
-        .into_iter()
-        .map(|found| counter.place(file, found))
-        .collect();
+    let mut placed: Vec<_> = findings.into_iter().map(|found| counter.place(file, found)).collect();
     if let Some(last) = placed.last_mut().filter(|_| dropped > 0) {
         last.help = format!("{dropped} more are not shown; mend these first");
     }
@@ -96,11 +77,7 @@ struct Counter<'a> {
 
 impl<'a> Counter<'a> {
     fn new(text: &'a str) -> Counter<'a> {
-        Counter {
-            text,
-            line: 1,
-            line_start: 0,
-        }
+        Counter { text, line: 1, line_start: 0 }
     }
 
     fn place(&mut self, file: &Path, found: Finding) -> Problem {
@@ -121,10 +98,7 @@ impl<'a> Counter<'a> {
 
 /// The place itself or the nearest before it that is no middle of a character.
 fn floor(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0)
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -139,17 +113,8 @@ mod tests {
             report.problem(at, at.to_string(), "");
         }
         let places: Vec<_> = report.problems(Path::new("f"), text).0;
-        let places: Vec<_> = places
-            .iter()
-            .map(|p| (p.message.as_str(), p.line, p.column))
-            .collect();
-        let expected = [
-            ("0", 1, 1),
-            ("2", 2, 1),
-            ("3", 2, 1),
-            ("4", 2, 2),
-            ("99", 3, 1),
-        ];
+        let places: Vec<_> = places.iter().map(|p| (p.message.as_str(), p.line, p.column)).collect();
+        let expected = [("0", 1, 1), ("2", 2, 1), ("3", 2, 1), ("4", 2, 2), ("99", 3, 1)];
         assert_eq!(places, expected);
     }
 
@@ -159,10 +124,6 @@ mod tests {
         (0..1000).for_each(|at| report.problem(at, "x", ""));
         let problems = report.problems(Path::new("f"), "");
         assert_eq!(problems.0.len(), MAX_FINDINGS);
-        assert!(
-            problems
-                .to_string()
-                .ends_with("900 more are not shown; mend these first")
-        );
+        assert!(problems.to_string().ends_with("900 more are not shown; mend these first"));
     }
 }

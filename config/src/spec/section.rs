@@ -39,48 +39,25 @@ pub(crate) struct Wrong {
 
 impl Wrong {
     pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Wrong {
-        Wrong {
-            offset: None,
-            message: message.into(),
-            help: help.into(),
-        }
+        Wrong { offset: None, message: message.into(), help: help.into() }
     }
 }
 
 impl<'a> Section<'a> {
     /// The file itself.
-    pub(crate) fn file(
-        table: &'a Spanned<DeTable<'a>>,
-        text: &'a str,
-        report: &mut Report,
-    ) -> Section<'a> {
+    pub(crate) fn file(table: &'a Spanned<DeTable<'a>>, text: &'a str, report: &mut Report) -> Section<'a> {
         Section::open(keys::FILE, 0, table.get_ref(), text, report)
     }
 
-    fn open(
-        name: &'static str,
-        at: usize,
-        table: &'a DeTable<'a>,
-        text: &'a str,
-        report: &mut Report,
-    ) -> Section<'a> {
-        let section = Section {
-            name,
-            at,
-            table,
-            text,
-        };
+    fn open(name: &'static str, at: usize, table: &'a DeTable<'a>, text: &'a str, report: &mut Report) -> Section<'a> {
+        let section = Section { name, at, table, text };
         section.refuse_unknown_keys(report);
         section
     }
 
     fn refuse_unknown_keys(&self, report: &mut Report) {
         let known = keys::known(self.name);
-        for key in self
-            .table
-            .keys()
-            .filter(|key| !known.contains(&key.get_ref().as_ref()))
-        {
+        for key in self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let word = key.get_ref();
             let near = match keys::nearest(word, &known) {
                 Some(near) => format!("did you mean `{near}`? "),
@@ -94,9 +71,7 @@ impl<'a> Section<'a> {
 
     /// Where the key's value is, or else the table.
     pub(crate) fn place_of(&self, key: &str) -> usize {
-        self.table
-            .get(key)
-            .map_or(self.at, |value| value.span().start)
+        self.table.get(key).map_or(self.at, |value| value.span().start)
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -105,23 +80,14 @@ impl<'a> Section<'a> {
 
     /// Whether the key is there and holds nothing.
     pub(crate) fn is_empty_list(&self, key: &str) -> bool {
-        let value = self
-            .table
-            .get(key)
-            .and_then(|value| value.get_ref().as_array());
+        let value = self.table.get(key).and_then(|value| value.get_ref().as_array());
         value.is_some_and(|list| list.is_empty())
     }
 
     /// The value as it stands, for what is read in a way of its own.
     pub(crate) fn field(&self, key: &'a str) -> Option<Field<'a>> {
-        debug_assert!(
-            keys::known(self.name).contains(&key),
-            "{key} is no key of {}",
-            self.name
-        );
-        self.table
-            .get(key)
-            .map(|value| Field::new(key, value, self.text))
+        debug_assert!(keys::known(self.name).contains(&key), "{key} is no key of {}", self.name);
+        self.table.get(key).map(|value| Field::new(key, value, self.text))
     }
 
     /// A value that may be missing.
@@ -154,10 +120,7 @@ impl<'a> Section<'a> {
         parse: impl Fn(&Field<'a>) -> Result<T, Wrong>,
     ) -> Vec<At<T>> {
         let fields = self.field(key).map_or_else(Vec::new, Field::elements);
-        fields
-            .iter()
-            .filter_map(|field| field.parse(report, &parse))
-            .collect()
+        fields.iter().filter_map(|field| field.parse(report, &parse)).collect()
     }
 
     /// A list that must be there and hold something.
@@ -170,11 +133,7 @@ impl<'a> Section<'a> {
     ) -> Vec<At<T>> {
         self.require(key, example, report);
         if self.is_empty_list(key) {
-            report.problem(
-                self.place_of(key),
-                format!("`{key}` is empty"),
-                format!("add `{example}`"),
-            );
+            report.problem(self.place_of(key), format!("`{key}` is empty"), format!("add `{example}`"));
         }
         self.list(key, report, parse)
     }
@@ -182,80 +141,44 @@ impl<'a> Section<'a> {
     /// Reports the key if it is missing.
     pub(crate) fn require(&self, key: &str, example: &str, report: &mut Report) {
         if !self.has(key) {
-            report.problem(
-                self.at,
-                format!("{} has no `{key}`", self.name),
-                format!("add `{example}`"),
-            );
+            report.problem(self.at, format!("{} has no `{key}`", self.name), format!("add `{example}`"));
         }
     }
 
     /// A table under this one.
-    pub(crate) fn table(
-        &self,
-        key: &'a str,
-        name: &'static str,
-        report: &mut Report,
-    ) -> Option<Section<'a>> {
+    pub(crate) fn table(&self, key: &'a str, name: &'static str, report: &mut Report) -> Option<Section<'a>> {
         let field = self.field(key)?;
         let found = field.table(name, report);
         if found.is_none() {
             let kind = kind(field.value);
-            report.problem(
-                field.span.start,
-                format!("`{key}` is {kind}"),
-                format!("write {name}"),
-            );
+            report.problem(field.span.start, format!("`{key}` is {kind}"), format!("write {name}"));
         }
         found
     }
 
     /// The tables of a list under this one.
-    pub(crate) fn tables(
-        &self,
-        key: &'a str,
-        name: &'static str,
-        report: &mut Report,
-    ) -> Vec<Section<'a>> {
+    pub(crate) fn tables(&self, key: &'a str, name: &'static str, report: &mut Report) -> Vec<Section<'a>> {
         let Some(field) = self.field(key) else {
             return Vec::new();
         };
         let DeValue::Array(list) = field.value else {
             let kind = kind(field.value);
-            report.problem(
-                field.span.start,
-                format!("`{key}` is {kind}"),
-                format!("write {name}"),
-            );
+            report.problem(field.span.start, format!("`{key}` is {kind}"), format!("write {name}"));
             return Vec::new();
         };
         let elements = list.iter().map(|value| Field::new(key, value, self.text));
-        elements
-            .filter_map(|element| element.section(name, report))
-            .collect()
+        elements.filter_map(|element| element.section(name, report)).collect()
     }
 }
 
 impl<'a> Field<'a> {
     fn new(key: &'a str, value: &'a Spanned<DeValue<'a>>, text: &'a str) -> Field<'a> {
-        Field {
-            key,
-            value: value.get_ref(),
-            span: value.span(),
-            text,
-        }
+        Field { key, value: value.get_ref(), span: value.span(), text }
     }
 
-    fn parse<T>(
-        &self,
-        report: &mut Report,
-        parse: impl FnOnce(&Field<'a>) -> Result<T, Wrong>,
-    ) -> Option<At<T>> {
+    fn parse<T>(&self, report: &mut Report, parse: impl FnOnce(&Field<'a>) -> Result<T, Wrong>) -> Option<At<T>> {
         match parse(self) {
-            Ok(value) => Some(At {
-                at: self.span.start,
-                value,
-            }),
+            Ok(value) => Some(At { at: self.span.start, value }),
             Err(wrong) => {
                 report.problem(self.place(wrong.offset), wrong.message, wrong.help);
                 None
@@ -266,23 +189,14 @@ impl<'a> Field<'a> {
     /// A list's elements; a value that is no list is a list of one.
     fn elements(self) -> Vec<Field<'a>> {
         match self.value {
-            DeValue::Array(list) => list
-                .iter()
-                .map(|value| Field::new(self.key, value, self.text))
-                .collect(),
+            DeValue::Array(list) => list.iter().map(|value| Field::new(self.key, value, self.text)).collect(),
             _ => vec![self],
         }
     }
 
     fn table(&self, name: &'static str, report: &mut Report) -> Option<Section<'a>> {
         match self.value {
-            DeValue::Table(table) => Some(Section::open(
-                name,
-                self.span.start,
-                table,
-                self.text,
-                report,
-            )),
+            DeValue::Table(table) => Some(Section::open(name, self.span.start, table, self.text, report)),
             _ => None,
         }
     }
@@ -300,10 +214,7 @@ impl<'a> Field<'a> {
     /// does not stand in the file as it is, so its beginning has to do.
     pub(crate) fn place(&self, offset: Option<usize>) -> usize {
         let raw = self.text.get(self.span.clone()).unwrap_or("");
-        match (
-            offset,
-            self.value.as_str().and_then(|value| raw.find(value)),
-        ) {
+        match (offset, self.value.as_str().and_then(|value| raw.find(value))) {
             (Some(offset), Some(before)) => self.span.start + before + offset,
             _ => self.span.start,
         }

@@ -28,19 +28,13 @@ pub(super) fn admin<'a>(file: &Section<'a>, report: &mut Report) -> AdminSpec {
     for key in ["mode", "group"] {
         if admin.has(key) && !admin.has("socket") {
             let message = format!("`{key}` has no meaning without `socket`");
-            report.problem(
-                admin.place_of(key),
-                message,
-                "add `socket`, or leave it out",
-            );
+            report.problem(admin.place_of(key), message, "add `socket`, or leave it out");
         }
     }
     AdminSpec {
         listen: admin.read("listen", report, value::address),
         socket: admin.read("socket", report, value::socket_path),
-        expose: admin
-            .read("expose", report, value::boolean)
-            .is_some_and(|at| at.value),
+        expose: admin.read("expose", report, value::boolean).is_some_and(|at| at.value),
         mode: admin.read("mode", report, value::mode),
         group: admin.read("group", report, value::account),
     }
@@ -54,11 +48,7 @@ impl AdminSpec {
             group: group.map(|group| group.value),
             ..UnixListen::at(path.value)
         });
-        Admin {
-            listen: self.listen.map(|listen| listen.value),
-            socket,
-            expose: self.expose,
-        }
+        Admin { listen: self.listen.map(|listen| listen.value), socket, expose: self.expose }
     }
 }
 
@@ -69,34 +59,14 @@ pub(super) fn dns<'a>(file: &Section<'a>, report: &mut Report) -> Dns {
     };
     let servers = section.list("servers", report, value::server);
     dns.servers = servers.into_iter().map(|server| server.value).collect();
-    set(
-        &section,
-        "min_ttl",
-        &mut dns.min_ttl,
-        report,
-        value::wait_or_zero,
-    );
+    set(&section, "min_ttl", &mut dns.min_ttl, report, value::wait_or_zero);
     set(&section, "max_ttl", &mut dns.max_ttl, report, value::wait);
-    set(
-        &section,
-        "negative_ttl",
-        &mut dns.negative_ttl,
-        report,
-        value::wait,
-    );
+    set(&section, "negative_ttl", &mut dns.negative_ttl, report, value::wait);
     set(&section, "timeout", &mut dns.timeout, report, value::wait);
     if dns.min_ttl > dns.max_ttl {
-        let key = if section.has("max_ttl") {
-            "max_ttl"
-        } else {
-            "min_ttl"
-        };
+        let key = if section.has("max_ttl") { "max_ttl" } else { "min_ttl" };
         let message = "`max_ttl` is shorter than `min_ttl`";
-        report.problem(
-            section.place_of(key),
-            message,
-            "make `max_ttl` the longer one",
-        );
+        report.problem(section.place_of(key), message, "make `max_ttl` the longer one");
     }
     dns
 }
@@ -142,10 +112,7 @@ pub(super) fn limits<'a>(file: &Section<'a>, report: &mut Report) -> LimitsSpec 
         open: first_place(&section, &["open", "answer"]),
         tunnel_idle: first_place(&section, &["tunnel_idle_dialer", "tunnel_idle_acceptor"]),
     };
-    LimitsSpec {
-        limits,
-        places: Some(places),
-    }
+    LimitsSpec { limits, places: Some(places) }
 }
 
 /// The place of the first key that is there, or else of the section.
@@ -171,12 +138,8 @@ pub(super) fn log<'a>(file: &Section<'a>, report: &mut Report) -> Log {
     let Some(section) = file.table("log", keys::LOG, report) else {
         return log;
     };
-    set(&section, "format", &mut log.format, report, |f| {
-        value::choice(f, &LogFormat::WORDS)
-    });
-    set(&section, "level", &mut log.level, report, |f| {
-        value::choice(f, &LogLevel::WORDS)
-    });
+    set(&section, "format", &mut log.format, report, |f| value::choice(f, &LogFormat::WORDS));
+    set(&section, "level", &mut log.level, report, |f| value::choice(f, &LogLevel::WORDS));
     log
 }
 
@@ -185,12 +148,6 @@ pub(super) fn runtime<'a>(file: &Section<'a>, report: &mut Report) -> Runtime {
     let Some(section) = file.table("runtime", keys::RUNTIME, report) else {
         return runtime;
     };
-    set(
-        &section,
-        "threads",
-        &mut runtime.threads,
-        report,
-        value::threads,
-    );
+    set(&section, "threads", &mut runtime.threads, report, value::threads);
     runtime
 }

@@ -49,16 +49,9 @@ fn host_certificate(tls: &Section<'_>, report: &mut Report) -> Option<Certificat
     if !tls.has("cert") && !tls.has("key") {
         return None;
     }
-    let id = At {
-        at: tls.place_of("cert"),
-        value: DEFAULT_ID.to_owned(),
-    };
+    let id = At { at: tls.place_of("cert"), value: DEFAULT_ID.to_owned() };
     let (cert, key) = files(tls, report);
-    Some(CertificateSpec {
-        id: Some(id),
-        cert,
-        key,
-    })
+    Some(CertificateSpec { id: Some(id), cert, key })
 }
 
 fn certificate(section: &Section<'_>, report: &mut Report) -> CertificateSpec {
@@ -70,18 +63,8 @@ fn certificate(section: &Section<'_>, report: &mut Report) -> CertificateSpec {
 /// A certificate is of no use without its key, nor a key without its certificate.
 fn files(section: &Section<'_>, report: &mut Report) -> (Option<At<PathBuf>>, Option<At<PathBuf>>) {
     (
-        section.need(
-            "cert",
-            "cert = \"/etc/adit/tls/host.pem\"",
-            report,
-            value::path,
-        ),
-        section.need(
-            "key",
-            "key = \"/etc/adit/tls/host.key\"",
-            report,
-            value::path,
-        ),
+        section.need("cert", "cert = \"/etc/adit/tls/host.pem\"", report, value::path),
+        section.need("key", "key = \"/etc/adit/tls/host.key\"", report, value::path),
     )
 }
 
@@ -90,21 +73,13 @@ impl TlsSpec {
         Some(Tls {
             ca: self.ca?.value,
             crl: self.crl.into_iter().map(|crl| crl.value).collect(),
-            certificates: self
-                .certificates
-                .into_iter()
-                .map(CertificateSpec::mean)
-                .collect::<Option<_>>()?,
+            certificates: self.certificates.into_iter().map(CertificateSpec::mean).collect::<Option<_>>()?,
         })
     }
 }
 
 impl CertificateSpec {
     fn mean(self) -> Option<Certificate> {
-        Some(Certificate {
-            id: self.id?.value,
-            cert: self.cert?.value,
-            key: self.key?.value,
-        })
+        Some(Certificate { id: self.id?.value, cert: self.cert?.value, key: self.key?.value })
     }
 }

@@ -16,8 +16,7 @@ use crate::service::{Reach, Target};
 const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 const WAIT_HELP: &str = "write a whole number and a unit: ms, s, m, h or d, such as \"10s\"";
-const ADDRESS_HELP: &str =
-    "write an address and a port, such as \"127.0.0.1:4143\" or \"[::1]:4143\"";
+const ADDRESS_HELP: &str = "write an address and a port, such as \"127.0.0.1:4143\" or \"[::1]:4143\"";
 
 pub(super) fn text<'a>(field: &Field<'a>) -> Result<&'a str, Wrong> {
     match field.value {
@@ -27,10 +26,7 @@ pub(super) fn text<'a>(field: &Field<'a>) -> Result<&'a str, Wrong> {
 }
 
 fn mistyped(field: &Field<'_>, value: &DeValue<'_>, wanted: &str) -> Wrong {
-    Wrong::new(
-        format!("`{}` is {}", field.key, kind(value)),
-        format!("write {wanted}"),
-    )
+    Wrong::new(format!("`{}` is {}", field.key, kind(value)), format!("write {wanted}"))
 }
 
 pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
@@ -66,10 +62,7 @@ fn small(field: &Field<'_>) -> Result<u32, Wrong> {
 
 pub(super) fn count_u32(field: &Field<'_>) -> Result<u32, Wrong> {
     match small(field)? {
-        0 => Err(Wrong::new(
-            format!("`{}` is 0, so nothing could pass", field.key),
-            "write 1 or more",
-        )),
+        0 => Err(Wrong::new(format!("`{}` is 0, so nothing could pass", field.key), "write 1 or more")),
         number => Ok(number),
     }
 }
@@ -82,10 +75,7 @@ pub(super) fn count(field: &Field<'_>) -> Result<usize, Wrong> {
 pub(super) fn count_or_auto(field: &Field<'_>) -> Result<Option<usize>, Wrong> {
     match field.value.as_str() {
         Some("auto") => Ok(None),
-        Some(other) => Err(Wrong::new(
-            format!("`{}` is {other:?}", field.key),
-            "write a whole number, or \"auto\"",
-        )),
+        Some(other) => Err(Wrong::new(format!("`{}` is {other:?}", field.key), "write a whole number, or \"auto\"")),
         None => count(field).map(Some),
     }
 }
@@ -104,28 +94,20 @@ pub(super) fn bytes(field: &Field<'_>) -> Result<usize, Wrong> {
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| {
             let message = format!("`{}` is {text:?}", field.key);
-            Wrong::new(
-                message,
-                "write a number and KiB, MiB or GiB below 2 GiB, such as \"64MiB\"",
-            )
+            Wrong::new(message, "write a number and KiB, MiB or GiB below 2 GiB, such as \"64MiB\"")
         })
 }
 
 /// Digits and nothing else: `u64::from_str` would take a sign.
 fn whole(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A duration above zero.
 pub(super) fn wait(field: &Field<'_>) -> Result<Duration, Wrong> {
     match wait_or_zero(field)? {
         Duration::ZERO => {
-            let message = format!(
-                "`{}` is zero, so it would be over before it began",
-                field.key
-            );
+            let message = format!("`{}` is zero, so it would be over before it began", field.key);
             Err(Wrong::new(message, "write a longer time"))
         }
         wait => Ok(wait),
@@ -144,20 +126,13 @@ pub(super) fn wait_or_off(field: &Field<'_>) -> Result<Option<Duration>, Wrong> 
 pub(super) fn wait_or_zero(field: &Field<'_>) -> Result<Duration, Wrong> {
     let text = text(field)?;
     if text == "off" {
-        let message = format!(
-            "`{}` cannot be off: something always waits for it",
-            field.key
-        );
+        let message = format!("`{}` cannot be off: something always waits for it", field.key);
         return Err(Wrong::new(message, WAIT_HELP));
     }
-    let wait = parse_wait(text)
-        .ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), WAIT_HELP))?;
+    let wait = parse_wait(text).ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), WAIT_HELP))?;
     if wait > MAX_WAIT {
         let message = format!("`{}` is longer than a year", field.key);
-        return Err(Wrong::new(
-            message,
-            "write a shorter time, or \"off\" where it may be",
-        ));
+        return Err(Wrong::new(message, "write a shorter time, or \"off\" where it may be"));
     }
     Ok(wait)
 }
@@ -184,17 +159,11 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
 
 fn absolute(field: &Field<'_>, text: &str, help: &str) -> Result<PathBuf, Wrong> {
     if text.contains('\0') {
-        return Err(Wrong::new(
-            format!("`{}` holds a NUL, which no path has", field.key),
-            help,
-        ));
+        return Err(Wrong::new(format!("`{}` holds a NUL, which no path has", field.key), help));
     }
     match PathBuf::from(text) {
         path if path.is_absolute() => Ok(path),
-        _ => Err(Wrong::new(
-            format!("`{}` is {text:?}, which is no absolute path", field.key),
-            help,
-        )),
+        _ => Err(Wrong::new(format!("`{}` is {text:?}, which is no absolute path", field.key), help)),
     }
 }
 
@@ -208,17 +177,10 @@ pub(super) fn socket_path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
 
 fn short(field: &Field<'_>, text: &str) -> Result<PathBuf, Wrong> {
     if text.len() > MAX_SOCKET_PATH {
-        let message = format!(
-            "the socket path of `{}` is longer than 107 bytes",
-            field.key
-        );
+        let message = format!("the socket path of `{}` is longer than 107 bytes", field.key);
         return Err(Wrong::new(message, "choose a shorter one"));
     }
-    absolute(
-        field,
-        text,
-        "write the whole path, such as \"unix:/run/adit/redis.sock\"",
-    )
+    absolute(field, text, "write the whole path, such as \"unix:/run/adit/redis.sock\"")
 }
 
 /// The path of `unix:/path`, or `None` for another text.
@@ -232,12 +194,8 @@ pub(super) fn unix(field: &Field<'_>) -> Result<Option<PathBuf>, Wrong> {
 /// An address to listen on. A host name is refused: what it means may change under the file.
 pub(super) fn address(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
     let text = text(field)?;
-    text.parse().map_err(|_| {
-        Wrong::new(
-            format!("`{}` is {text:?}, which is no address and port", field.key),
-            ADDRESS_HELP,
-        )
-    })
+    text.parse()
+        .map_err(|_| Wrong::new(format!("`{}` is {text:?}, which is no address and port", field.key), ADDRESS_HELP))
 }
 
 /// An address to ask; the port may be left out.
@@ -283,28 +241,16 @@ fn word(field: &Field<'_>, help: &str) -> Result<String, Wrong> {
 /// One of a few words.
 pub(super) fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> Result<T, Wrong> {
     let text = text(field)?;
-    words
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| {
-            let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            Wrong::new(
-                format!("`{}` is {text:?}", field.key),
-                format!("write {}", known.join(", ")),
-            )
-        })
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        Wrong::new(format!("`{}` is {text:?}", field.key), format!("write {}", known.join(", ")))
+    })
 }
 
 /// A logical name, written out.
 pub(super) fn name(field: &Field<'_>) -> Result<Name, Wrong> {
     let text = text(field)?;
-    Name::parse(text).map_err(|cause| {
-        Wrong::new(
-            format!("`{}` is {text:?}, which is no name: {cause}", field.key),
-            "",
-        )
-    })
+    Name::parse(text).map_err(|cause| Wrong::new(format!("`{}` is {text:?}, which is no name: {cause}", field.key), ""))
 }
 
 /// A pattern over names.
@@ -319,11 +265,7 @@ pub(super) fn template(field: &Field<'_>) -> Result<Template, Wrong> {
 
 fn misshapen(field: &Field<'_>, cause: &PatternError) -> Wrong {
     let message = format!("`{}` is misshapen here: {cause}", field.key);
-    Wrong {
-        offset: Some(cause.offset),
-        message,
-        help: String::new(),
-    }
+    Wrong { offset: Some(cause.offset), message, help: String::new() }
 }
 
 /// One entry of an allow list.
@@ -335,12 +277,8 @@ pub(super) fn identity_pattern(field: &Field<'_>) -> Result<IdentityPattern, Wro
 pub(super) fn reach(field: &Field<'_>) -> Result<Reach, Wrong> {
     let text = text(field)?;
     Reach::parse(text).map_err(|cause| {
-        let help =
-            "write a network and a port, such as \"10.1.0.0/16:5432\" or \"[fd00::/8]:5432\"";
-        Wrong::new(
-            format!("`{text}` is not where a name may lead: {cause}"),
-            help,
-        )
+        let help = "write a network and a port, such as \"10.1.0.0/16:5432\" or \"[fd00::/8]:5432\"";
+        Wrong::new(format!("`{text}` is not where a name may lead: {cause}"), help)
     })
 }
 
@@ -355,31 +293,21 @@ pub(super) fn target(field: &Field<'_>) -> Result<Target, Wrong> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() > 0 => Ok(Target::Tcp(address)),
-        Ok(_) => Err(Wrong::new(
-            format!("`to` is {text:?}, and nothing answers on port 0"),
-            TARGET_HELP,
-        )),
+        Ok(_) => Err(Wrong::new(format!("`to` is {text:?}, and nothing answers on port 0"), TARGET_HELP)),
         Err(_) => Err(no_target(text)),
     }
 }
 
-const TARGET_HELP: &str =
-    "write \"127.0.0.1:6379\", \"unix:/run/x.sock\" or a name such as \"/svc/redis\"";
+const TARGET_HELP: &str = "write \"127.0.0.1:6379\", \"unix:/run/x.sock\" or a name such as \"/svc/redis\"";
 
 /// A host name has to be looked up, again and again: that is what names are for.
 fn no_target(text: &str) -> Wrong {
     match text.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains([':', '/', ' ']) => {
             let message = format!("`to` is {text:?}, and a host name is no address");
-            Wrong::new(
-                message,
-                format!("write \"/#/dns/{host}/{port}\" to have it looked up"),
-            )
+            Wrong::new(message, format!("write \"/#/dns/{host}/{port}\" to have it looked up"))
         }
-        _ => Wrong::new(
-            format!("`to` is {text:?}, which leads nowhere"),
-            TARGET_HELP,
-        ),
+        _ => Wrong::new(format!("`to` is {text:?}, which leads nowhere"), TARGET_HELP),
     }
 }
 

@@ -8,16 +8,12 @@ impl Captures {
     /// What the capture `name` took.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// Each capture's name and what it took, in the pattern's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(super) fn push(&mut self, name: &str, value: &str) {
@@ -27,11 +23,6 @@ impl Captures {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Captures {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Captures {
-        Captures(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Captures(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }

@@ -45,30 +45,19 @@ impl fmt::Display for PatternError {
             PatternFault::EmptySegment => "a segment is empty; write no `//` and no `/` at the end",
             PatternFault::DotSegment => "`.` and `..` are no segments; write the path out",
             PatternFault::Character(c) => {
-                return write!(
-                    f,
-                    "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`"
-                );
+                return write!(f, "{c:?} may not stand in a segment; use letters, digits and `._:#$%+@-`");
             }
             PatternFault::PartialStar => {
                 "`*` stands for a whole segment; use a capture such as `{rest}` for a part of one"
             }
-            PatternFault::SegmentTooLong => {
-                "a segment is longer than 255 bytes and can match no name"
-            }
-            PatternFault::TooManySegments => {
-                "a name has at most 32 segments, so this can match none"
-            }
+            PatternFault::SegmentTooLong => "a segment is longer than 255 bytes and can match no name",
+            PatternFault::TooManySegments => "a name has at most 32 segments, so this can match none",
             PatternFault::AdjacentCaptures => {
                 "nothing tells where one capture ends and the next begins; put text between"
             }
-            PatternFault::RepeatedCapture => {
-                "this capture's name is used before; give each its own"
-            }
+            PatternFault::RepeatedCapture => "this capture's name is used before; give each its own",
             PatternFault::Brace => "a `{` or `}` without the other; a capture is written `{name}`",
-            PatternFault::CaptureName => {
-                "a capture's name is letters, digits and `_`, not beginning with a digit"
-            }
+            PatternFault::CaptureName => "a capture's name is letters, digits and `_`, not beginning with a digit",
         })
     }
 }

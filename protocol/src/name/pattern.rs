@@ -211,15 +211,8 @@ mod tests {
     use super::*;
 
     fn captured(pattern: &str, name: &str) -> Option<Vec<String>> {
-        let captures = Pattern::parse(pattern)
-            .unwrap()
-            .matches(&Name::parse(name).unwrap())?;
-        Some(
-            captures
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        )
+        let captures = Pattern::parse(pattern).unwrap().matches(&Name::parse(name).unwrap())?;
+        Some(captures.iter().map(|(name, value)| format!("{name}={value}")).collect())
     }
 
     #[test]
@@ -252,17 +245,10 @@ mod tests {
     #[test]
     fn a_prefix_tells_how_many_segments_it_took() {
         let name = Name::parse("/svc/redis/a").unwrap();
-        for (pattern, taken) in [
-            ("/", Some(0)),
-            ("/svc", Some(1)),
-            ("/svc/{s}", Some(2)),
-            ("/a", None),
-            ("/*/*/*/*", None),
-        ] {
-            let found = Pattern::parse(pattern)
-                .unwrap()
-                .matches_prefix(&name)
-                .map(|(_, taken)| taken);
+        for (pattern, taken) in
+            [("/", Some(0)), ("/svc", Some(1)), ("/svc/{s}", Some(2)), ("/a", None), ("/*/*/*/*", None)]
+        {
+            let found = Pattern::parse(pattern).unwrap().matches_prefix(&name).map(|(_, taken)| taken);
             assert_eq!(found, taken, "{pattern}");
         }
     }
@@ -292,21 +278,14 @@ mod tests {
             ("/a/{1}", 4, PatternFault::CaptureName),
             ("/a/{b-c}", 4, PatternFault::CaptureName),
         ] {
-            assert_eq!(
-                Pattern::parse(text),
-                Err(PatternError { offset, fault }),
-                "{text}"
-            );
+            assert_eq!(Pattern::parse(text), Err(PatternError { offset, fault }), "{text}");
         }
     }
 
     #[test]
     fn capture_names_come_in_order() {
         let pattern = Pattern::parse("/{b}/x-{a}-{c_1}").unwrap();
-        assert_eq!(
-            pattern.capture_names().collect::<Vec<_>>(),
-            ["b", "a", "c_1"]
-        );
+        assert_eq!(pattern.capture_names().collect::<Vec<_>>(), ["b", "a", "c_1"]);
         assert_eq!((pattern.len(), pattern.is_empty()), (2, false));
     }
 }

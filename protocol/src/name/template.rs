@@ -154,13 +154,7 @@ mod tests {
     #[test]
     fn a_template_is_filled_from_captures() {
         let captures = Captures::from_iter([("a", "x"), ("b", "{a}")]);
-        for (text, filled) in [
-            ("", ""),
-            ("é", "é"),
-            ("{a}", "x"),
-            ("{a}.{a}é", "x.xé"),
-            ("-{b}-", "-{a}-"),
-        ] {
+        for (text, filled) in [("", ""), ("é", "é"), ("{a}", "x"), ("{a}.{a}é", "x.xé"), ("-{b}-", "-{a}-")] {
             let template = Template::parse(text).unwrap();
             assert_eq!(template.expand(&captures).as_deref(), Ok(filled), "{text}");
             assert_eq!(template.to_string(), text);
@@ -171,10 +165,7 @@ mod tests {
     fn a_capture_that_is_not_there_is_named() {
         let template = Template::parse("{a}.{b}").unwrap();
         let captures = Captures::from_iter([("a", "x")]);
-        assert_eq!(
-            template.expand(&captures),
-            Err(MissingCapture("b".to_owned()))
-        );
+        assert_eq!(template.expand(&captures), Err(MissingCapture("b".to_owned())));
     }
 
     #[test]
@@ -193,11 +184,7 @@ mod tests {
             ("{a}{b{c}", 3, PatternFault::Brace),
             ("x{ }", 2, PatternFault::CaptureName),
         ] {
-            assert_eq!(
-                Template::parse(text),
-                Err(PatternError { offset, fault }),
-                "{text}"
-            );
+            assert_eq!(Template::parse(text), Err(PatternError { offset, fault }), "{text}");
         }
     }
 }

@@ -23,11 +23,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 }
 
 fn undefined_in_target(service: &ServiceSpec, report: &mut Report) {
-    let Some(At {
-        at,
-        value: Target::Name(to),
-    }) = &service.to
-    else {
+    let Some(At { at, value: Target::Name(to) }) = &service.to else {
         return;
     };
     for name in &service.names {
@@ -39,11 +35,7 @@ fn undefined_in_peer(peer: &PeerSpec, report: &mut Report) {
     let Some(pattern) = peer.name.as_ref().or(peer.bound.as_ref()) else {
         return;
     };
-    let texts = [
-        ("identity", &peer.identity),
-        ("sni", &peer.sni),
-        ("as", &peer.send_as),
-    ];
+    let texts = [("identity", &peer.identity), ("sni", &peer.sni), ("as", &peer.send_as)];
     for (key, text) in texts {
         let Some(text) = text else { continue };
         undefined(key, text.at, &text.value, &pattern.value, report);
@@ -54,11 +46,7 @@ fn undefined(key: &str, at: usize, text: &Template, pattern: &Pattern, report: &
     for name in text.names() {
         if !pattern.capture_names().any(|captured| captured == name) {
             let message = format!("`{key}` uses {{{name}}}, which `{pattern}` does not capture");
-            report.problem(
-                at,
-                message,
-                format!("write {{{name}}} in the pattern, or leave it out here"),
-            );
+            report.problem(at, message, format!("write {{{name}}} in the pattern, or leave it out here"));
         }
     }
 }
@@ -67,13 +55,8 @@ fn undefined(key: &str, at: usize, text: &Template, pattern: &Pattern, report: &
 fn fence(service: &ServiceSpec, report: &mut Report) {
     let Some(to) = &service.to else { return };
     if to.value.is_captured() && service.reach.is_empty() {
-        let help =
-            "add `reach = [\"10.1.0.0/16:5432\"]` with the networks and ports it may lead to";
-        report.problem(
-            to.at,
-            "`to` lets the peer's words choose where to connect",
-            help,
-        );
+        let help = "add `reach = [\"10.1.0.0/16:5432\"]` with the networks and ports it may lead to";
+        report.problem(to.at, "`to` lets the peer's words choose where to connect", help);
     }
     let is_name = matches!(to.value, Target::Name(_));
     for reach in &service.reach {
@@ -109,23 +92,13 @@ fn literal_name(name: &At<&str>, report: &mut Report) {
     match adit_protocol::Name::parse(name.value) {
         Err(cause) => report.problem(name.at, format!("`as` is no name: {cause}"), ""),
         Ok(name_) if name_.is_bound() => {
-            let message =
-                format!("`as` is the bound name {name_}, which no agent may be asked for");
-            report.problem(
-                name.at,
-                message,
-                "write a logical name, such as \"/svc/redis\"",
-            );
+            let message = format!("`as` is the bound name {name_}, which no agent may be asked for");
+            report.problem(name.at, message, "write a logical name, such as \"/svc/redis\"");
         }
         Ok(_) => {}
     }
 }
 
 fn literal(text: &Option<At<Template>>) -> Option<At<&str>> {
-    text.as_ref()
-        .filter(|text| text.value.is_literal())
-        .map(|text| At {
-            at: text.at,
-            value: text.value.as_str(),
-        })
+    text.as_ref().filter(|text| text.value.is_literal()).map(|text| At { at: text.at, value: text.value.as_str() })
 }

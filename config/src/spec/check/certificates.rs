@@ -7,19 +7,10 @@ use crate::spec::report::{At, Report};
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
     let mut ids = HashSet::new();
-    for id in spec
-        .tls
-        .certificates
-        .iter()
-        .filter_map(|certificate| certificate.id.as_ref())
-    {
+    for id in spec.tls.certificates.iter().filter_map(|certificate| certificate.id.as_ref()) {
         if !ids.insert(id.value.as_str()) {
             let message = format!("the certificate id `{}` is taken", id.value);
-            report.problem(
-                id.at,
-                message,
-                "give each certificate its own; [tls] cert is `default`",
-            );
+            report.problem(id.at, message, "give each certificate its own; [tls] cert is `default`");
         }
     }
     for reference in references(spec).filter(|id| !ids.contains(id.value.as_str())) {
@@ -30,14 +21,8 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 
 fn references(spec: &Spec) -> impl Iterator<Item = &At<String>> {
     let services = spec.inbound.iter().flat_map(|inbound| &inbound.services);
-    let listeners = spec
-        .outbound
-        .iter()
-        .flat_map(|outbound| &outbound.listeners);
-    services
-        .map(|service| &service.certificate)
-        .chain(listeners.map(|listener| &listener.certificate))
-        .flatten()
+    let listeners = spec.outbound.iter().flat_map(|outbound| &outbound.listeners);
+    services.map(|service| &service.certificate).chain(listeners.map(|listener| &listener.certificate)).flatten()
 }
 
 fn known(ids: &HashSet<&str>) -> String {
@@ -45,9 +30,6 @@ fn known(ids: &HashSet<&str>) -> String {
     ids.sort_unstable();
     match ids.as_slice() {
         [] => "add a [[tls.certificate]]".to_owned(),
-        ids => format!(
-            "add a [[tls.certificate]], or name one of {}",
-            ids.join(", ")
-        ),
+        ids => format!("add a [[tls.certificate]], or name one of {}", ids.join(", ")),
     }
 }

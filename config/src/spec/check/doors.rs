@@ -37,47 +37,23 @@ fn doors(spec: &Spec) -> Vec<Door> {
     let mut doors = Vec::new();
     for listen in spec.inbound.iter().flat_map(|inbound| &inbound.listen) {
         let place = Place::Tcp(listen.value);
-        doors.push(Door {
-            at: listen.at,
-            what: "[inbound]",
-            place,
-            guarded: false,
-        });
+        doors.push(Door { at: listen.at, what: "[inbound]", place, guarded: false });
     }
-    for listener in spec
-        .outbound
-        .iter()
-        .flat_map(|outbound| &outbound.listeners)
-    {
+    for listener in spec.outbound.iter().flat_map(|outbound| &outbound.listeners) {
         let Some(listen) = &listener.listen else {
             continue;
         };
         let place = Place::of(&listen.value);
         let guarded = !listener.expose;
-        doors.push(Door {
-            at: listen.at,
-            what: "[[outbound.listener]]",
-            place,
-            guarded,
-        });
+        doors.push(Door { at: listen.at, what: "[[outbound.listener]]", place, guarded });
     }
     if let Some(listen) = &spec.admin.listen {
         let (place, guarded) = (Place::Tcp(listen.value), !spec.admin.expose);
-        doors.push(Door {
-            at: listen.at,
-            what: "[admin]",
-            place,
-            guarded,
-        });
+        doors.push(Door { at: listen.at, what: "[admin]", place, guarded });
     }
     if let Some(socket) = &spec.admin.socket {
         let place = Place::Unix(socket.value.clone());
-        doors.push(Door {
-            at: socket.at,
-            what: "[admin]",
-            place,
-            guarded: false,
-        });
+        doors.push(Door { at: socket.at, what: "[admin]", place, guarded: false });
     }
     doors
 }
@@ -89,21 +65,14 @@ fn refuse_exposed(doors: &[Door], report: &mut Report) {
         };
         if !address.ip().to_canonical().is_loopback() {
             let message = format!("{} on {address} is open to other hosts", door.what);
-            report.problem(
-                door.at,
-                message,
-                "listen on 127.0.0.1 or [::1], or say `expose = true`",
-            );
+            report.problem(door.at, message, "listen on 127.0.0.1 or [::1], or say `expose = true`");
         }
     }
 }
 
 fn refuse_twice(doors: &[Door], report: &mut Report) {
     for (index, door) in doors.iter().enumerate() {
-        let Some(other) = doors[..index]
-            .iter()
-            .find(|other| other.place.clashes(&door.place))
-        else {
+        let Some(other) = doors[..index].iter().find(|other| other.place.clashes(&door.place)) else {
             continue;
         };
         let message = format!("{} already listens on {}", other.what, other.place.shown());
@@ -149,19 +118,9 @@ impl Place {
         if let Some(path) = template.as_str().strip_prefix("/$/unix/") {
             return Some(Place::Unix(Path::new("/").join(path)));
         }
-        let (ip, port) = template
-            .as_str()
-            .strip_prefix("/$/inet/")?
-            .split_once('/')?;
-        let ip = if ip == "localhost" {
-            Ipv4Addr::LOCALHOST.into()
-        } else {
-            ip.parse().ok()?
-        };
-        Some(Place::Tcp(SocketAddr::new(
-            ip,
-            port.split('/').next()?.parse().ok()?,
-        )))
+        let (ip, port) = template.as_str().strip_prefix("/$/inet/")?.split_once('/')?;
+        let ip = if ip == "localhost" { Ipv4Addr::LOCALHOST.into() } else { ip.parse().ok()? };
+        Some(Place::Tcp(SocketAddr::new(ip, port.split('/').next()?.parse().ok()?)))
     }
 
     /// Whether the system would refuse to open both. Port 0 is another port each time.

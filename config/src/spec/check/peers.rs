@@ -71,11 +71,7 @@ fn listeners(outbound: &OutboundSpec, report: &mut Report) {
     let rules: Option<Vec<_>> = outbound.peers.iter().map(PeerSpec::rule).collect();
     let Some(rules) = rules else { return };
     let peers = Peers { rules };
-    if peers
-        .rules
-        .iter()
-        .any(|rule| matches!(rule.matches, PeerMatch::Bound(_)))
-    {
+    if peers.rules.iter().any(|rule| matches!(rule.matches, PeerMatch::Bound(_))) {
         return;
     }
     for listener in &outbound.listeners {
@@ -86,10 +82,6 @@ fn listeners(outbound: &OutboundSpec, report: &mut Report) {
 fn refused(listener: &ListenerSpec, peers: &Peers, report: &mut Report) {
     let Some(to) = &listener.to else { return };
     if let Err(cause) = peers.expect(&to.value, &to.value) {
-        report.warn(
-            to.at,
-            "every connection to this listener will be refused",
-            cause.to_string(),
-        );
+        report.warn(to.at, "every connection to this listener will be refused", cause.to_string());
     }
 }

@@ -18,9 +18,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
     names.iter().for_each(|name| refuse_root(name, report));
     refuse_shadowed("peer name", &names, report);
     let bounds: Vec<_> = peers().filter_map(|peer| peer.bound.as_ref()).collect();
-    bounds
-        .iter()
-        .for_each(|bound| refuse_logical(bound, report));
+    bounds.iter().for_each(|bound| refuse_logical(bound, report));
     refuse_shadowed("peer bound", &bounds, report);
 }
 
@@ -28,15 +26,8 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 fn refuse_bound(name: &At<Pattern>, report: &mut Report) {
     refuse_root(name, report);
     if matches!(segments(&name.value).next(), Some("$" | "#")) {
-        let message = format!(
-            "`{}` can never match: no peer may ask for a bound name",
-            name.value
-        );
-        report.problem(
-            name.at,
-            message,
-            "write a logical name, such as \"/svc/redis\"",
-        );
+        let message = format!("`{}` can never match: no peer may ask for a bound name", name.value);
+        report.problem(name.at, message, "write a logical name, such as \"/svc/redis\"");
     }
 }
 
@@ -44,37 +35,22 @@ fn refuse_logical(bound: &At<Pattern>, report: &mut Report) {
     refuse_root(bound, report);
     let first = segments(&bound.value).next().unwrap_or("");
     if !first.is_empty() && !["$", "#"].iter().any(|mark| segment_covers(first, mark)) {
-        let message = format!(
-            "`{}` can never match: a bound name begins with /$ or /#",
-            bound.value
-        );
+        let message = format!("`{}` can never match: a bound name begins with /$ or /#", bound.value);
         report.problem(bound.at, message, "write `name` for a logical name");
     }
 }
 
 fn refuse_root(pattern: &At<Pattern>, report: &mut Report) {
     if segments(&pattern.value).next().is_none_or(str::is_empty) {
-        let message = format!(
-            "`{}` can never match: a name has a segment at least",
-            pattern.value
-        );
-        report.problem(
-            pattern.at,
-            message,
-            "write `*` for each segment that may be anything",
-        );
+        let message = format!("`{}` can never match: a name has a segment at least", pattern.value);
+        report.problem(pattern.at, message, "write `*` for each segment that may be anything");
     }
 }
 
 fn refuse_shadowed(what: &str, patterns: &[&At<Pattern>], report: &mut Report) {
-    let erased: Vec<_> = patterns
-        .iter()
-        .map(|pattern| Erased::of(&pattern.value))
-        .collect();
+    let erased: Vec<_> = patterns.iter().map(|pattern| Erased::of(&pattern.value)).collect();
     for (index, pattern) in patterns.iter().enumerate() {
-        let earlier = erased[..index]
-            .iter()
-            .position(|other| other.covers(&erased[index]));
+        let earlier = erased[..index].iter().position(|other| other.covers(&erased[index]));
         let Some(earlier) = earlier.and_then(|earlier| patterns.get(earlier)) else {
             continue;
         };
@@ -82,11 +58,7 @@ fn refuse_shadowed(what: &str, patterns: &[&At<Pattern>], report: &mut Report) {
             "the {what} `{}` can never match: `{}` before it takes the same names",
             pattern.value, earlier.value
         );
-        report.problem(
-            pattern.at,
-            message,
-            "put the narrower one first, or remove it",
-        );
+        report.problem(pattern.at, message, "put the narrower one first, or remove it");
     }
 }
 
@@ -100,11 +72,7 @@ impl Erased {
 
     fn covers(&self, later: &Erased) -> bool {
         self.0.len() == later.0.len()
-            && self
-                .0
-                .iter()
-                .zip(&later.0)
-                .all(|(earlier, later)| segment_covers(earlier, later))
+            && self.0.iter().zip(&later.0).all(|(earlier, later)| segment_covers(earlier, later))
     }
 }
 
@@ -138,13 +106,10 @@ fn segment_covers(earlier: &str, later: &str) -> bool {
 /// A segment with a capture in it against a literal one.
 fn partly_covers(earlier: &str, later: &str) -> bool {
     let mut number = 0;
-    let named = earlier
-        .split("{}")
-        .map(str::to_owned)
-        .reduce(|text, piece| {
-            number += 1;
-            format!("{text}{{c{number}}}{piece}")
-        });
+    let named = earlier.split("{}").map(str::to_owned).reduce(|text, piece| {
+        number += 1;
+        format!("{text}{{c{number}}}{piece}")
+    });
     let pattern = named.and_then(|named| Pattern::parse(&format!("/{named}")).ok());
     let name = Name::parse(&format!("/{later}")).ok();
     matches!((pattern, name), (Some(pattern), Some(name)) if pattern.matches(&name).is_some())

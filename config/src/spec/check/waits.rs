@@ -24,19 +24,11 @@ fn limits(spec: &LimitsSpec, places: &LimitPlaces, report: &mut Report) {
     }
     if limits.open <= limits.answer {
         let message = "`open` is not longer than `answer`";
-        report.warn(
-            places.open,
-            message,
-            "make it longer, or nothing is ever tried again",
-        );
+        report.warn(places.open, message, "make it longer, or nothing is ever tried again");
     }
     if limits.tunnel_idle_dialer >= limits.tunnel_idle_acceptor {
         let message = "`tunnel_idle_dialer` is not shorter than `tunnel_idle_acceptor`";
-        report.warn(
-            places.tunnel_idle,
-            message,
-            "make it shorter, or streams will cross a RETIRE",
-        );
+        report.warn(places.tunnel_idle, message, "make it shorter, or streams will cross a RETIRE");
     }
 }
 
@@ -46,8 +38,7 @@ fn connect(service: &ServiceSpec, limits: &LimitsSpec, report: &mut Report) {
     };
     if timeout.value >= limits.limits.answer {
         let message = "`connect_timeout` is not shorter than [limits] `answer`";
-        let help =
-            "make it shorter, or a dialer with the same limits gives up before it can hear why";
+        let help = "make it shorter, or a dialer with the same limits gives up before it can hear why";
         report.warn(timeout.at, message, help);
     }
 }
