@@ -107,6 +107,19 @@ pub async fn run(config: Config, page: PrometheusHandle, ready_file: Option<Path
     Ok(())
 }
 
+/// The outbound side alone, with no door open: for a look at what a stream would meet. Ending `stop` ends its chores.
+///
+/// # Errors
+/// What keeps it from standing; also a file without an `[outbound]`.
+pub fn outbound_alone(config: Config, stop: &CancellationToken) -> Result<Outbound, StartError> {
+    let app = App { stop: stop.clone(), ..App::new(config)? };
+    let outbound = app.config.outbound.as_ref().ok_or_else(|| {
+        let missing = io::Error::new(io::ErrorKind::NotFound, "the file has no [outbound]; nothing can be asked for");
+        StartError::System("reading the configuration", missing)
+    })?;
+    Ok(app.outbound(outbound))
+}
+
 impl App {
     fn new(config: Config) -> Result<Self, StartError> {
         let descriptors = crate::sys::limits::raise_descriptors()

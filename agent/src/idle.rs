@@ -8,7 +8,9 @@ use tokio::{io::Interest, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    end::Ending,
     identity::Store,
+    relay::{self, truncated},
     streams::random_below,
     wire::{
         channel::Filled,
@@ -130,6 +132,23 @@ pub async fn wait(tunnel: &mut Tunnel, until: Option<Instant>) -> Result<(), ()>
             Ok(ready) => ready.map(drop).map_err(drop),
             Err(_) => Ok(()),
         },
+    }
+}
+
+/// The next thing that arrives, whatever time it takes; flushes what is sealed meanwhile.
+///
+/// # Errors
+/// The rule the peer broke, or the tunnel's end.
+pub async fn next_arrival(tunnel: &mut Tunnel) -> Result<Arrival, Ending> {
+    loop {
+        match tunnel.arrival().map_err(relay::broke_protocol)? {
+            Some(arrival) => return Ok(arrival),
+            None => match tunnel.fill() {
+                Filled::Some => {}
+                Filled::Ended => return Err(truncated(tunnel.channel.end())),
+                Filled::NotNow => wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?,
+            },
+        }
     }
 }
 

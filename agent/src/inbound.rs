@@ -23,14 +23,14 @@ use crate::{
     crowd::Crowd,
     end::{End, Ending, Side},
     identity::{Peer, Role, Snapshot, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
-    idle::{IdleEnd, IdleLimits, next_open},
+    idle::{IdleEnd, IdleLimits, next_arrival, next_open},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     service::{Connected, Services},
     streams::{Direction, Hop, Registered, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::close::{close, shut_and_drain},
     wire::{
-        channel::{Channel, Filled, PeerEnd},
+        channel::{Channel, PeerEnd},
         plain::SocketOptions,
         tunnel::{Arrival, Role as End_, Tunnel},
     },
@@ -355,22 +355,6 @@ async fn await_fin(tunnel: &mut Tunnel) -> Result<(), Ending> {
         }
     }
     Ok(())
-}
-
-/// The next thing that arrives, whatever time it takes; flushes what is sealed meanwhile.
-async fn next_arrival(tunnel: &mut Tunnel) -> Result<Arrival, Ending> {
-    loop {
-        match tunnel.arrival().map_err(relay::broke_protocol)? {
-            Some(arrival) => return Ok(arrival),
-            None => match tunnel.fill() {
-                Filled::Some => {}
-                Filled::Ended => return Err(truncated(tunnel.channel.end())),
-                Filled::NotNow => {
-                    crate::idle::wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?
-                }
-            },
-        }
-    }
 }
 
 fn phase(tunnel: &Tunnel) -> Phase {

@@ -16,6 +16,7 @@ pub mod inbound;
 pub mod listen;
 pub mod naming;
 pub mod outbound;
+pub mod probe;
 pub mod relay;
 pub mod router;
 pub mod service;

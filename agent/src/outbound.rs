@@ -25,7 +25,7 @@ use crate::{
         attempt::{Eager, attempt},
         dial::{Dialed, Key, dial},
         pool::Pool,
-        retry::{Failure, Next, next},
+        retry::{Failure, Next, Was, next},
     },
     wire::plain::{Plain, SocketOptions},
     withdraw::withdrawn,
@@ -135,7 +135,7 @@ impl Outbound {
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Opened { dialed, lease, beginning });
                 }
-                Err((failure, recycled)) => tries.failed(lease, failure, recycled),
+                Err((failure, was)) => tries.failed(lease, failure, was),
             }
         }
         Err(tries.ending(&asks.to))
@@ -163,13 +163,13 @@ impl Outbound {
         asks: &Asks,
         eager: &mut Eager,
         deadline: Instant,
-    ) -> Result<Result<Dialed, (Failure, bool)>, Ending> {
+    ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(lease, asks)?;
         preamble.destination = destination;
         let left = deadline.saturating_duration_since(Instant::now());
         let mut dialed = match self.tunnel(&key, on, left).await {
             Ok(dialed) => dialed,
-            Err(failure) => return Ok(Err((self.blame(lease, &key, failure), false))),
+            Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
         };
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
@@ -178,13 +178,16 @@ impl Outbound {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, &failure).await;
-                Ok(Err((self.blame(lease, &key, failure), recycled)))
+                Ok(Err((self.blame(lease, &key, failure), on.was(recycled))))
             }
         }
     }
 
     /// Who must answer at this endpoint, under which name, and what the pool calls such a tunnel.
-    fn expect(&self, lease: &Lease, asks: &Asks) -> Result<(Key, Name), Ending> {
+    ///
+    /// # Errors
+    /// The rule of this host that is missing, or that the endpoint does not fit.
+    pub fn expect(&self, lease: &Lease, asks: &Asks) -> Result<(Key, Name), Ending> {
         let denied = |detail: String| Ending::new(End::Refused(RefusalCode::Known(Code::Denied)), Side::Agent, detail);
         let expectation = self.peers.expect(&asks.to, lease.bound()).map_err(|error| denied(error.to_string()))?;
         let Address::Tcp(address) = lease.address() else {
@@ -238,7 +241,7 @@ impl Outbound {
 
     async fn relay(&self, app: Plain, opened: Opened, stream: &Stream) -> Ending {
         let Opened { dialed, lease: _lease, beginning } = opened;
-        let Dialed { tunnel, key, peer, born, recycled } = dialed;
+        let Dialed { tunnel, key, peer, born, recycled, took } = dialed;
         let stop = async {
             tokio::select! {
                 ending = stream.stopped() => ending,
@@ -247,7 +250,7 @@ impl Outbound {
         };
         match relay(app, tunnel, beginning, stream, &self.limits, stop).await {
             Ok(tunnel) => {
-                self.pool.put(Dialed { tunnel, key, peer: Arc::clone(&peer), born, recycled });
+                self.pool.put(Dialed { tunnel, key, peer: Arc::clone(&peer), born, recycled, took });
                 Ending::closed()
             }
             Err(ending) => {
@@ -263,8 +266,18 @@ impl Outbound {
 enum On {
     /// Of the pool, or a fresh one.
     Any,
-    /// A fresh one only.
+    /// A fresh one only, at the endpoint of the attempt before.
     Fresh,
+}
+
+impl On {
+    fn was(self, recycled: bool) -> Was {
+        match (self, recycled) {
+            (Self::Fresh, _) => Was::Again,
+            (Self::Any, true) => Was::Recycled,
+            (Self::Any, false) => Was::Fresh,
+        }
+    }
 }
 
 /// The attempts of one stream: how many, where not again, and what the last one said.
@@ -293,9 +306,9 @@ impl Tries {
         }
     }
 
-    fn failed(&mut self, lease: Lease, failure: Failure, recycled: bool) {
+    fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
         let address = lease.address().clone();
-        match next(&failure, recycled) {
+        match next(&failure, was) {
             Next::Stop => self.over = true,
             Next::SameOnFresh => self.again = Some(lease),
             Next::Elsewhere => self.avoid.push(address.clone()),

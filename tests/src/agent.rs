@@ -5,6 +5,7 @@ use std::{
     env, fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -236,10 +237,18 @@ pub(crate) fn command(inside: &[String]) -> Command {
     }
 }
 
-/// Writes beside the file and renames, so that no reader sees half of it.
+/// Writes beside the file and renames, so that no reader sees half of it. Its owner alone may read it: it may be a key.
 pub fn replace(file: &Path, text: &str) {
     let beside = file.with_extension("new");
-    fs::write(&beside, text)
+    // What is left of an earlier attempt would keep its own mode.
+    let _ = fs::remove_file(&beside);
+    let mut options = fs::File::options();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&beside, file))
         .unwrap_or_else(|error| panic!("replace {}: {error}", file.display()));
 }

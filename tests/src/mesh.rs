@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     address::{Address, Wire},
-    agent::Agent,
+    agent::{Agent, replace},
     authority::{Authority, Credential, Leaf},
     process::Finished,
 };
@@ -243,7 +243,7 @@ impl Host {
         fs::create_dir(&dir).expect("the mesh's folder can be written");
         let at = |file: &str| dir.join(file).display().to_string();
         let write = |file: &str, text: &str| {
-            fs::write(dir.join(file), text).expect("the host's folder can be written");
+            replace(&dir.join(file), text);
         };
         write("ca.pem", &self.bundle);
         write("cert.pem", &self.credential.cert);

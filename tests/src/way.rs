@@ -55,6 +55,19 @@ impl Way {
         }
     }
 
+    /// The same, where one application opens more streams than half of what an agent may have: the share that a peer has
+    /// by default. B is told to give this peer more.
+    #[must_use]
+    pub fn to_for_a_crowd(self, service: &Address) -> Road {
+        match self {
+            Self::Direct(_) => self.to(service),
+            Self::Through(_) => {
+                let more = "\n[limits]\ntunnels_per_peer = 9500\n";
+                Road::of(Mesh::plan().service(NAME, service).b_also(more).start())
+            }
+        }
+    }
+
     /// The same, where the application insists on a unix socket of this path (used only when the way is through).
     #[must_use]
     pub fn to_with_front_at(self, service: &Address, front: &Address) -> Road {

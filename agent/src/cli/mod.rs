@@ -2,6 +2,7 @@
 
 pub mod ca;
 mod check;
+mod ping;
 mod run;
 
 use std::{error::Error, process::ExitCode};
@@ -22,6 +23,8 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file: every problem, with its place.
     Check(check::Check),
+    /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
+    Ping(ping::Ping),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
 }
@@ -32,6 +35,7 @@ impl Cli {
         let done: Result<ExitCode, Box<dyn Error>> = match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Ping(ping) => ping.run(),
             Command::Ca(ca) => ca.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
         done.unwrap_or_else(|error| {

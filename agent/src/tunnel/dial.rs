@@ -44,6 +44,17 @@ pub struct Dialed {
     pub born: Instant,
     /// Whether it has carried a stream before.
     pub recycled: bool,
+    /// What connecting and shaking hands took.
+    pub took: Took,
+}
+
+/// What the stages of opening a tunnel took.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// TCP.
+    pub connect: Duration,
+    /// TLS.
+    pub handshake: Duration,
 }
 
 impl Key {
@@ -89,6 +100,7 @@ pub async fn dial(
     let config = snapshot.client_config(&key.verify, credential);
 
     let deadline = Instant::now() + limit;
+    let start = Instant::now();
     let socket = connect(key.address, deadline, limit).await?;
     options.apply(&socket).map_err(|error| DialError::Connect(error.kind(), error.to_string()))?;
     let began = Instant::now();
@@ -105,6 +117,7 @@ pub async fn dial(
         peer: Arc::new(peer),
         born: Instant::now(),
         recycled: false,
+        took: Took { connect: began - start, handshake: began.elapsed() },
     })
 }
 

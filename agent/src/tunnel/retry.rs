@@ -48,24 +48,36 @@ pub enum Next {
     SameOnFresh,
 }
 
-/// Judges one failed attempt; `recycled` says whether its tunnel had carried a stream before.
-pub fn next(failure: &Failure, recycled: bool) -> Next {
+/// What is known of the tunnel that an attempt used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Was {
+    /// It had carried a stream before.
+    Recycled,
+    /// It was fresh.
+    Fresh,
+    /// It was fresh, because an attempt before this one had sent it back to this endpoint.
+    Again,
+}
+
+/// Judges one failed attempt on a tunnel that `was`. No endpoint is gone back to twice: one that closes every tunnel
+/// would take all attempts, and a healthy one would never be asked.
+pub fn next(failure: &Failure, was: Was) -> Next {
     match failure {
         Failure::Dial(_) => Next::Elsewhere,
-        Failure::Refused(refusal) => match refusal.code.retry() {
-            Retry::No => Next::Stop,
-            Retry::Elsewhere => Next::Elsewhere,
-            // A fresh tunnel that says so again would say it for ever.
-            Retry::SameEndpoint if recycled => Next::SameOnFresh,
-            Retry::SameEndpoint => Next::Elsewhere,
-            Retry::FreshTunnel if recycled => Next::SameOnFresh,
-            Retry::FreshTunnel => Next::Stop,
+        Failure::Refused(refusal) => match (refusal.code.retry(), was) {
+            (Retry::No, _) => Next::Stop,
+            (Retry::Elsewhere, _) | (Retry::SameEndpoint, Was::Again) => Next::Elsewhere,
+            (Retry::SameEndpoint, Was::Recycled | Was::Fresh) | (Retry::FreshTunnel, Was::Recycled) => {
+                Next::SameOnFresh
+            }
+            // The certificate that a fresh tunnel showed is the one that the next would show.
+            (Retry::FreshTunnel, Was::Fresh | Was::Again) => Next::Stop,
         },
-        Failure::Lost { end: PeerEnd::Closed, .. } if recycled => Next::SameOnFresh,
+        Failure::Lost { end: PeerEnd::Closed, .. } if was != Was::Again => Next::SameOnFresh,
         Failure::Lost { end: PeerEnd::Closed | PeerEnd::Alert(_), .. } => Next::Elsewhere,
         // A bare end proves nothing, nor does an error that our own TLS found: bytes may have reached the service.
         Failure::Lost { handed: true, .. } | Failure::Silent { handed: true, .. } => Next::Stop,
-        Failure::Lost { handed: false, .. } if recycled => Next::SameOnFresh,
+        Failure::Lost { handed: false, .. } if was == Was::Recycled => Next::SameOnFresh,
         Failure::Lost { handed: false, .. } | Failure::Silent { handed: false, .. } => Next::Elsewhere,
         Failure::Protocol(_) | Failure::Application(_) => Next::Stop,
     }
@@ -130,41 +142,50 @@ mod tests {
     #[test]
     fn nothing_is_tried_again_once_bytes_may_have_reached_the_service() {
         for end in [PeerEnd::Bare(None), PeerEnd::Refused(rustls::Error::DecryptError)] {
-            for recycled in [true, false] {
-                assert_eq!(next(&lost(end.clone(), true), recycled), Next::Stop);
+            for was in [Was::Recycled, Was::Fresh, Was::Again] {
+                assert_eq!(next(&lost(end.clone(), true), was), Next::Stop);
             }
         }
-        assert_eq!(next(&Failure::Silent { limit: Duration::from_secs(1), handed: true }, true), Next::Stop);
+        let silent = Failure::Silent { limit: Duration::from_secs(1), handed: true };
+        assert_eq!(next(&silent, Was::Recycled), Next::Stop);
     }
 
     #[test]
     fn a_word_under_the_keys_proves_that_nothing_reached_the_service() {
         let alert = lost(PeerEnd::Alert(AlertDescription::CertificateExpired), true);
-        assert_eq!(next(&alert, true), Next::Elsewhere);
-        assert_eq!(next(&lost(PeerEnd::Closed, true), true), Next::SameOnFresh);
+        assert_eq!(next(&alert, Was::Recycled), Next::Elsewhere);
+        assert_eq!(next(&lost(PeerEnd::Closed, true), Was::Recycled), Next::SameOnFresh);
+        assert_eq!(next(&lost(PeerEnd::Closed, true), Was::Fresh), Next::SameOnFresh);
+    }
+
+    #[test]
+    fn an_endpoint_that_closes_every_tunnel_is_left_for_another() {
+        assert_eq!(next(&lost(PeerEnd::Closed, true), Was::Again), Next::Elsewhere);
     }
 
     #[test]
     fn a_dead_recycled_tunnel_is_replaced_at_the_same_endpoint() {
-        assert_eq!(next(&lost(PeerEnd::Bare(Some(ErrorKind::ConnectionReset)), false), true), Next::SameOnFresh);
-        assert_eq!(next(&lost(PeerEnd::Bare(None), false), false), Next::Elsewhere);
+        let reset = lost(PeerEnd::Bare(Some(ErrorKind::ConnectionReset)), false);
+        assert_eq!(next(&reset, Was::Recycled), Next::SameOnFresh);
+        assert_eq!(next(&lost(PeerEnd::Bare(None), false), Was::Fresh), Next::Elsewhere);
     }
 
     #[test]
     fn each_refusal_goes_where_its_code_says() {
-        for (code, recycled, fresh) in [
-            (Code::Malformed, Next::Stop, Next::Stop),
-            (Code::Unknown, Next::Elsewhere, Next::Elsewhere),
-            (Code::Denied, Next::Stop, Next::Stop),
-            (Code::Unavailable, Next::Elsewhere, Next::Elsewhere),
-            (Code::Timeout, Next::Elsewhere, Next::Elsewhere),
-            (Code::Overloaded, Next::Elsewhere, Next::Elsewhere),
-            (Code::Draining, Next::SameOnFresh, Next::Elsewhere),
-            (Code::Loop, Next::Stop, Next::Stop),
-            (Code::Misdirected, Next::SameOnFresh, Next::Stop),
+        for (code, recycled, fresh, again) in [
+            (Code::Malformed, Next::Stop, Next::Stop, Next::Stop),
+            (Code::Unknown, Next::Elsewhere, Next::Elsewhere, Next::Elsewhere),
+            (Code::Denied, Next::Stop, Next::Stop, Next::Stop),
+            (Code::Unavailable, Next::Elsewhere, Next::Elsewhere, Next::Elsewhere),
+            (Code::Timeout, Next::Elsewhere, Next::Elsewhere, Next::Elsewhere),
+            (Code::Overloaded, Next::Elsewhere, Next::Elsewhere, Next::Elsewhere),
+            (Code::Draining, Next::SameOnFresh, Next::SameOnFresh, Next::Elsewhere),
+            (Code::Loop, Next::Stop, Next::Stop, Next::Stop),
+            (Code::Misdirected, Next::SameOnFresh, Next::Stop, Next::Stop),
         ] {
-            assert_eq!(next(&refused(code), true), recycled, "{code:?} on a recycled tunnel");
-            assert_eq!(next(&refused(code), false), fresh, "{code:?} on a fresh tunnel");
+            for (was, expected) in [(Was::Recycled, recycled), (Was::Fresh, fresh), (Was::Again, again)] {
+                assert_eq!(next(&refused(code), was), expected, "{code:?} on a tunnel that was {was:?}");
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ fn nine_thousand_idle_streams_stay_alive(way: Way) {
     need_that!(allowed >= DESCRIPTORS, &format!("{allowed} descriptors are allowed, {DESCRIPTORS} needed"));
     // given nine thousand streams, each of which was used once
     let echo = Service::start(way.wire(), "echo");
-    let road = way.to(echo.address());
+    let road = way.to_for_a_crowd(echo.address());
     let mut crowd = Load::start(&["idle", &road.front().to_string(), &STREAMS.to_string()]);
     crowd.until("open", OPENING);
     // when each is used again after all were open, then each still answers

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 
 use adit_tests::{
-    address::{Address, Wire},
+    address::{Address, Wire, free_port},
     agent::Agent,
     authority::Leaf,
     end::End,
@@ -179,7 +179,7 @@ fn agent_b() -> (Agent, Papers, Service, TempDir) {
 
 /// A real A, and a second peer with these options for its B.
 fn agent_a(options: &[&str]) -> (Agent, (Acceptor, TempDir)) {
-    let plan = Mesh::plan().service(ECHO, &Address::any_port());
+    let plan = Mesh::plan().service(ECHO, &Address::parse(&format!("127.0.0.1:{}", free_port())));
     let acceptor = b_papers(&plan).accept(options);
     let (a, dir) = plan.start_a(acceptor.address().port());
     (a, (acceptor, dir))

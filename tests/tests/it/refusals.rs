@@ -62,7 +62,8 @@ fn ping_names_the_peer_and_the_rule_that_admits() {
     let service = Listener::at(&Address::any_port());
     let mesh = Mesh::plan().service(ECHO, service.address()).start();
     let report = mesh.ping(ECHO).expect_success();
-    for word in [adit_tests::mesh::B, &service.address().to_string(), "rule"] {
+    let bound = format!("/$/inet/{}", service.address().to_string().replace(':', "/"));
+    for word in [adit_tests::mesh::B, &bound, "rule 1 allow 1"] {
         assert!(report.contains(word), "no `{word}` in:\n{report}");
     }
     assert!(!service.has_caller(), "a probe connects to nothing");

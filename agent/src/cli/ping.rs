@@ -1,0 +1,45 @@
+//! `adit ping`: what a stream to a name would meet, step by step, or the exact refusal.
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use adit_config::Config;
+use adit_protocol::Name;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app, outbound::Asks};
+
+/// Send a probe through the mesh: nothing is connected at its far end.
+#[derive(Debug, Args)]
+pub(super) struct Ping {
+    /// The logical name, such as /svc/redis.
+    #[arg(value_name = "NAME", value_parser = |text: &str| Name::parse(text))]
+    name: Name,
+    /// The configuration file, whose rules and certificates the probe uses.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
+    config: PathBuf,
+    /// The id of the certificate to show; without it, that of the listener for this name, or the default one.
+    #[arg(long, value_name = "ID")]
+    certificate: Option<String>,
+}
+
+impl Ping {
+    pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let (config, _) = Config::load(&self.config)?;
+        let certificate = self.certificate.clone().or_else(|| listeners_certificate(&config, &self.name));
+        let asks = Asks { to: self.name, certificate };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stop = CancellationToken::new();
+            let _ends = stop.clone().drop_guard();
+            let outbound = app::outbound_alone(config, &stop)?;
+            outbound.probe(&asks, |step| println!("{step}")).await?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn listeners_certificate(config: &Config, name: &Name) -> Option<String> {
+    let listeners = config.outbound.iter().flat_map(|outbound| &outbound.listeners);
+    listeners.filter(|listener| listener.to == *name).find_map(|listener| listener.certificate.clone())
+}
