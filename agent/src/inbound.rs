@@ -4,6 +4,12 @@
 //! A service is reached only with an `Admitted`, which only the policy's judge makes; nothing is looked up for a name
 //! that it does not admit.
 
+mod idle;
+mod service;
+
+pub use idle::IdleLimits;
+pub use service::{Bounds, Services};
+
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
 
 use adit_config::{
@@ -19,16 +25,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use idle::{IdleEnd, next_open};
+use service::Connected;
+
 use crate::{
     crowd::Crowd,
     end::{End, Ending, Side},
     identity::{Peer, Role, Snapshot, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
-    idle::{IdleEnd, IdleLimits, next_arrival, next_open},
     relay::{self, Beginning, Limits, abort, relay, truncated},
-    service::{Connected, Services},
     streams::{Direction, Hop, Registered, Streams, new_id},
     telemetry::{metrics, record},
-    tunnel::close::{close, shut_and_drain},
+    tunnel::{
+        arrive::next_arrival,
+        close::{close, shut_and_drain},
+    },
     wire::{
         channel::{Channel, PeerEnd},
         plain::SocketOptions,
@@ -82,6 +92,21 @@ struct Met {
     crowded: bool,
 }
 
+/// A connection that came to nothing.
+struct Unmet {
+    /// Where there is still something to be said.
+    channel: Option<Box<Channel>>,
+    why: String,
+    /// It said no word of TLS.
+    silent: bool,
+}
+
+impl Unmet {
+    fn alone(why: String) -> Self {
+        Self { channel: None, why, silent: false }
+    }
+}
+
 impl Inbound {
     /// Serves one connection from its first to its last moment.
     pub async fn serve(&self, socket: TcpStream, from: SocketAddr) {
@@ -131,28 +156,30 @@ impl Inbound {
         let shaken = match channel {
             Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
                 Ok(Ok(())) => know(channel, from, &snapshot),
-                Ok(Err(end)) => Err((Some(channel), why(&end), is_silent(&end))),
-                Err(_) => Err((None, format!("not finished within {:?}", self.handshake), false)),
+                Ok(Err(end)) => {
+                    Err(Unmet { why: why(&end), silent: is_silent(&end), channel: Some(Box::new(channel)) })
+                }
+                Err(_) => Err(Unmet::alone(format!("not finished within {:?}", self.handshake))),
             },
-            Err(error) => Err((None, error.to_string(), false)),
+            Err(error) => Err(Unmet::alone(error.to_string())),
         };
         let outcome = match &shaken {
             Ok(_) => "ok",
-            Err((.., true)) => "closed",
+            Err(Unmet { silent: true, .. }) => "closed",
             Err(_) => "failed",
         };
         metrics::handshake("acceptor", outcome, began.elapsed());
         match shaken {
             Ok(met) => Some(met),
-            Err((channel, why, silent)) => {
+            Err(Unmet { channel, why, silent }) => {
                 // A port scan or a health check that says nothing is no news.
                 if silent {
-                    debug!(%from, "TLS handshake: {why}")
+                    debug!(%from, "TLS handshake: {why}");
                 } else {
-                    warn!(%from, "TLS handshake: {why}")
+                    warn!(%from, "TLS handshake: {why}");
                 }
                 if let Some(channel) = channel {
-                    say_why(channel).await;
+                    say_why(*channel).await;
                 }
                 None
             }
@@ -296,23 +323,19 @@ impl Inbound {
 }
 
 /// Who the dialer is, by the snapshot that its handshake was judged by.
-fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, (Option<Channel>, String, bool)> {
+fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, Unmet> {
+    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, silent: false };
     if !speaks_adit(channel.alpn()) {
         let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
-        return Err((Some(channel), why.to_owned(), false));
+        return Err(unmet(channel, why.to_owned()));
     }
     let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
-    match snapshot.peer(channel.peer_chain(), Role::Dialer) {
-        Ok(peer) => Ok(Met {
-            tunnel: Tunnel::acceptor(channel),
-            peer: Arc::new(peer),
-            from,
-            shown,
-            credential_generation: snapshot.credential_generation,
-            crowded: false,
-        }),
-        Err(error) => Err((Some(channel), error.to_string(), false)),
-    }
+    let peer = match snapshot.peer(channel.peer_chain(), Role::Dialer) {
+        Ok(peer) => Arc::new(peer),
+        Err(error) => return Err(unmet(channel, error.to_string())),
+    };
+    let credential_generation = snapshot.credential_generation;
+    Ok(Met { tunnel: Tunnel::acceptor(channel), peer, from, shown, credential_generation, crowded: false })
 }
 
 /// Reads on while the service is being connected: keeps what comes (the eager bound holds it to 64 KiB), and returns when

@@ -4,6 +4,10 @@
 //! If no stream opens, the application's socket is reset, never closed cleanly: it must see a refusal, not an empty
 //! success. Nothing here falls back to plaintext.
 
+mod probe;
+
+pub use probe::Step;
+
 use std::{sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};

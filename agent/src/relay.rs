@@ -206,7 +206,7 @@ impl<'a> Relay<'a> {
                 return Ok(moved);
             }
             match self.tunnel.arrival().map_err(broke_protocol)? {
-                Some(arrival) => self.act(arrival)?,
+                Some(arrival) => self.act(&arrival)?,
                 None if moved => return Ok(true),
                 None => match self.tunnel.fill() {
                     Filled::Some => {}
@@ -252,7 +252,7 @@ impl<'a> Relay<'a> {
         Ok(true)
     }
 
-    fn act(&mut self, arrival: Arrival) -> Result<(), Ending> {
+    fn act(&mut self, arrival: &Arrival) -> Result<(), Ending> {
         match arrival {
             Arrival::Fin => {
                 self.fin_received = true;
@@ -260,7 +260,7 @@ impl<'a> Relay<'a> {
                 Ok(())
             }
             Arrival::Reset(code) => {
-                Err(Ending::new(code.into(), Side::Peer, format!("the peer sent RESET ({})", code.label())))
+                Err(Ending::new((*code).into(), Side::Peer, format!("the peer sent RESET ({})", code.label())))
             }
             // The state machine lets these through only where they mean what the loop's end sees: DONE and RETIRE are
             // read from its phase. The others cannot come after ACCEPT.

@@ -19,7 +19,7 @@ impl TcpInfo {
     pub fn of(socket: &TcpStream) -> io::Result<Self> {
         // SAFETY: tcp_info is plain numbers, for which all zeroes is a value.
         let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-        let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+        let mut len = libc::socklen_t::try_from(mem::size_of::<libc::tcp_info>()).unwrap_or(0);
         // SAFETY: the pointer and the length describe `info`, which outlives the call; the kernel writes no more than
         // `len` bytes (an older one writes fewer, the rest stays zero).
         let status = unsafe {

@@ -80,7 +80,7 @@ impl Pool {
     /// Takes a tunnel back whose stream is over, or closes it when it may not be used again.
     pub fn put(&self, dialed: Dialed) {
         if dialed.key.generation != self.identity.snapshot().generation {
-            return self.drop_tunnel(Unfit::Clean(dialed));
+            return self.drop_tunnel(Unfit::Clean(Box::new(dialed)));
         }
         match self.fit(dialed) {
             Ok(dialed) => self.keep(dialed),
@@ -96,7 +96,7 @@ impl Pool {
             metrics::tunnels_idle(1);
         } else {
             drop(idle);
-            self.drop_tunnel(Unfit::Clean(dialed));
+            self.drop_tunnel(Unfit::Clean(Box::new(dialed)));
         }
     }
 
@@ -109,7 +109,7 @@ impl Pool {
         let reusable = matches!(dialed.tunnel.role(), Role::Dialer(dialer) if dialer.is_reusable());
         let young = self.limits.age.is_none_or(|age| dialed.born.elapsed() < age);
         let good = self.identity.snapshot().recheck(&dialed.peer, dialed.key.role(), SystemTime::now()).is_ok();
-        if reusable && young && good { Ok(dialed) } else { Err(Unfit::Clean(dialed)) }
+        if reusable && young && good { Ok(dialed) } else { Err(Unfit::Clean(Box::new(dialed))) }
     }
 
     /// Drops every idle tunnel of `key`: its agent seems to be gone.
@@ -144,7 +144,7 @@ impl Pool {
                 let old = now.duration_since(one.since) >= self.limits.idle || key.generation != generation;
                 match self.fit(one.dialed) {
                     Ok(dialed) if !old => idle.push(Idle { dialed, since: one.since }),
-                    Ok(dialed) => swept.push(Unfit::Clean(dialed)),
+                    Ok(dialed) => swept.push(Unfit::Clean(Box::new(dialed))),
                     Err(unfit) => swept.push(unfit),
                 }
             }
@@ -168,7 +168,7 @@ impl Pool {
 
 enum Unfit {
     /// It is to be closed as an idle tunnel is.
-    Clean(Dialed),
+    Clean(Box<Dialed>),
     /// It has ended, or its peer broke the protocol: it was closed at once.
     Broken,
 }

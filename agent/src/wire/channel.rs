@@ -307,11 +307,11 @@ impl Channel {
             let (discard, sealed) = match &mut self.session {
                 Session::Client(session) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, &what, room, &mut self.opened, &mut self.sealed_out)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
                 }
                 Session::Server(session, _) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, &what, room, &mut self.opened, &mut self.sealed_out)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
                 }
             };
             self.sealed_in.take(discard);
@@ -392,6 +392,7 @@ fn overhead(len: usize) -> usize {
     (len / 16_384 + 1) * 22 + 256
 }
 
+#[derive(Clone, Copy)]
 enum Sealing<'a> {
     Data(&'a [u8]),
     Close,
@@ -405,7 +406,7 @@ enum Sealed {
 
 fn seal_or_act<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    what: &Sealing<'_>,
+    what: Sealing<'_>,
     room: usize,
     opened: &mut Buffer,
     out: &mut Buffer,
@@ -416,7 +417,7 @@ fn seal_or_act<Data>(
             Sealing::Data(plain) => traffic.encrypt(plain, space),
             Sealing::Close => traffic.queue_close_notify(space),
         };
-        return (status.discard, count_sealed(written, out));
+        return (status.discard, count_sealed(&written, out));
     }
     let (discard, turn) = act(status, opened, out);
     match turn {
@@ -425,10 +426,10 @@ fn seal_or_act<Data>(
     }
 }
 
-fn count_sealed(written: Result<usize, EncryptError>, out: &mut Buffer) -> Sealed {
+fn count_sealed(written: &Result<usize, EncryptError>, out: &mut Buffer) -> Sealed {
     match written {
         Ok(count) => {
-            out.filled(count);
+            out.filled(*count);
             Sealed::Yes
         }
         Err(EncryptError::InsufficientSize(_) | EncryptError::EncryptExhausted) => {

@@ -3,15 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adit_protocol::{Kind, Preamble, Refusal};
-use tokio::{io::Interest, time::Instant};
+use adit_protocol::{Kind, Preamble, Refusal, Violation};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    end::Ending,
     identity::Store,
-    relay::{self, truncated},
     streams::random_below,
+    tunnel::arrive::wait,
     wire::{
         channel::Filled,
         tunnel::{Arrival, Role, Tunnel},
@@ -36,7 +35,7 @@ pub struct IdleLimits {
 
 /// What came of waiting.
 #[derive(Debug)]
-pub enum IdleEnd {
+pub(super) enum IdleEnd {
     /// The next stream, or an ill-formed ask for one.
     Open(Result<Preamble, Refusal>),
     /// The dialer left, or the tunnel was retired and nothing came: to be closed.
@@ -46,7 +45,7 @@ pub enum IdleEnd {
 }
 
 /// Waits for the next OPEN on an idle tunnel.
-pub async fn next_open(
+pub(super) async fn next_open(
     tunnel: &mut Tunnel,
     limits: &IdleLimits,
     born: Instant,
@@ -68,7 +67,8 @@ pub async fn next_open(
     }
     loop {
         match read(tunnel) {
-            Err(end) => return end,
+            Err(Gone::Over) => return IdleEnd::Over,
+            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule.to_string()),
             Ok(Some(opening)) => return IdleEnd::Open(opening),
             Ok(None) => {}
         }
@@ -100,56 +100,25 @@ pub async fn next_open(
 }
 
 /// Reads what has arrived, until an OPEN or nothing is left.
-fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, IdleEnd> {
+fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> {
     loop {
-        match tunnel.arrival().map_err(|violation| IdleEnd::Broken(violation.to_string()))? {
+        match tunnel.arrival().map_err(Gone::Broken)? {
             Some(Arrival::Open(opening)) => return Ok(Some(opening)),
-            Some(Arrival::CloseQuietly) => return Err(IdleEnd::Over),
+            Some(Arrival::CloseQuietly) => return Err(Gone::Over),
             Some(_) => {}
             None => match tunnel.fill() {
                 Filled::Some => {}
                 Filled::NotNow => return Ok(None),
-                Filled::Ended => return Err(IdleEnd::Over),
+                Filled::Ended => return Err(Gone::Over),
             },
         }
     }
 }
 
-/// Waits until the tunnel can be read, flushing what is sealed, or until `until` or the begun frame's deadline.
-///
-/// # Errors
-/// When the tunnel's socket can no longer be written.
-pub async fn wait(tunnel: &mut Tunnel, until: Option<Instant>) -> Result<(), ()> {
-    let flushed = tunnel.channel.flush().map_err(drop)?;
-    let interest = if flushed { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-    // The frame's own clock is looked at by the caller; a second is how exact it needs to be.
-    let tick = tunnel.frame_deadline(Duration::from_secs(1)).map(|_| Instant::now() + Duration::from_secs(1));
-    let until = [until, tick].into_iter().flatten().min();
-    let ready = tunnel.channel.ready(interest);
-    match until {
-        None => ready.await.map(drop).map_err(drop),
-        Some(until) => match tokio::time::timeout_at(until, ready).await {
-            Ok(ready) => ready.map(drop).map_err(drop),
-            Err(_) => Ok(()),
-        },
-    }
-}
-
-/// The next thing that arrives, whatever time it takes; flushes what is sealed meanwhile.
-///
-/// # Errors
-/// The rule the peer broke, or the tunnel's end.
-pub async fn next_arrival(tunnel: &mut Tunnel) -> Result<Arrival, Ending> {
-    loop {
-        match tunnel.arrival().map_err(relay::broke_protocol)? {
-            Some(arrival) => return Ok(arrival),
-            None => match tunnel.fill() {
-                Filled::Some => {}
-                Filled::Ended => return Err(truncated(tunnel.channel.end())),
-                Filled::NotNow => wait(tunnel, None).await.map_err(|()| truncated(tunnel.channel.end()))?,
-            },
-        }
-    }
+/// Why no OPEN will come.
+enum Gone {
+    Over,
+    Broken(Violation),
 }
 
 fn is_retired(tunnel: &Tunnel) -> bool {

@@ -7,11 +7,12 @@ use adit_config::Verify;
 use adit_protocol::{Answer, Name, Phase, Preamble};
 use tokio::time::Instant;
 
+use super::{Asks, Outbound};
 use crate::{
     addr::Address,
-    outbound::{Asks, Outbound},
     streams::new_id,
     tunnel::{
+        arrive::next_arrival,
         attempt::{Eager, attempt},
         close::close,
         dial::{Dialed, Key, dial},
@@ -92,7 +93,7 @@ impl Outbound {
 /// Reads to DONE, or to the tunnel's end.
 async fn over(tunnel: &mut Tunnel) {
     while !matches!(tunnel.role(), Role::Dialer(dialer) if dialer.phase() == Phase::Idle) {
-        if crate::idle::next_arrival(tunnel).await.is_err() {
+        if next_arrival(tunnel).await.is_err() {
             return;
         }
     }
@@ -125,7 +126,7 @@ impl fmt::Display for Step {
                 match &key.verify {
                     Verify::Identity(identity) => write!(f, "expects    {identity}")?,
                     Verify::None => {
-                        write!(f, "expects    nobody: verify = \"none\" encrypts and does not authenticate")?
+                        write!(f, "expects    nobody: verify = \"none\" encrypts and does not authenticate")?;
                     }
                 }
                 match &key.sni {
