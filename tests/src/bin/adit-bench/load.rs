@@ -33,6 +33,14 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Bulk(1), Self::Bulk(8), Self::Short, Self::Small];
 
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bulk(_) => "bulk",
+            Self::Short => "short",
+            Self::Small => "small",
+        }
+    }
+
     pub(crate) fn title(self) -> String {
         match self {
             Self::Bulk(streams) => format!("bulk: 2 GiB over {streams} stream(s)"),

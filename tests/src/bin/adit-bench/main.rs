@@ -1,8 +1,8 @@
 //! Side by side: adit against a HAProxy pair and a stunnel pair (plain, mutual TLS 1.3, plain; ECDSA P-256; loopback),
 //! interleaved, medians; the CPU of both processes of a pair is counted, that of the load is not.
 //!
-//! `adit-bench [ROUNDS]` prints a table for each kind of load; `adit-bench idle [STREAMS]` prints what idle streams cost
-//! in memory. Nothing else should run meanwhile.
+//! `adit-bench [ROUNDS] [bulk|short|small]` prints a table for each kind of load, or for one; `adit-bench idle [STREAMS]`
+//! prints what idle streams cost in memory. Nothing else should run meanwhile.
 
 mod load;
 mod pairs;
@@ -24,10 +24,11 @@ fn main() -> ExitCode {
     match words[..] {
         ["idle"] => idle(IDLE),
         ["idle", streams] => idle(streams.parse().expect("a number of streams")),
-        [] => compare(ROUNDS),
-        [rounds] => compare(rounds.parse().expect("a number of rounds")),
+        [] => compare(ROUNDS, ""),
+        [rounds] => compare(rounds.parse().expect("a number of rounds"), ""),
+        [rounds, kind] => compare(rounds.parse().expect("a number of rounds"), kind),
         _ => {
-            eprintln!("adit-bench [ROUNDS] | idle [STREAMS]");
+            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | idle [STREAMS]");
             return ExitCode::from(2);
         }
     }
@@ -43,10 +44,11 @@ struct Figures {
     cpu: f64,
 }
 
-fn compare(rounds: usize) {
+/// Every load whose name holds `which`, over every pair.
+fn compare(rounds: usize, which: &str) {
     let services = load::Services::start();
     let setup = Setup::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.name().contains(which)) {
         let pairs = setup.pairs(services.address(kind));
         let mut all: BTreeMap<usize, Vec<Figures>> = BTreeMap::new();
         for round in 0..=rounds {
