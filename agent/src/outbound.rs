@@ -5,6 +5,7 @@
 //! success. Nothing here falls back to plaintext.
 
 mod probe;
+mod warm;
 
 pub use probe::Step;
 

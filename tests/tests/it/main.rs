@@ -13,6 +13,7 @@ mod crowd;
 mod doors;
 mod names;
 mod peers;
+mod pool;
 mod postgres;
 mod redis;
 mod refusals;
