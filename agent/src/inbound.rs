@@ -153,10 +153,11 @@ impl Inbound {
         // One snapshot from the handshake's first byte to the peer's stamp: with a later one, a dialer judged by an old
         // list would count as judged by the new one, and escape a revocation that came in between.
         let snapshot = self.identity.snapshot();
+        let met = SystemTime::now();
         let channel = Channel::server(socket, &snapshot.server_config());
         let shaken = match channel {
             Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
-                Ok(Ok(())) => know(channel, from, &snapshot),
+                Ok(Ok(())) => know(channel, from, &snapshot, met),
                 Ok(Err(end)) => {
                     Err(Unmet { why: why(&end), silent: is_silent(&end), channel: Some(Box::new(channel)) })
                 }
@@ -324,14 +325,14 @@ impl Inbound {
 }
 
 /// Who the dialer is, by the snapshot that its handshake was judged by.
-fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, Unmet> {
+fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot, met: SystemTime) -> Result<Met, Unmet> {
     let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, silent: false };
     if !speaks_adit(channel.alpn()) {
         let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
         return Err(unmet(channel, why.to_owned()));
     }
     let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
-    let peer = match snapshot.peer(channel.peer_chain(), Role::Dialer) {
+    let peer = match snapshot.peer(channel.peer_chain(), Role::Dialer, met) {
         Ok(peer) => Arc::new(peer),
         Err(error) => return Err(unmet(channel, error.to_string())),
     };

@@ -37,6 +37,10 @@ pub struct Peer {
     pub issuer: String,
     /// The trust generation (`Snapshot::trust_generation`) that its chain was verified under.
     pub generation: u64,
+    /// When its handshake began.
+    pub met: SystemTime,
+    /// The first end of a certificate that it sent; the past when one of them cannot be read.
+    pub(super) until: SystemTime,
     chain: Vec<CertificateDer<'static>>,
 }
 
@@ -54,11 +58,19 @@ pub enum PeerError {
 }
 
 impl Peer {
-    /// Reads who a peer is from the chain of a handshake that has succeeded. `generation` is the
-    /// trust generation of the snapshot whose configuration made that handshake.
-    pub fn from_chain(chain: &[CertificateDer<'_>], role: Role, generation: u64) -> Result<Self, PeerError> {
-        let leaf = Leaf::parse(chain.first().ok_or(PeerError::None)?)?;
+    /// Reads who a peer is from the chain of a handshake that began at `met` and has succeeded.
+    /// `generation` is the trust generation of the snapshot whose configuration made that handshake.
+    pub fn from_chain(
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        generation: u64,
+        met: SystemTime,
+    ) -> Result<Self, PeerError> {
+        let (own, others) = chain.split_first().ok_or(PeerError::None)?;
+        let leaf = Leaf::parse(own)?;
         let identities = identities(&leaf, role)?;
+        let end = |der| Leaf::parse(der).map_or(SystemTime::UNIX_EPOCH, |other| other.not_after);
+        let until = others.iter().map(end).fold(leaf.not_after, SystemTime::min);
         Ok(Self {
             identities,
             names: leaf.names(),
@@ -67,6 +79,8 @@ impl Peer {
             not_after: leaf.not_after,
             issuer: leaf.issuer,
             generation,
+            met,
+            until,
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
         })
     }

@@ -4,7 +4,7 @@
 use std::{path::Path, time::SystemTime};
 
 use rustls_pki_types::CertificateRevocationListDer;
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use webpki::{Cert, CertRevocationList, OwnedCertRevocationList};
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{error::LoadError, leaf::system_time, pem, pki, text::date};
@@ -35,6 +35,13 @@ impl List {
 
     pub(super) fn parsed(&self) -> &CertRevocationList<'static> {
         &self.parsed
+    }
+
+    /// Whether it has an entry for this certificate, which it can have only for one of its issuer. An
+    /// entry that cannot be read counts: better one refused too many.
+    pub(super) fn names(&self, certificate: &Cert<'_>) -> bool {
+        let entry = || self.parsed.find_serial(certificate.serial());
+        self.parsed.issuer() == certificate.issuer() && !matches!(entry(), Ok(None))
     }
 
     pub(super) fn has_issuer_of(&self, other: &Self) -> bool {

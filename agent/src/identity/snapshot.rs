@@ -37,7 +37,7 @@ pub struct Snapshot {
     /// Counts changes of our own certificates: tunnels of an older one retire over a while.
     pub credential_generation: u64,
     credentials: Arc<[Credential]>,
-    trust: Arc<Trust>,
+    pub(super) trust: Arc<Trust>,
     server: Arc<ServerConfig>,
     /// A client configuration to copy: building one can fail, and that belongs to loading.
     client: ClientConfig,
@@ -148,28 +148,41 @@ impl Snapshot {
         config
     }
 
-    /// Who the peer of a finished handshake is. The handshake must have used this snapshot.
-    pub fn peer(&self, chain: &[CertificateDer<'_>], role: Role) -> Result<Peer, PeerError> {
-        Peer::from_chain(chain, role, self.trust_generation)
+    /// Who the peer of a finished handshake is. The handshake must have used this snapshot, and have
+    /// begun at `met`.
+    pub fn peer(&self, chain: &[CertificateDer<'_>], role: Role, met: SystemTime) -> Result<Peer, PeerError> {
+        Peer::from_chain(chain, role, self.trust_generation, met)
     }
 
-    /// Whether a peer verified earlier is still good: its dates always, its chain and revocation
-    /// when the bundle or a list has changed since.
+    /// Whether a peer verified earlier is still good for another stream: its dates always, its chain
+    /// and revocation when the bundle or a list has changed or a CA has expired since.
     pub fn recheck(&self, peer: &Peer, role: Role, now: SystemTime) -> Result<(), Revoked> {
         if role == Role::Unverified {
             return Ok(());
         }
         check_dates(peer, now)?;
-        if peer.generation == self.trust_generation {
+        let same_trust = peer.generation == self.trust_generation;
+        if same_trust && now <= peer.until && !self.trust.has_expired_since(peer.met, now) {
             return Ok(());
         }
-        let Some((end_entity, intermediates)) = peer.chain().split_first() else {
-            return Err(Revoked::because("the peer sent no certificate"));
-        };
-        let claim = Claim { end_entity, intermediates, role };
-        let verdict = self.trust.verify(claim, pki::unix_time(now));
-        verdict.map_err(|cause| Revoked::because(explain(&cause)))
+        judge(peer, role, |claim| self.trust.verify(claim, pki::unix_time(now)))
     }
+
+    /// Whether a peer verified earlier still stands by the bundle and the lists of now. A certificate
+    /// that has merely expired does: its streams outlive it, and only new ones are refused.
+    pub fn stands(&self, peer: &Peer, role: Role) -> Result<(), Revoked> {
+        if role == Role::Unverified || peer.generation == self.trust_generation {
+            return Ok(());
+        }
+        judge(peer, role, |claim| self.trust.stands(claim, pki::unix_time(peer.met)))
+    }
+}
+
+fn judge(peer: &Peer, role: Role, verdict: impl FnOnce(Claim<'_>) -> Result<(), rustls::Error>) -> Result<(), Revoked> {
+    let Some((end_entity, intermediates)) = peer.chain().split_first() else {
+        return Err(Revoked::because("the peer sent no certificate"));
+    };
+    verdict(Claim { end_entity, intermediates, role }).map_err(|cause| Revoked::because(explain(&cause)))
 }
 
 /// What a dialer hands rustls: the name to send as SNI, or, for none, an address, of which rustls

@@ -2,9 +2,10 @@
 //! peer's chain against them. It knows nothing of names; who a proven certificate is, `verify` and
 //! `peer` say.
 //!
-//! A certificate of the bundle is held to its dates like any other. Of revocation lists, every
-//! certificate of a chain is looked up in every list of its issuer, and one entry refuses. An
-//! issuer without a list is not checked: which CAs keep lists is the operator's choice, made by
+//! A certificate of the bundle is held to its dates like any other, and to the lists: a CA that one
+//! names is left out of the bundle. Of revocation lists, every certificate of a chain is looked up
+//! in every list of its issuer, whatever distribution point the list is of, and one entry refuses.
+//! An issuer without a list is not checked: which CAs keep lists is the operator's choice, made by
 //! naming the files. A list past its `nextUpdate` is enforced as it stands, with a warning when it
 //! is loaded and a gauge to watch: refusing every peer of a CA whose list came late would turn a
 //! late file into an outage, and dropping it would free the revoked. A list whose signature is not
@@ -19,8 +20,8 @@ use std::{
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    Cert, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 use super::{error::LoadError, leaf::Leaf, peer::Role, pem, pki, revocation::List};
@@ -29,11 +30,25 @@ use super::{error::LoadError, leaf::Leaf, peer::Role, pem, pki, revocation::List
 #[derive(PartialEq)]
 pub(super) struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
-    /// When each of them ends; webpki keeps no dates of an anchor.
-    ends: Vec<SystemTime>,
+    /// The dates of each of them; webpki keeps none of an anchor.
+    dates: Vec<Dates>,
     /// webpki asks only the first list of an issuer, so lists of one issuer stand in different
     /// rounds, and a chain must pass every round.
     rounds: Vec<Vec<List>>,
+}
+
+/// The first and the last moment of a CA of the bundle.
+#[derive(Clone, Copy, PartialEq)]
+struct Dates {
+    not_before: SystemTime,
+    not_after: SystemTime,
+}
+
+/// Whether a CA of the bundle is held to its dates.
+#[derive(Clone, Copy, PartialEq)]
+enum Anchors {
+    Dated,
+    Undated,
 }
 
 /// The chain a peer sent, and what it wants to be taken for.
@@ -47,25 +62,41 @@ pub(super) struct Claim<'a> {
 impl Trust {
     /// Reads the bundle and every list.
     pub(super) fn load(ca: &Path, crl: &[PathBuf], now: SystemTime) -> Result<Self, LoadError> {
-        let (anchors, ends) = load_anchors(ca, now)?;
         let mut rounds: Vec<Vec<List>> = Vec::new();
         for file in crl {
             for list in List::load(file, now)? {
                 place(list, &mut rounds);
             }
         }
-        Ok(Self { anchors, ends, rounds })
+        let (anchors, dates) = load_anchors(ca, &rounds, now)?;
+        Ok(Self { anchors, dates, rounds })
     }
 
     /// Whether the chain leads to the bundle, within its dates, for its purpose, unrevoked.
     pub(super) fn verify(&self, claim: Claim<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+        self.verify_rounds(claim, now, Anchors::Dated)
+    }
+
+    /// Whether a chain that was good at `then` would be so by what the bundle and the lists are now:
+    /// what has merely expired since is still good, and so is a CA that was made anew since.
+    pub(super) fn stands(&self, claim: Claim<'_>, then: UnixTime) -> Result<(), rustls::Error> {
+        self.verify_rounds(claim, then, Anchors::Undated)
+    }
+
+    /// Whether a CA of the bundle has expired since `then`.
+    pub(super) fn has_expired_since(&self, then: SystemTime, now: SystemTime) -> bool {
+        self.dates.iter().any(|dates| then <= dates.not_after && dates.not_after < now)
+    }
+
+    fn verify_rounds(&self, claim: Claim<'_>, at: UnixTime, anchors: Anchors) -> Result<(), rustls::Error> {
         let leaf = EndEntityCert::try_from(claim.end_entity).map_err(pki::error)?;
+        let check = |path: &VerifiedPath<'_>| self.check_path(path, at, anchors);
         if self.rounds.is_empty() {
-            return self.verify_round(&leaf, claim, now, None);
+            return self.verify_round(&leaf, claim, at, None, &check);
         }
         for round in &self.rounds {
             let lists: Vec<&CertRevocationList<'_>> = round.iter().map(List::parsed).collect();
-            self.verify_round(&leaf, claim, now, revocation(&lists))?;
+            self.verify_round(&leaf, claim, at, revocation(&lists), &check)?;
         }
         Ok(())
     }
@@ -74,34 +105,55 @@ impl Trust {
         &self,
         leaf: &EndEntityCert<'_>,
         claim: Claim<'_>,
-        now: UnixTime,
+        at: UnixTime,
         revocation: Option<RevocationOptions<'_>>,
+        check: &dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>,
     ) -> Result<(), rustls::Error> {
-        leaf.verify_for_usage(
-            algorithms(),
-            &self.anchors,
-            claim.intermediates,
-            now,
-            usage(claim.role),
-            revocation,
-            Some(&|path| self.check_anchor(path.anchor(), now)),
-        )
-        .map(|_path| ())
-        .map_err(pki::error)
+        let usage = usage(claim.role);
+        leaf.verify_for_usage(algorithms(), &self.anchors, claim.intermediates, at, usage, revocation, Some(check))
+            .map(|_path| ())
+            .map_err(pki::error)
+    }
+
+    fn check_path(&self, path: &VerifiedPath<'_>, at: UnixTime, anchors: Anchors) -> Result<(), webpki::Error> {
+        if anchors == Anchors::Dated {
+            self.check_anchor(path.anchor(), at)?;
+        }
+        check_entry(&self.rounds, path.end_entity())?;
+        path.intermediate_certificates().try_for_each(|certificate| check_entry(&self.rounds, certificate))
     }
 
     /// RFC 5280 leaves an anchor's dates to local policy (6.1.1 d); ours is that they hold. A CA
     /// renewed under the same key is in the bundle twice, and one valid copy is enough.
-    fn check_anchor(&self, used: &TrustAnchor<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    fn check_anchor(&self, used: &TrustAnchor<'_>, time: UnixTime) -> Result<(), webpki::Error> {
         let same = |anchor: &TrustAnchor<'_>| {
             anchor.subject == used.subject && anchor.subject_public_key_info == used.subject_public_key_info
         };
-        let all = self.anchors.iter().zip(&self.ends);
-        let ends = all.filter(|(anchor, _)| same(anchor)).map(|(_, end)| pki::unix_time(*end));
-        match ends.max() {
-            Some(not_after) if now > not_after => Err(webpki::Error::CertExpired { time: now, not_after }),
-            _ => Ok(()),
+        let all = self.anchors.iter().zip(&self.dates);
+        let copies = all.filter(|(anchor, _)| same(anchor)).map(|(_, dates)| dates.check(time));
+        copies.reduce(Result::or).unwrap_or(Ok(()))
+    }
+}
+
+impl Dates {
+    fn check(self, time: UnixTime) -> Result<(), webpki::Error> {
+        let (not_before, not_after) = (pki::unix_time(self.not_before), pki::unix_time(self.not_after));
+        if time < not_before {
+            return Err(webpki::Error::CertNotValidYet { time, not_before });
         }
+        if time > not_after {
+            return Err(webpki::Error::CertExpired { time, not_after });
+        }
+        Ok(())
+    }
+}
+
+/// webpki passes over a list whose distribution point is not among the certificate's (RFC 5280,
+/// 6.3.3 b 2), which in a file that the operator named would be a revocation without effect.
+fn check_entry(rounds: &[Vec<List>], certificate: &Cert<'_>) -> Result<(), webpki::Error> {
+    match rounds.iter().flatten().any(|list| list.names(certificate)) {
+        true => Err(webpki::Error::CertRevoked),
+        false => Ok(()),
     }
 }
 
@@ -143,32 +195,46 @@ fn place(list: List, rounds: &mut Vec<Vec<List>>) {
     }
 }
 
-fn load_anchors(file: &Path, now: SystemTime) -> Result<(Vec<TrustAnchor<'static>>, Vec<SystemTime>), LoadError> {
+fn load_anchors(
+    file: &Path,
+    rounds: &[Vec<List>],
+    now: SystemTime,
+) -> Result<(Vec<TrustAnchor<'static>>, Vec<Dates>), LoadError> {
     let mut anchors = Vec::new();
-    let mut ends = Vec::new();
+    let mut dates = Vec::new();
+    let mut revoked = 0;
     for der in pem::certificates(file)? {
-        let (anchor, end) = load_anchor(file, &der)?;
+        let (anchor, of) = load_anchor(file, &der)?;
+        if EndEntityCert::try_from(&der).is_ok_and(|ca| check_entry(rounds, &ca).is_err()) {
+            revoked += 1;
+            continue;
+        }
         anchors.push(anchor);
-        ends.push(end);
+        dates.push(of);
     }
-    check_ends(file, &ends, now)?;
-    Ok((anchors, ends))
+    check_bundle(file, &dates, revoked, now)?;
+    Ok((anchors, dates))
 }
 
-fn check_ends(file: &Path, ends: &[SystemTime], now: SystemTime) -> Result<(), LoadError> {
-    let expired = ends.iter().filter(|end| now > **end).count();
-    if expired == ends.len() {
+fn check_bundle(file: &Path, dates: &[Dates], revoked: usize, now: SystemTime) -> Result<(), LoadError> {
+    let expired = dates.iter().filter(|dates| now > dates.not_after).count();
+    if expired == dates.len() {
         let advice = "put a current CA certificate into it";
-        return Err(LoadError::new(file, "every CA in it has expired", advice));
+        let wrong =
+            if revoked == 0 { "every CA in it has expired" } else { "every CA in it has expired or is revoked" };
+        return Err(LoadError::new(file, wrong, advice));
     }
+    let file = file.display();
     if expired > 0 {
-        let file = file.display();
         tracing::warn!(%file, expired, "the bundle holds expired CAs; their peers are refused");
+    }
+    if revoked > 0 {
+        tracing::warn!(%file, revoked, "the bundle holds CAs that a revocation list names; their peers are refused");
     }
     Ok(())
 }
 
-fn load_anchor(file: &Path, der: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, SystemTime), LoadError> {
+fn load_anchor(file: &Path, der: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, Dates), LoadError> {
     let unusable = |why: String| LoadError::new(file, why, "a bundle holds CA certificates only");
     let leaf = Leaf::parse(der).map_err(|_| unusable("holds a certificate that cannot be parsed".to_owned()))?;
     if !leaf.is_ca {
@@ -176,5 +242,5 @@ fn load_anchor(file: &Path, der: &CertificateDer<'_>) -> Result<(TrustAnchor<'st
     }
     let anchor = webpki::anchor_from_trusted_cert(der)
         .map_err(|cause| unusable(format!("holds a CA that cannot be used: {cause}")))?;
-    Ok((anchor.to_owned(), leaf.not_after))
+    Ok((anchor.to_owned(), Dates { not_before: leaf.not_before, not_after: leaf.not_after }))
 }

@@ -1,7 +1,12 @@
 //! A fresh tunnel: connect, shake hands, know who answered. Opening one takes the identity we expect as an argument, so
 //! that it cannot be forgotten.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use adit_config::Verify;
 use tokio::{net::TcpStream, time::Instant};
@@ -130,6 +135,7 @@ async fn connect(address: SocketAddr, deadline: Instant, limit: Duration) -> Res
 }
 
 async fn shake(mut channel: Channel, key: &Key, snapshot: &Snapshot) -> Result<(Channel, Peer), DialError> {
+    let met = SystemTime::now();
     if let Err(end) = channel.handshake().await {
         let why = why_ended(&end);
         // An alert of ours tells the acceptor why; whether it arrives changes nothing here.
@@ -139,8 +145,8 @@ async fn shake(mut channel: Channel, key: &Key, snapshot: &Snapshot) -> Result<(
     if !speaks_adit(channel.alpn()) {
         return Err(DialError::Handshake("the acceptor does not speak adit/1 (no ALPN agreed)".to_owned()));
     }
-    let peer =
-        snapshot.peer(channel.peer_chain(), key.role()).map_err(|error| DialError::Handshake(error.to_string()))?;
+    let peer = snapshot.peer(channel.peer_chain(), key.role(), met);
+    let peer = peer.map_err(|error| DialError::Handshake(error.to_string()))?;
     Ok((channel, peer))
 }
 

@@ -147,7 +147,7 @@ fn verify_none_believes_anybody_and_knows_nobody() {
     let met = dial(&world, &Verify::None, &other.issue(&["redis.prod"]));
     assert!(met.succeeded(), "{:?}", met.sentences());
     let chain = met.client.peer_certificates().unwrap();
-    let peer = Peer::from_chain(chain, Role::Unverified, 1).unwrap();
+    let peer = Peer::from_chain(chain, Role::Unverified, 1, SystemTime::now()).unwrap();
     assert!(peer.identities.is_empty());
     assert_eq!(peer.names, ["redis.prod"]);
 }

@@ -38,7 +38,7 @@ fn a_good_one_is_admitted_and_known_by_all_its_names() {
     let met = dial(&acceptor, &world, &world.issue(&names));
     assert!(met.succeeded(), "{:?}", met.sentences());
 
-    let peer = acceptor.peer(met.server.peer_certificates().unwrap(), Role::Dialer).unwrap();
+    let peer = acceptor.peer(met.server.peer_certificates().unwrap(), Role::Dialer, SystemTime::now()).unwrap();
 
     let names: Vec<_> = peer.identities.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["host.a", "spiffe://prod/a", "10.0.0.1"], "and no wildcard");
@@ -201,7 +201,7 @@ fn a_dns_name_that_spells_a_spiffe_id_or_an_address_is_neither() {
             params.subject_alt_names.push(SanType::DnsName(text.try_into().unwrap()));
         }
     });
-    let peer = Peer::from_chain(&chain(&issued), Role::Dialer, 1).unwrap();
+    let peer = Peer::from_chain(&chain(&issued), Role::Dialer, 1, SystemTime::now()).unwrap();
     assert_eq!(peer.identities, [Identity::Dns("host.a".to_owned())]);
 }
 

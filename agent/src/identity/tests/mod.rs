@@ -2,6 +2,7 @@
 //! their own, and two TLS ends that meet in memory. Nothing here sleeps or opens a socket.
 
 mod acceptors;
+mod chains;
 mod dialers;
 mod loading;
 mod protocol;
@@ -105,6 +106,10 @@ fn request(names: &[&str]) -> Request {
 }
 
 fn revocation_list(ca: &Authority, revoked: &[&Issued], next_update: SystemTime) -> String {
+    list_params(revoked, next_update).signed_by(ca.issuer()).unwrap().pem().unwrap()
+}
+
+fn list_params(revoked: &[&Issued], next_update: SystemTime) -> CertificateRevocationListParams {
     let now = OffsetDateTime::now_utc();
     let entry = |issued: &&Issued| RevokedCertParams {
         serial_number: SerialNumber::from_slice(&serial(issued)),
@@ -112,15 +117,14 @@ fn revocation_list(ca: &Authority, revoked: &[&Issued], next_update: SystemTime)
         reason_code: None,
         invalidity_date: None,
     };
-    let params = CertificateRevocationListParams {
+    CertificateRevocationListParams {
         this_update: OffsetDateTime::from(SystemTime::now() - 20 * DAY),
         next_update: next_update.into(),
         crl_number: SerialNumber::from_slice(&[1]),
         issuing_distribution_point: None,
         revoked_certs: revoked.iter().map(entry).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
-    };
-    params.signed_by(ca.issuer()).unwrap().pem().unwrap()
+    }
 }
 
 fn chain(issued: &Issued) -> Vec<CertificateDer<'static>> {

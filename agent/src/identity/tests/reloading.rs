@@ -27,6 +27,20 @@ fn later() -> SystemTime {
     SystemTime::now() + DAY
 }
 
+/// The world's CA with its name and key, made anew at `now`.
+fn renewed_ca(world: &World, now: SystemTime) -> String {
+    let der = CertificateDer::from_pem_slice(world.ca.certificate().as_bytes()).unwrap();
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(world.path("ca.key")).unwrap()).unwrap();
+    let mut params = CertificateParams::default();
+    let name = Leaf::parse(&der).unwrap().issuer.replace("CN=", "");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = now.into();
+    params.not_after = (now + 30 * DAY).into();
+    params.self_signed(&key).unwrap().pem()
+}
+
 #[test]
 fn files_left_alone_are_not_reloaded() {
     let running = Running::new();
@@ -120,7 +134,7 @@ fn a_peer_is_held_to_its_dates_whatever_has_changed() {
     let running = Running::new();
     let snapshot = running.store.snapshot();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = snapshot.peer(&chain(&issued), Role::Dialer).unwrap();
+    let peer = snapshot.peer(&chain(&issued), Role::Dialer, SystemTime::now()).unwrap();
     let at = |now| snapshot.recheck(&peer, Role::Dialer, now);
     assert_eq!(at(SystemTime::now()), Ok(()));
     says(&at(SystemTime::now() + 11 * DAY).unwrap_err().reason, &["expired at"]);
@@ -131,7 +145,7 @@ fn a_peer_is_held_to_its_dates_whatever_has_changed() {
 fn a_peer_revoked_since_is_found_at_its_next_check() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer, SystemTime::now()).unwrap();
     running.world.file("crl.pem", running.world.revoke(&issued, later()));
     running.store.reload().unwrap();
 
@@ -144,7 +158,7 @@ fn a_peer_revoked_since_is_found_at_its_next_check() {
 fn a_peer_whose_ca_has_left_the_bundle_is_found_at_its_next_check() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running.store.snapshot().peer(&chain(&issued), Role::Acceptor).unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Acceptor, SystemTime::now()).unwrap();
     running.world.file("ca.pem", World::new().ca.certificate());
     running.store.reload().unwrap();
     let now = running.store.snapshot();
@@ -156,10 +170,49 @@ fn a_peer_whose_ca_has_left_the_bundle_is_found_at_its_next_check() {
 }
 
 #[test]
+fn a_stream_outlives_its_peers_certificate_and_every_renewal_but_no_revocation() {
+    let running = Running::new();
+    let then = SystemTime::now() - 20 * DAY;
+    let issued = running.world.ca.issue(&request(&["peer.a"]), then).unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer, then + DAY).unwrap();
+    let stands = || running.store.snapshot().stands(&peer, Role::Dialer);
+    let open = || running.store.snapshot().recheck(&peer, Role::Dialer, SystemTime::now());
+
+    // Expired, and then both hosts' own certificates, the list and the CA are made anew.
+    says(&open().unwrap_err().reason, &["expired at"]);
+    running.world.pair("host", &running.world.issue(&["host.a"]));
+    running.store.reload().unwrap();
+    assert_eq!(stands(), Ok(()));
+    running.world.file("crl.pem", running.world.revoke(&running.world.issue(&["x.y"]), later()));
+    running.store.reload().unwrap();
+    assert_eq!(stands(), Ok(()));
+    says(&open().unwrap_err().reason, &["expired at"]);
+
+    running.world.file("crl.pem", running.world.revoke(&issued, later()));
+    running.store.reload().unwrap();
+    says(&stands().unwrap_err().reason, &["certificate_revoked"]);
+}
+
+#[test]
+fn a_stream_stands_when_its_ca_is_renewed_and_falls_when_it_is_removed() {
+    let running = Running::new();
+    let issued = running.world.issue(&["peer.a"]);
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Acceptor, SystemTime::now()).unwrap();
+    running.world.file("ca.pem", renewed_ca(&running.world, SystemTime::now() + DAY));
+    running.store.reload().unwrap();
+    assert_eq!(running.store.snapshot().stands(&peer, Role::Acceptor), Ok(()));
+
+    running.world.file("ca.pem", World::new().ca.certificate());
+    running.store.reload().unwrap();
+    says(&running.store.snapshot().stands(&peer, Role::Acceptor).unwrap_err().reason, &["unknown_ca"]);
+    assert_eq!(running.store.snapshot().stands(&peer, Role::Unverified), Ok(()));
+}
+
+#[test]
 fn a_peer_that_nothing_speaks_against_stays() {
     let running = Running::new();
     let issued = running.world.issue(&["peer.a"]);
-    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer).unwrap();
+    let peer = running.store.snapshot().peer(&chain(&issued), Role::Dialer, SystemTime::now()).unwrap();
     let other = running.world.issue(&["other.a"]);
     running.world.file("crl.pem", running.world.revoke(&other, later()));
     running.store.reload().unwrap();
