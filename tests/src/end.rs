@@ -127,6 +127,17 @@ impl End {
         }
     }
 
+    /// Sends, and reads until the connection fails; returns how, or `None` when it ended cleanly instead.
+    ///
+    /// A reset that comes before the write is told by the write, once: a read after it would find a clean end.
+    #[must_use]
+    pub fn failure_after(&mut self, bytes: &[u8]) -> Option<ErrorKind> {
+        match self.try_send(bytes) {
+            Ok(()) => self.failure(),
+            Err(error) => Some(error.kind()),
+        }
+    }
+
     /// Reads until the connection fails, and returns how; `None` when it ended cleanly instead.
     #[must_use]
     pub fn failure(&mut self) -> Option<ErrorKind> {

@@ -18,5 +18,6 @@ mod postgres;
 mod redis;
 mod refusals;
 mod rig;
+mod rights;
 mod streams;
 mod two_hosts;

@@ -1,0 +1,140 @@
+//! Rights that end under a live stream: a revocation or a bundle without the peer's CA ends it, on either side; a
+//! certificate that has merely expired ends none, and lets no further stream through on the tunnel that it opened.
+
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
+
+use adit_tests::{
+    address::Address,
+    agent::{Agent, replace},
+    authority::{Authority, Credential, Leaf},
+    end::End,
+    listener::Listener,
+    mesh::{A, B, Mesh},
+    wait::{LIMIT, until},
+};
+
+const ECHO: &str = "/svc/echo";
+
+/// Long enough to start two agents and to open a stream in.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_revocation_of_either_side_ends_its_live_streams_and_refuses_the_next() {
+    for side in [A, B] {
+        let world = World::new();
+        let (of, judge) = if side == A { (&world.a, &world.mesh.b) } else { (&world.b, &world.mesh.a) };
+        let live = world.open();
+        replace(&judge.dir().join("crl.pem"), &world.mesh.authority.revoke(&[of]));
+        live.ends_in_a_reset();
+        judge.until_logged("certificate_revoked");
+        world.refuses_another();
+    }
+}
+
+#[test]
+fn a_bundle_that_loses_the_peers_ca_ends_its_live_streams_and_refuses_the_next() {
+    for side in [A, B] {
+        let world = World::new();
+        let judge = if side == A { &world.mesh.b } else { &world.mesh.a };
+        let live = world.open();
+        replace(&judge.dir().join("ca.pem"), Authority::new("another").pem());
+        live.ends_in_a_reset();
+        judge.until_logged("unknown_ca");
+        world.refuses_another();
+    }
+}
+
+#[test]
+fn a_certificate_that_expires_ends_no_stream_and_opens_none_on_the_tunnel_it_made() {
+    for side in [A, B] {
+        let began = Instant::now();
+        let world = World::with(side);
+        // given a live stream, and an idle tunnel, both of while the certificate was good
+        let mut live = world.open();
+        drop(world.open());
+        until("the tunnel to be idle", LIMIT, || (world.mesh.a.metric("adit_tunnels_idle") == 1.0).then_some(()));
+        // when it has expired, and a renewal has made both agents look again
+        // A second more, for certificates count in whole ones.
+        let over = SHORT_LIFE + Duration::from_secs(1);
+        until("the certificate to be bad", LIMIT, || (began.elapsed() > over).then_some(()));
+        renew(if side == A { &world.mesh.b } else { &world.mesh.a }, &world.mesh.authority, side);
+        // then the next stream is refused, and the live one goes on
+        world.refuses_another();
+        world.mesh.a.until_logged("expired");
+        live.speaks();
+    }
+}
+
+/// The other host's certificate is renewed, and that has been seen.
+fn renew(agent: &Agent, authority: &Authority, expired: &str) {
+    let reloads = || agent.metric("adit_tls_reloads_total{outcome=\"ok\"}");
+    let before = reloads();
+    agent.swap_credential(&authority.issue(&Leaf::dns(&[if expired == A { B } else { A }])));
+    until("the renewal to be seen", LIMIT, || (reloads() > before).then_some(()));
+}
+
+/// Two agents that keep lists, and a service behind B.
+struct World {
+    mesh: Mesh,
+    service: Listener,
+    a: Credential,
+    b: Credential,
+}
+
+/// Both ends of a stream.
+struct Live {
+    client: End,
+    server: End,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The certificate of the host `short` lives for a short while only.
+    fn with(short: &str) -> Self {
+        let plan = Mesh::plan();
+        let issue = |name: &str| {
+            let leaf = Leaf::dns(&[name]);
+            plan.authority().issue(&if name == short { leaf.for_only(SHORT_LIFE) } else { leaf })
+        };
+        let (a, b) = (issue(A), issue(B));
+        let nobody = plan.authority().revoke(&[]);
+        let service = Listener::at(&Address::any_port());
+        let plan = plan.a_shows(a.clone()).b_shows(b.clone()).a_revokes(nobody.clone()).b_revokes(nobody);
+        let mesh = plan.service(ECHO, service.address()).start();
+        Self { mesh, service, a, b }
+    }
+
+    fn open(&self) -> Live {
+        let mut client = End::connect(&self.mesh.front(ECHO));
+        client.send(b"hello");
+        let mut server = self.service.accept();
+        assert_eq!(server.receive(5), b"hello");
+        Live { client, server }
+    }
+
+    fn refuses_another(&self) {
+        let mut client = End::connect(&self.mesh.front(ECHO));
+        assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset));
+        assert!(!self.service.has_caller());
+    }
+}
+
+impl Live {
+    fn speaks(&mut self) {
+        self.client.send(b"still");
+        assert_eq!(self.server.receive(5), b"still");
+        self.server.send(b"here");
+        assert_eq!(self.client.receive(4), b"here");
+    }
+
+    fn ends_in_a_reset(mut self) {
+        assert_eq!(self.client.failure(), Some(ErrorKind::ConnectionReset));
+        assert_eq!(self.server.failure(), Some(ErrorKind::ConnectionReset));
+    }
+}
