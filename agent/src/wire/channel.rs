@@ -256,35 +256,43 @@ impl Channel {
     }
 
     fn open_records(&mut self) {
-        loop {
-            let (discard, turn) = match &mut self.session {
-                Session::Client(session) => {
-                    let status = session.process_tls_records(self.sealed_in.data_mut());
-                    act(status, &mut self.opened, &mut self.sealed_out)
-                }
-                Session::Server(session, _) => {
-                    let status = session.process_tls_records(self.sealed_in.data_mut());
-                    act(status, &mut self.opened, &mut self.sealed_out)
-                }
-            };
-            self.sealed_in.take(discard);
-            match turn {
+        while self.end.is_none() {
+            match self.step() {
                 Ok(Turn::Again) => {}
                 Ok(Turn::Idle) => return,
-                Err(end) => return self.end_by_tls(end),
+                Err(end) => self.end_by_tls(end),
             }
         }
     }
 
-    /// Keeps the first end, and lets the alert that rustls queued for it out.
+    fn step(&mut self) -> Result<Turn, PeerEnd> {
+        let (discard, turn) = match &mut self.session {
+            Session::Client(session) => {
+                let status = session.process_tls_records(self.sealed_in.data_mut());
+                act(status, &mut self.opened, &mut self.sealed_out)
+            }
+            Session::Server(session, _) => {
+                let status = session.process_tls_records(self.sealed_in.data_mut());
+                act(status, &mut self.opened, &mut self.sealed_out)
+            }
+        };
+        self.sealed_in.take(discard);
+        turn
+    }
+
+    /// Keeps the first end, and lets the alert that rustls queued for it out: no step more, for what was refused still lies
+    /// there, and rustls would refuse it again (and assert that it never does).
     fn end_by_tls(&mut self, end: PeerEnd) {
-        if self.end.is_some() {
-            return;
-        }
         let refused = matches!(end, PeerEnd::Refused(_));
         self.end = Some(end);
-        if refused {
-            self.open_records();
+        while refused && self.has_words() && self.step().is_ok() {}
+    }
+
+    /// Whether rustls has records of its own to be encoded.
+    fn has_words(&self) -> bool {
+        match &self.session {
+            Session::Client(session) => session.wants_write(),
+            Session::Server(session, _) => session.wants_write(),
         }
     }
 
@@ -303,6 +311,9 @@ impl Channel {
     }
 
     fn write_traffic(&mut self, room: usize, what: Sealing<'_>) -> bool {
+        if matches!(self.end, Some(PeerEnd::Refused(_) | PeerEnd::Alert(_))) {
+            return false;
+        }
         loop {
             let (discard, sealed) = match &mut self.session {
                 Session::Client(session) => {
