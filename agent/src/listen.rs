@@ -4,7 +4,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -52,15 +52,31 @@ pub struct ListenError {
     help: &'static str,
 }
 
-/// A socket file of ours; dropping it removes it.
+/// A socket file of ours; dropping it removes it, unless another stands there by then.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode.
+    is: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), is: identity(path)? })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A successor may have replaced it already; a file that is gone is what was wanted.
-        let _ = fs::remove_file(&self.0);
+        // The file of a successor is the successor's; one that is gone is what was wanted.
+        if identity(&self.path).is_ok_and(|found| found == self.is) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(file: &Path) -> io::Result<(u64, u64)> {
+    file.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl Door {
@@ -78,7 +94,7 @@ impl Door {
     /// What the system said, and what to do.
     pub fn unix(listen: &UnixListen) -> Result<Self, ListenError> {
         bind_unix(listen)
-            .map(|listener| Self::Unix(listener, SocketFile(listen.path.clone())))
+            .map(|(listener, file)| Self::Unix(listener, file))
             .map_err(|cause| ListenError::new(format!("unix:{}", listen.path.display()), cause))
     }
 
@@ -88,7 +104,7 @@ impl Door {
             Self::Tcp(listener) => {
                 listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
             }
-            Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         }
     }
 
@@ -150,22 +166,32 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn bind_unix(listen: &UnixListen) -> io::Result<UnixListener> {
+fn bind_unix(listen: &UnixListen) -> io::Result<(UnixListener, SocketFile)> {
     remove_stale(&listen.path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&socket2::SockAddr::unix(&listen.path)?)?;
+    let file = SocketFile::at(&listen.path)?;
     // Nobody can connect before listen(), so the file has its mode and owner before it opens.
     fs::set_permissions(&listen.path, fs::Permissions::from_mode(listen.mode))?;
     own(listen)?;
     socket.listen(BACKLOG)?;
-    UnixListener::from_std(socket.into())
+    Ok((UnixListener::from_std(socket.into())?, file))
 }
 
+/// Makes room where a socket stands that nobody answers on. Asked by its kind first: connect(2) refuses a file that is no
+/// socket in the same words (unix(7), ECONNREFUSED), and somebody's file is no leftover of ours.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file stands there that is no socket"));
+        }
+        _ => {}
+    }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // No file is fine; anything else that stands there is for bind to refuse.
+        // Gone meanwhile is fine; anything else is for bind to refuse.
         Err(_) => Ok(()),
     }
 }
@@ -201,6 +227,7 @@ impl ListenError {
 
     fn new(door: String, cause: io::Error) -> Self {
         let help = match cause.kind() {
+            io::ErrorKind::AlreadyExists => "move it away, or change `listen`",
             io::ErrorKind::AddrInUse => "another process listens there; end it, or change `listen`",
             io::ErrorKind::AddrNotAvailable => "no interface of this host has this address; change `listen`",
             io::ErrorKind::PermissionDenied => {
@@ -220,3 +247,45 @@ impl fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(path: &Path) -> Result<Door, String> {
+        let listen = UnixListen { path: path.to_owned(), mode: 0o600, owner: None, group: None };
+        Door::unix(&listen).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_that_nobody_answers_on_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "precious").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        for name in ["file", "link"] {
+            let refused = unix(&at(name)).unwrap_err();
+            assert!(refused.contains("no socket; move it away"), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "precious");
+        assert!(at("link").is_symlink());
+
+        drop(std::os::unix::net::UnixListener::bind(at("stale")).unwrap());
+        let door = unix(&at("stale")).unwrap();
+        assert_eq!(at("stale").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(unix(&at("stale")).unwrap_err().contains("another process listens there"));
+        drop(door);
+        assert!(!at("stale").exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_successor_outlives_the_door_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let door = unix(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _successor = unix(&path).unwrap();
+        drop(door);
+        assert!(path.exists());
+    }
+}
