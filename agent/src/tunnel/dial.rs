@@ -116,6 +116,9 @@ pub async fn dial(
     let shaken = shaken.unwrap_or(Err(DialError::HandshakeTimeout(limit)));
     metrics::handshake("dialer", shaken.as_ref().err().map_or("ok", DialError::label), began.elapsed());
     let (channel, peer) = shaken?;
+    if key.verify == Verify::None {
+        metrics::tunnel_unverified();
+    }
     Ok(Dialed {
         tunnel: Tunnel::dialer(channel),
         key: key.clone(),

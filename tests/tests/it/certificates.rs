@@ -19,6 +19,8 @@ use adit_tests::{
 
 const ECHO: &str = "/svc/echo";
 
+const ANYBODY: &str = "[[outbound.peer]]\nname = \"/svc/{service}\"\nverify = \"none\"\n";
+
 /// Long enough to start two agents in.
 const SHORT_LIFE: Duration = Duration::from_secs(4);
 
@@ -140,6 +142,34 @@ fn a_list_that_revokes_another_certificate_revokes_nothing_else() {
     let other = plan.authority().issue(&Leaf::dns(&[A]));
     let list = plan.authority().revoke(&[&other]);
     served(plan.a_revokes(list.clone()).b_revokes(list));
+}
+
+#[test]
+fn verify_none_takes_anybody_and_says_so_at_start_and_in_the_metrics() {
+    let foreign = Authority::new("another").issue(&Leaf::dns(&["c.adit.example"]));
+    let service = Listener::at(&Address::any_port());
+    let mesh = Mesh::plan().b_shows(foreign).peers(ANYBODY).service(ECHO, service.address()).start();
+    assert!(mesh.a.log().contains("`verify = \"none\"` takes any peer"), "{}", mesh.a.log());
+    assert_eq!(mesh.a.metric("adit_unverified_tunnels_total"), 0.0);
+    speak(&mesh, &service);
+    assert_eq!(mesh.a.metric("adit_unverified_tunnels_total"), 1.0);
+}
+
+#[test]
+fn verify_none_is_tls_all_the_same() {
+    // given a peer that takes any bytes and speaks plainly
+    let plain = Listener::at(&Address::any_port());
+    let plan = Mesh::plan().peers(ANYBODY).service(ECHO, plain.address());
+    let (a, _dir) = plan.start_a(plain.address().port());
+    // when an application speaks to it
+    let mut client = End::connect(&a.listener(ECHO));
+    client.send(b"hello");
+    let mut peer = plain.accept();
+    // then what arrives is the beginning of a handshake, and not a word of the application's goes out
+    assert_eq!(peer.receive(3), [22, 3, 1], "a TLS handshake record (RFC 8446, 5.1)");
+    peer.send(b"-ERR unknown command\r\n");
+    assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset));
+    a.until_logged("does not speak TLS");
 }
 
 #[test]
