@@ -11,7 +11,7 @@ use adit_config::Identity;
 use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
 
-use super::text::hex;
+use super::text::{hex, printable};
 
 /// The parts of a certificate that this agent uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Leaf {
     pub ips: Vec<IpAddr>,
     /// The serial number in lower-case hex.
     pub serial: String,
-    /// The issuer's distinguished name.
+    /// The issuer's distinguished name, printable.
     pub issuer: String,
     /// The first moment of validity.
     pub not_before: SystemTime,
@@ -47,7 +47,7 @@ impl Leaf {
             uris: Vec::new(),
             ips: Vec::new(),
             serial: hex(certificate.raw_serial()),
-            issuer: certificate.issuer().to_string(),
+            issuer: printable(&certificate.issuer().to_string()),
             not_before: system_time(certificate.validity().not_before),
             not_after: system_time(certificate.validity().not_after),
             is_ca: certificate.is_ca(),
@@ -70,10 +70,10 @@ impl Leaf {
         Ok(())
     }
 
-    /// Every name as text, in the order DNS, URI, IP: what an operator is shown.
+    /// Every name as printable text, in the order DNS, URI, IP: what an operator is shown.
     pub fn names(&self) -> Vec<String> {
         let ips = self.ips.iter().map(IpAddr::to_string);
-        self.dns.iter().chain(&self.uris).cloned().chain(ips).collect()
+        self.dns.iter().chain(&self.uris).map(|name| printable(name)).chain(ips).collect()
     }
 
     /// The names that can be an identity: whole DNS names, the SPIFFE id, IP addresses. A wildcard

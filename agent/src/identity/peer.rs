@@ -7,7 +7,10 @@ use std::{fmt, time::SystemTime};
 use adit_config::Identity;
 use rustls_pki_types::CertificateDer;
 
-use super::leaf::{Leaf, Malformed};
+use super::{
+    leaf::{Leaf, Malformed},
+    text::printable,
+};
 
 /// Which end of a tunnel a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +100,7 @@ pub(super) fn identities(leaf: &Leaf, role: Role) -> Result<Vec<Identity>, PeerE
         return Ok(Vec::new());
     }
     if leaf.uris.len() > 1 {
-        return Err(PeerError::SeveralUris(leaf.uris.clone()));
+        return Err(PeerError::SeveralUris(leaf.uris.iter().map(|uri| printable(uri)).collect()));
     }
     let identities = leaf.identities();
     match (role, identities.is_empty()) {

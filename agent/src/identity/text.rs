@@ -1,4 +1,4 @@
-//! How dates and bytes are written where people read them. It knows nothing of what they mean.
+//! How dates, bytes and other people's words are written where people read them. It knows nothing of what they mean.
 
 use std::time::SystemTime;
 
@@ -9,6 +9,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub fn date(moment: SystemTime) -> String {
     let moment = OffsetDateTime::from(moment).truncate_to_second();
     moment.format(&Rfc3339).unwrap_or_else(|_| moment.to_string())
+}
+
+/// Words of a certificate that nobody may have verified, for a log or a terminal: what is no printable ASCII is escaped, so
+/// that no name can end its line, move a cursor or look like another.
+pub fn printable(words: &str) -> String {
+    let printed = |c: char| matches!(c, ' '..='~');
+    words.chars().map(|c| if printed(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
 /// Bytes as lower-case hex, two digits each.

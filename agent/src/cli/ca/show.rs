@@ -36,7 +36,7 @@ fn certificate(der: &CertificateDer<'_>, now: SystemTime) -> String {
         let _ = writeln!(shown, "{label:<12} {value}");
     };
     line("kind", kind);
-    line("subject", &parsed.subject().to_string());
+    line("subject", &text::printable(&parsed.subject().to_string()));
     line("names", &names);
     line("issuer", &leaf.issuer);
     line("not before", &text::date(leaf.not_before));

@@ -153,6 +153,20 @@ fn verify_none_believes_anybody_and_knows_nobody() {
 }
 
 #[test]
+fn a_certificate_writes_nothing_but_its_own_line() {
+    let words = "a\n2026 INFO \u{1b}[2Jroot";
+    let issued = World::new().spoilt(&["b.prod"], |params| {
+        params.subject_alt_names.push(SanType::DnsName(words.try_into().unwrap()));
+        params.subject_alt_names.extend([words, words].map(|uri| SanType::URI(uri.try_into().unwrap())));
+    });
+    let peer = Peer::from_chain(&chain(&issued), Role::Unverified, 1, SystemTime::now()).unwrap();
+    let error = Peer::from_chain(&chain(&issued), Role::Dialer, 1, SystemTime::now()).unwrap_err();
+    for shown in [peer.to_string(), error.to_string()] {
+        assert!(shown.contains("a\\n2026") && !shown.contains(char::is_control), "{shown:?}");
+    }
+}
+
+#[test]
 fn verify_none_still_demands_the_key_of_the_certificate() {
     let world = World::new();
     let dialer = world.snapshot(&["host.a"]);
