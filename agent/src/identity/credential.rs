@@ -29,10 +29,19 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Reads a certificate and its key, and refuses what no peer would accept at `now`.
-    pub(super) fn load(of: &Certificate, provider: &CryptoProvider, now: SystemTime) -> Result<Self, LoadError> {
+    /// Reads a certificate and its key, and refuses what no peer would accept at `now`, unless it is `held` already: a
+    /// certificate that expired in use must not keep a newer bundle or revocation list from being taken.
+    pub(super) fn load(
+        of: &Certificate,
+        provider: &CryptoProvider,
+        held: &[Self],
+        now: SystemTime,
+    ) -> Result<Self, LoadError> {
         let chain = pem::certificates(&of.cert)?;
-        let leaf = check(&of.cert, &chain, now)?;
+        let leaf = check(&of.cert, &chain)?;
+        if !held.iter().any(|one| one.id == of.id && one.chain() == chain) {
+            chain.iter().try_for_each(|der| check_dates(&of.cert, &parse(&of.cert, der)?, now))?;
+        }
         let key = pem::key(&of.key)?;
         warn_if_exposed(&of.key);
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|cause| key_error(of, &cause))?;
@@ -78,15 +87,12 @@ impl Credential {
     }
 }
 
-fn check(file: &Path, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Leaf, LoadError> {
-    let mut leaves = Vec::with_capacity(chain.len());
-    for der in chain {
-        leaves.push(Leaf::parse(der).map_err(|_| malformed(file))?);
-    }
-    for leaf in &leaves {
-        check_dates(file, leaf, now)?;
-    }
-    let leaf = leaves.into_iter().next().ok_or_else(|| malformed(file))?;
+fn parse(file: &Path, der: &CertificateDer<'_>) -> Result<Leaf, LoadError> {
+    Leaf::parse(der).map_err(|_| malformed(file))
+}
+
+fn check(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Leaf, LoadError> {
+    let leaf = parse(file, chain.first().ok_or_else(|| malformed(file))?)?;
     match leaf.uris.len() {
         0 | 1 => Ok(leaf),
         count => Err(LoadError::new(

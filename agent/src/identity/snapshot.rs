@@ -55,13 +55,13 @@ impl Snapshot {
     /// Reads every file.
     pub(super) fn load(tls: &Tls, now: SystemTime) -> Result<Self, LoadError> {
         let trust = Trust::load(&tls.ca, &tls.crl, now)?;
-        Self::build(tls, trust, load_credentials(tls, now)?, [1; 3])
+        Self::build(tls, trust, load_credentials(tls, &[], now)?, [1; 3])
     }
 
     /// Reads every file again; none when they say what this snapshot says.
     pub(super) fn next(&self, tls: &Tls, now: SystemTime) -> Result<Option<Self>, LoadError> {
         let trust = Trust::load(&tls.ca, &tls.crl, now)?;
-        let credentials = load_credentials(tls, now)?;
+        let credentials = load_credentials(tls, &self.credentials, now)?;
         let new_trust = trust != *self.trust;
         let new_credentials = !same(&credentials, &self.credentials);
         if !new_trust && !new_credentials {
@@ -218,10 +218,10 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-fn load_credentials(tls: &Tls, now: SystemTime) -> Result<Arc<[Credential]>, LoadError> {
+fn load_credentials(tls: &Tls, held: &[Credential], now: SystemTime) -> Result<Arc<[Credential]>, LoadError> {
     let provider = settings::provider();
     let certificates = tls.certificates.iter();
-    certificates.map(|of| Credential::load(of, &provider, now)).collect()
+    certificates.map(|of| Credential::load(of, &provider, held, now)).collect()
 }
 
 fn first<'a>(tls: &Tls, credentials: &'a [Credential]) -> Result<&'a Credential, LoadError> {

@@ -118,6 +118,11 @@ impl Store {
         true
     }
 
+    #[cfg(test)]
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
     fn lock(&self) -> MutexGuard<'_, Reload> {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -91,6 +91,23 @@ fn one_bad_file_keeps_all_that_was_and_says_so() {
 }
 
 #[test]
+fn a_certificate_that_expired_in_use_keeps_no_revocation_out() {
+    let running = Running::new();
+    let tls = running.store.tls();
+    let before = running.store.snapshot();
+    let revoked = running.world.issue(&["x.y"]);
+    running.world.file("crl.pem", running.world.revoke(&revoked, later() + 11 * DAY));
+    let when_expired = SystemTime::now() + 11 * DAY;
+
+    let next = before.next(tls, when_expired).unwrap().unwrap();
+
+    assert_eq!((next.trust_generation, next.credential_generation), (2, 1));
+    let expired = running.world.issue(&["host.a"]);
+    running.world.pair("host", &expired);
+    says(&before.next(tls, when_expired).unwrap_err().to_string(), &["host.pem: certificate", "expired at"]);
+}
+
+#[test]
 fn a_half_swapped_pair_is_taken_once_it_is_whole() {
     let running = Running::new();
     let renewed = running.world.issue(&["host.a"]);
