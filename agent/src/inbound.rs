@@ -258,7 +258,7 @@ impl Inbound {
         };
         let _ = stream.to.set(to);
         let hop = Hop { id: stream.id, hops: preamble.hops };
-        let _own = service.local_addr().map(|address| self.streams.own(address, hop));
+        let _own = service.ends().map(|ends| self.streams.own(ends, hop));
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());

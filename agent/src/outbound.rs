@@ -32,7 +32,7 @@ use crate::{
         pool::Pool,
         retry::{Failure, Next, Was, next},
     },
-    wire::plain::{Plain, SocketOptions},
+    wire::plain::{Plain, SocketOptions, destinations},
     withdraw::withdrawn,
 };
 
@@ -108,15 +108,16 @@ impl Outbound {
     /// Takes the application's socket over, and writes the preamble that its stream will have.
     fn meet(&self, accepted: Accepted, to: &Name) -> Option<(Plain, Preamble)> {
         let mut preamble = Preamble::to(to.clone());
+        let mut hop = None;
         let app = match accepted {
             Accepted::Unix(socket) => Plain::Unix(socket),
             Accepted::Tcp(socket, source) => {
                 preamble.source = Some(source);
+                hop = self.streams.continued_by(source, || destinations(&socket));
                 // Gone before it could be met: there is nobody to tell.
                 Plain::tcp(socket, &self.options).ok()?
             }
         };
-        let hop = preamble.source.and_then(|source| self.streams.continued_by(source));
         let Hop { id, hops } = hop.unwrap_or_else(|| Hop { id: new_id(), hops: 0 });
         preamble.id = Some(id);
         preamble.hops = hops.saturating_add(1);

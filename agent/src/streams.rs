@@ -23,8 +23,9 @@ use crate::end::{End, Ending, Side};
 #[derive(Debug, Default)]
 pub struct Streams {
     live: Mutex<HashMap<u64, Arc<Stream>>>,
-    /// The local ends of our own plain connections, and the stream each carries.
-    own: Mutex<HashMap<SocketAddr, Hop>>,
+    /// Our own plain connections by their local ends: the other end of each, and the stream it carries. Several may have
+    /// one local end, for the kernel gives a port out again for another destination.
+    own: Mutex<HashMap<SocketAddr, Vec<(SocketAddr, Hop)>>>,
     next: AtomicU64,
     /// Bytes of streams that have ended: sent and received, outbound and inbound.
     ended: [AtomicU64; 4],
@@ -138,16 +139,31 @@ impl Drop for Registered {
     }
 }
 
-/// Keeps the local address of one of our own plain connections known; dropping it forgets it.
+/// Both ends of a TCP connection of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Ours.
+    pub from: SocketAddr,
+    /// The other.
+    pub to: SocketAddr,
+}
+
+/// Keeps one of our own plain connections known; dropping it forgets it.
 #[derive(Debug)]
 pub struct OwnConnection {
     streams: Arc<Streams>,
-    address: SocketAddr,
+    ends: Ends,
 }
 
 impl Drop for OwnConnection {
     fn drop(&mut self) {
-        lock(&self.streams.own).remove(&self.address);
+        let mut own = lock(&self.streams.own);
+        if let Some(others) = own.get_mut(&self.ends.from) {
+            others.retain(|(to, _)| *to != self.ends.to);
+            if others.is_empty() {
+                own.remove(&self.ends.from);
+            }
+        }
     }
 }
 
@@ -177,15 +193,20 @@ impl Streams {
         Registered { streams: Arc::clone(self), number, stream }
     }
 
-    /// Remembers that the connection whose local end is `address` carries the stream `hop`.
-    pub fn own(self: &Arc<Self>, address: SocketAddr, hop: Hop) -> OwnConnection {
-        lock(&self.own).insert(address, hop);
-        OwnConnection { streams: Arc::clone(self), address }
+    /// Remembers that our own connection between these ends carries the stream `hop`.
+    pub fn own(self: &Arc<Self>, ends: Ends, hop: Hop) -> OwnConnection {
+        lock(&self.own).entry(ends.from).or_default().push((ends.to, hop));
+        OwnConnection { streams: Arc::clone(self), ends }
     }
 
-    /// The stream that a connection from `address` continues, if that is one of our own (PROTOCOL.md section 3, hops).
-    pub fn continued_by(&self, address: SocketAddr) -> Option<Hop> {
-        lock(&self.own).get(&address).copied()
+    /// The stream that a connection from `from` continues, if it is one of our own (PROTOCOL.md section 3, hops). Where it
+    /// was meant to go, `to`, is asked only when it may be one: somebody else's may well have the local end of ours.
+    pub fn continued_by<T>(&self, from: SocketAddr, to: impl FnOnce() -> T) -> Option<Hop>
+    where
+        T: IntoIterator<Item = SocketAddr>,
+    {
+        let ours = lock(&self.own).get(&from)?.clone();
+        to().into_iter().find_map(|to| ours.iter().find(|(other, _)| *other == to).map(|(_, hop)| *hop))
     }
 
     /// Stream bytes so far, of ended streams and live ones: sent into tunnels, and received from them.
@@ -265,4 +286,27 @@ impl StreamStatus {
 /// A panic while a lock is held leaves plain maps, which are whole between any two calls.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_between_both_ends_of_our_own_continues_its_stream() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let streams = Streams::new();
+        let hop = |hops| Hop { id: new_id(), hops };
+        let (first, second) = (hop(1), hop(2));
+        let one = streams.own(Ends { from: at(40_000), to: at(1) }, first);
+        let _other = streams.own(Ends { from: at(40_000), to: at(2) }, second);
+        let continued =
+            |from, to: &[u16]| streams.continued_by(at(from), || to.iter().copied().map(at).collect::<Vec<_>>());
+        assert_eq!(continued(40_000, &[1]), Some(first));
+        assert_eq!(continued(40_000, &[9, 2]), Some(second), "as netfilter tells what it has rewritten");
+        assert_eq!(continued(40_000, &[9]), None, "somebody else's, from the same port");
+        assert_eq!(continued(40_001, &[1]), None);
+        drop(one);
+        assert_eq!((continued(40_000, &[1]), continued(40_000, &[2])), (None, Some(second)));
+    }
 }

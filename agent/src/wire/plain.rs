@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::addr::Address;
+use crate::{addr::Address, streams::Ends};
 
 /// How TCP asks a silent peer whether it lives (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) and, where set, how
 /// long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
@@ -140,12 +140,10 @@ impl Plain {
         drop(self);
     }
 
-    /// The address of our own end; `None` for a unix socket.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
+    /// Both ends; `None` for a unix socket.
+    pub fn ends(&self) -> Option<Ends> {
+        let socket = self.as_tcp()?;
+        Some(Ends { from: socket.local_addr().ok()?, to: socket.peer_addr().ok()? })
     }
 
     /// The TCP socket, where it is one: for TCP_INFO.
@@ -155,6 +153,14 @@ impl Plain {
             Self::Unix(_) => None,
         }
     }
+}
+
+/// Where a connection that was accepted was meant to go: its own end, and what netfilter has rewritten to it, if it has.
+pub fn destinations(socket: &TcpStream) -> impl Iterator<Item = SocketAddr> {
+    let own = socket.local_addr().ok();
+    let asked = SockRef::from(socket);
+    let original = asked.original_dst_v4().or_else(|_| asked.original_dst_v6()).ok();
+    own.into_iter().chain(original.and_then(|address| address.as_socket()))
 }
 
 /// Reads what is there, once: see [`read_once`].
