@@ -205,7 +205,9 @@ impl App {
             bound.push(Bound { listener: "inbound", to: None, address: door.address() });
             doors.push(door);
         }
-        let own = bound.iter().filter_map(|bound| bound.address.parse().ok()).collect();
+        // The admin door opens last, for it shows the others; where it will be, the file says.
+        let open = bound.iter().filter_map(|bound| bound.address.parse().ok());
+        let own = open.chain(self.config.admin.listen).collect();
         let inbound = Arc::new(self.inbound(config, own));
         let tunnels = Arc::new(Semaphore::new(self.capacity.tunnels.min(Semaphore::MAX_PERMITS)));
         for door in doors {

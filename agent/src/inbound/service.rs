@@ -1,7 +1,12 @@
 //! From an `Admitted` to a connected service: its target, filled in and looked up where it is a name, checked against
 //! what it may reach and against our own doors, and connected within the limit.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use adit_config::{policy::Admitted, service::Backend};
 use adit_protocol::{Code, Refusal};
@@ -138,11 +143,18 @@ impl Services {
     }
 
     fn is_own_door(&self, address: SocketAddr) -> bool {
-        self.doors.iter().any(|door| {
-            let any = door.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
-            door.port() == address.port() && (door.ip() == address.ip() || any)
-        })
+        self.doors.iter().any(|door| door.port() == address.port() && takes(door.ip(), address.ip()))
     }
+}
+
+/// Whether a door on one address takes a connection to the other. Who connects to the unspecified address, or to an IPv4 one
+/// written as IPv6, comes out at loopback, or at the IPv4 one.
+fn takes(door: IpAddr, target: IpAddr) -> bool {
+    let (door, target) = (door.to_canonical(), target.to_canonical());
+    let here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    // A door on IPv6's unspecified address takes IPv6 alone: it is opened so.
+    let wild = (door.is_unspecified() && here(target)) || (target.is_unspecified() && here(door));
+    door == target || (wild && door.is_ipv4() == target.is_ipv4())
 }
 
 fn unavailable(address: &Address, error: &io::Error) -> Refusal {
@@ -157,4 +169,31 @@ fn unrouted(error: &RouteError) -> Refusal {
         _ => Code::Unavailable,
     };
     Refusal::new(code, format!("the service's own name: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_takes_what_the_kernel_would_bring_to_it() {
+        let table = [
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("10.0.0.1", "127.0.0.1", false),
+            ("127.0.0.1", "::ffff:127.0.0.1", true),
+            ("127.0.0.1", "0.0.0.0", true),
+            ("127.0.0.1", "::", false),
+            ("0.0.0.0", "::1", false),
+            ("::", "127.0.0.1", false),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("0.0.0.0", "127.0.0.2", true),
+            ("0.0.0.0", "::ffff:127.0.0.1", true),
+            ("0.0.0.0", "10.0.0.1", false),
+            ("::1", "::", true),
+        ];
+        for (door, target, expected) in table {
+            assert_eq!(takes(door.parse().unwrap(), target.parse().unwrap()), expected, "{door} for {target}");
+        }
+    }
 }
