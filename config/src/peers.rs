@@ -208,3 +208,6 @@ impl fmt::Display for NoRule {
 }
 
 impl Error for NoRule {}
+
+#[cfg(test)]
+mod tests;

@@ -183,3 +183,6 @@ impl Admitted {
         self.reach.iter().any(|reach| reach.contains(address))
     }
 }
+
+#[cfg(test)]
+mod tests;
