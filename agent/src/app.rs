@@ -6,12 +6,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
@@ -25,7 +24,7 @@ use crate::{
     end::End,
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
-    listen::{Accepted, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError},
     naming::{Namers, Settings},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
@@ -69,15 +68,6 @@ struct App {
     chores: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
-}
-
-/// A door that is open, as the ready file tells it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Bound {
-    listener: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    address: String,
 }
 
 /// Runs the agent until it was told to end and has drained. `ready_file` is written once every door is open.
@@ -154,7 +144,11 @@ impl App {
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let door = open_door(&listener.listen)?;
-            bound.push(Bound { listener: "outbound", to: Some(listener.to.to_string()), address: door.address() });
+            bound.push(Bound {
+                to: Some(listener.to.to_string()),
+                certificate: listener.certificate.clone(),
+                ..Bound::of("outbound", &door)
+            });
             doors.push((door, Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }));
         }
         let outbound = Arc::new(self.outbound(config));
@@ -192,7 +186,7 @@ impl App {
         let mut doors = Vec::new();
         for address in &config.listen {
             let door = Door::tcp(*address).map_err(StartError::Listen)?;
-            bound.push(Bound { listener: "inbound", to: None, address: door.address() });
+            bound.push(Bound::of("inbound", &door));
             doors.push(door);
         }
         let own = bound.iter().filter_map(|bound| bound.address.parse().ok()).collect();
@@ -259,12 +253,14 @@ impl App {
             namers: Arc::clone(&self.namers),
             streams: Arc::clone(&self.streams),
             pool: Arc::clone(&self.pool),
+            doors: bound.clone(),
+            limits: self.config.limits.clone(),
+            capacity: self.capacity,
+            since: Instant::now(),
             draining: self.draining.clone(),
         };
         let running = admin::start(&self.config.admin, view).map_err(StartError::Listen)?;
-        for address in running.addresses() {
-            bound.push(Bound { listener: "admin", to: None, address: address.clone() });
-        }
+        bound.extend_from_slice(running.doors());
         Ok(running)
     }
 

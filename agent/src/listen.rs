@@ -11,6 +11,7 @@ use std::{
 };
 
 use adit_config::UnixListen;
+use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -33,6 +34,28 @@ pub enum Door {
     Tcp(TcpListener),
     /// A unix stream socket; its file goes with it.
     Unix(UnixListener, SocketFile),
+}
+
+/// A door that is open, as the ready file and the status page tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bound {
+    /// `outbound`, `inbound` or `admin`.
+    pub listener: &'static str,
+    /// The logical name it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The certificate its streams show, if not the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Where it is: an address, or `unix:` and a path.
+    pub address: String,
+}
+
+impl Bound {
+    /// A door that leads to no name.
+    pub fn of(listener: &'static str, door: &Door) -> Self {
+        Self { listener, to: None, certificate: None, address: door.address() }
+    }
 }
 
 /// A connection that came in.

@@ -2,12 +2,13 @@
 //!
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
+mod limits;
 mod pages;
 mod status;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Instant};
 
-use adit_config::Admin;
+use adit_config::{Admin, Capacity, Limits};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -21,7 +22,7 @@ use tracing::error;
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError},
     naming::Namers,
     outbound::Outbound,
     streams::Streams,
@@ -50,6 +51,14 @@ pub struct View {
     pub streams: Arc<Streams>,
     /// Idle tunnels.
     pub pool: Arc<Pool>,
+    /// Every door that is open, those of the admin itself once they are.
+    pub doors: Vec<Bound>,
+    /// The limits, as the file has them.
+    pub limits: Limits,
+    /// Those that follow from the descriptor limit.
+    pub capacity: Capacity,
+    /// When the agent started.
+    pub since: Instant,
     /// The agent drains: not ready.
     pub draining: CancellationToken,
 }
@@ -57,14 +66,14 @@ pub struct View {
 /// The admin door while it is open; dropping it leaves it open, `stop` closes it.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<String>,
+    doors: Vec<Bound>,
     stop: CancellationToken,
 }
 
 impl Running {
     /// Where it listens.
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
+    pub fn doors(&self) -> &[Bound] {
+        &self.doors
     }
 
     /// Closes it.
@@ -77,7 +86,7 @@ impl Running {
 ///
 /// # Errors
 /// The door that could not be opened.
-pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
+pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -91,7 +100,8 @@ pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
         doors.push(Door::unix(socket)?);
     }
     drop(guard);
-    let addresses = doors.iter().map(Door::address).collect();
+    let bound: Vec<_> = doors.iter().map(|door| Bound::of("admin", door)).collect();
+    view.doors.extend_from_slice(&bound);
     let stop = CancellationToken::new();
     let until = stop.clone();
     let view = Arc::new(view);
@@ -118,7 +128,7 @@ pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
         });
     });
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
-    Ok(Running { addresses, stop })
+    Ok(Running { doors: bound, stop })
 }
 
 async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, view: Arc<View>) {

@@ -1,9 +1,12 @@
 //! The command line: argv to exit code. Every subcommand is a file here.
 
+mod ask;
 pub mod ca;
 mod check;
+mod demo;
 mod ping;
 mod run;
+mod status;
 
 use std::{error::Error, process::ExitCode};
 
@@ -23,10 +26,14 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file: every problem, with its place.
     Check(check::Check),
+    /// Show what a running agent serves, knows and carries.
+    Status(status::Status),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
+    /// Show what adit does, on this host alone, in a few seconds.
+    Demo(demo::Demo),
 }
 
 impl Cli {
@@ -35,7 +42,9 @@ impl Cli {
         let done: Result<ExitCode, Box<dyn Error>> = match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
             Command::Ping(ping) => ping.run(),
+            Command::Demo(demo) => demo.run(),
             Command::Ca(ca) => ca.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
         done.unwrap_or_else(|error| {
