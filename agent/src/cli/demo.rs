@@ -306,16 +306,11 @@ fn file_of_b(dir: &Path, echo: SocketAddr, count: SocketAddr) -> String {
 /// Every name leads to agent B; the ledger's tunnel alone goes through the recorder.
 fn file_of_a(dir: &Path, b: SocketAddr, tap: SocketAddr) -> String {
     let to = |address: SocketAddr| format!("/$/inet/{}/{}", address.ip(), address.port());
-    let listener = |name: &str, more: &str| {
-        format!("\n[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"{name}\"\n{more}")
-    };
+    let listener =
+        |name: &str, more: &str| format!("\n[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"{name}\"\n{more}");
     let (cert, key) = pair(dir, BATCH);
-    let listeners = [
-        listener(LEDGER, ""),
-        listener(LEDGER, "certificate = \"batch\"\n"),
-        listener(ECHO, ""),
-        listener(COUNT, ""),
-    ];
+    let listeners =
+        [listener(LEDGER, ""), listener(LEDGER, "certificate = \"batch\"\n"), listener(ECHO, ""), listener(COUNT, "")];
     format!(
         "{}\n[[tls.certificate]]\nid = \"batch\"\ncert = {cert}\nkey = {key}\n\n\
          [outbound]\ndtab = \"/svc => {} ; {LEDGER} => {}\"\n\n\

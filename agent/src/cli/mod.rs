@@ -7,10 +7,11 @@ mod demo;
 mod ping;
 mod run;
 mod status;
+mod texts;
 
 use std::{error::Error, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Wrap raw TCP between hosts in mutual TLS, with no change to any application.
 #[derive(Debug, Parser)]
@@ -34,6 +35,10 @@ enum Command {
     Ca(ca::Ca),
     /// Show what adit does, on this host alone, in a few seconds.
     Demo(demo::Demo),
+    /// Print the completions of a shell.
+    Completions(texts::Completions),
+    /// Write the manual pages, adit(1) and one for each subcommand.
+    Man(texts::Manual),
 }
 
 impl Cli {
@@ -45,6 +50,8 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Ping(ping) => ping.run(),
             Command::Demo(demo) => demo.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(manual) => manual.run(Self::command()),
             Command::Ca(ca) => ca.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
         done.unwrap_or_else(|error| {

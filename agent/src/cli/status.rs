@@ -32,7 +32,9 @@ impl Status {
         };
         if doors.is_empty() {
             let file = self.config.display();
-            return Err(format!("{file} opens no admin door: add `socket = \"/run/adit/admin.sock\"` to [admin]").into());
+            return Err(
+                format!("{file} opens no admin door: add `socket = \"/run/adit/admin.sock\"` to [admin]").into()
+            );
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let text = runtime.block_on(first_answer(&doors))?;

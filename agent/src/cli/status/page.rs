@@ -13,15 +13,27 @@ pub(super) fn page(status: &Value) -> String {
     let mut page = head(status);
     let mut section = |title: &str, header: &[&str], rows: Vec<Vec<String>>| page += &table(title, header, &rows);
     section("listeners", &["door", "address", "leads to"], rows(&status["listeners"], listener));
-    section("certificates", &["id", "names", "expires in", "issuer", "serial"], rows(&status["certificates"], certificate));
-    section("services", &["name", "to", "allow"], rows(&status["services"], service));
+    section(
+        "certificates",
+        &["id", "names", "expires in", "issuer", "serial"],
+        rows(&status["certificates"], certificate),
+    );
+    section("services", &["name", "to", "allow", "certificate", "most streams"], rows(&status["services"], service));
     for side in list(&status["routes"]) {
         let title = format!("names, {}", text(&side["side"]));
         section(&title, &["name", "leads to", "unused for"], rows(&side["routes"], route));
-        section("endpoints", &["bound name", "address", "health", "streams", "opened in", "last error"], endpoints(side));
+        section(
+            "endpoints",
+            &["bound name", "address", "health", "streams", "opened in", "last error"],
+            endpoints(side),
+        );
     }
     section("DNS", &["host", "state", "age", "addresses", "last error"], rows(&status["names"], host));
-    section("idle tunnels to", &["address", "who must answer", "certificate", "tunnels"], rows(&status["tunnels_idle"], idle));
+    section(
+        "idle tunnels to",
+        &["address", "who must answer", "certificate", "tunnels"],
+        rows(&status["tunnels_idle"], idle),
+    );
     section("tunnels from", &["peer", "tunnels"], rows(&status["tunnels_accepted"], accepted));
     let live = format!("streams, {} live", text(&status["streams_live"]));
     section(&live, &["way", "name", "from", "to", "peer", "age", "sent", "received"], rows(&status["streams"], stream));
@@ -57,7 +69,14 @@ fn certificate(one: &Value) -> Vec<String> {
 }
 
 fn service(one: &Value) -> Vec<String> {
-    vec![joined(&one["name"]), text(&one["to"]), joined(&one["allow"])]
+    let optional = |key: &str| if one[key].is_null() { String::new() } else { text(&one[key]) };
+    vec![
+        joined(&one["name"]),
+        text(&one["to"]),
+        joined(&one["allow"]),
+        optional("certificate"),
+        optional("max_streams"),
+    ]
 }
 
 fn route(one: &Value) -> Vec<String> {
@@ -167,6 +186,9 @@ fn joined(value: &Value) -> String {
 }
 
 fn millis(millis: u64) -> String {
+    if millis == 0 {
+        return "<1ms".to_owned();
+    }
     if millis < 1000 { format!("{millis}ms") } else { duration(&Value::from(millis / 1000)) }
 }
 
@@ -177,7 +199,11 @@ fn duration(seconds: &Value) -> String {
     if exact < 1.0 && exact > 0.0 {
         return format!("{exact:.1}s");
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "negative ones are zero, as they should")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "negative ones are zero, as they should"
+    )]
     let whole = exact as u64;
     let mut parts = UNITS.iter().scan(whole, |left, (unit, name)| {
         let count = *left / unit;
