@@ -24,7 +24,7 @@ use crate::{
     end::End,
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
-    listen::{Accepted, Bound, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError, Slots},
     naming::{Namers, Settings},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
@@ -47,6 +47,8 @@ pub enum StartError {
     Identity(LoadError),
     /// A door.
     Listen(ListenError),
+    /// The ready file.
+    Ready(PathBuf, io::Error),
     /// Anything else of the system.
     System(&'static str, io::Error),
 }
@@ -83,7 +85,7 @@ pub async fn run(config: Config, page: PrometheusHandle, ready_file: Option<Path
     let admin = app.start_admin(page, outbound, inbound, &mut bound)?;
     app.start_chores();
     if let Some(file) = ready_file {
-        write_ready(&file, &bound).map_err(|error| StartError::System("writing the ready file", error))?;
+        write_ready(&file, &bound).map_err(|error| StartError::Ready(file, error))?;
     }
     for door in &bound {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
@@ -152,9 +154,10 @@ impl App {
             doors.push((door, Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }));
         }
         let outbound = Arc::new(self.outbound(config));
+        let slots = Slots { free: Arc::clone(&self.slots), limit: "streams" };
         for (door, asks) in doors {
             let (outbound, work, asks) = (Arc::clone(&outbound), self.work.clone(), Arc::new(asks));
-            let accepting = door.accept_each(Arc::clone(&self.slots), self.draining.clone(), move |accepted, slot| {
+            let accepting = door.accept_each(slots.clone(), self.draining.clone(), move |accepted, slot| {
                 let (outbound, asks) = (Arc::clone(&outbound), Arc::clone(&asks));
                 work.spawn(async move {
                     outbound.carry(accepted, &asks).await;
@@ -191,10 +194,11 @@ impl App {
         }
         let own = bound.iter().filter_map(|bound| bound.address.parse().ok()).collect();
         let inbound = Arc::new(self.inbound(config, own));
-        let tunnels = Arc::new(Semaphore::new(self.capacity.tunnels.min(Semaphore::MAX_PERMITS)));
+        let most = self.capacity.tunnels.min(Semaphore::MAX_PERMITS);
+        let tunnels = Slots { free: Arc::new(Semaphore::new(most)), limit: "tunnels" };
         for door in doors {
             let (inbound, work) = (Arc::clone(&inbound), self.work.clone());
-            let accepting = door.accept_each(Arc::clone(&tunnels), self.draining.clone(), move |accepted, place| {
+            let accepting = door.accept_each(tunnels.clone(), self.draining.clone(), move |accepted, place| {
                 let Accepted::Tcp(socket, from) = accepted else { return };
                 let inbound = Arc::clone(&inbound);
                 work.spawn(async move {
@@ -380,6 +384,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Identity(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

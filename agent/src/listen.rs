@@ -58,6 +58,26 @@ impl Bound {
     }
 }
 
+/// Places for connections, under the limit that sets their number.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// A permit for each place that is free.
+    pub free: Arc<Semaphore>,
+    /// The limit's name in the metric.
+    pub limit: &'static str,
+}
+
+impl Slots {
+    /// A place, as soon as there is one; none once there will be no more. That it had to be waited for is counted.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(permit);
+        }
+        metrics::limit_reached(self.limit);
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+}
+
 /// A connection that came in.
 #[derive(Debug)]
 pub enum Accepted {
@@ -130,16 +150,16 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`, which is taken before accept: at
-    /// the limit, further connections wait in the kernel's queue.
+    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken before accept: at the
+    /// limit, further connections wait in the kernel's queue.
     pub async fn accept_each(
         self,
-        slots: Arc<Semaphore>,
+        slots: Slots,
         stop: CancellationToken,
         mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
     ) {
         let mut failing = false;
-        while let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
+        while let Some(Some(permit)) = stop.run_until_cancelled(slots.take()).await {
             match stop.run_until_cancelled(self.accept()).await {
                 None => return,
                 Some(Ok(accepted)) => {

@@ -11,7 +11,7 @@ pub use probe::Step;
 use std::{sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};
-use adit_protocol::{Code, Name, Preamble, RefusalCode};
+use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
@@ -27,7 +27,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, attempt},
-        dial::{Dialed, Key, dial},
+        dial::{DialError, Dialed, Key, dial},
         pool::Pool,
         retry::{Failure, Next, Was, next},
     },
@@ -67,6 +67,20 @@ pub struct OpenLimits {
     pub handshake: Duration,
     /// From OPEN to its answer, each time.
     pub answer: Duration,
+}
+
+impl OpenLimits {
+    /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
+    fn reached(&self, failure: &Failure) -> Option<&'static str> {
+        let (limit, own, name) = match failure {
+            Failure::Silent { limit, .. } => (limit, self.answer, "answer"),
+            Failure::Dial(DialError::ConnectTimeout(limit) | DialError::HandshakeTimeout(limit)) => {
+                (limit, self.handshake, "handshake")
+            }
+            _ => return None,
+        };
+        Some(if *limit < own { "open" } else { name })
+    }
 }
 
 /// What a listener asks for on behalf of its connections.
@@ -123,6 +137,9 @@ impl Outbound {
 
     async fn open(&self, app: &Plain, preamble: Preamble, asks: &Asks, stream: &Stream) -> Result<Opened, Ending> {
         let deadline = Instant::now() + self.opening.all;
+        if self.copies.available_permits() < MAX_EAGER {
+            metrics::limit_reached("eager_bytes");
+        }
         let mut eager = Eager::new(&self.copies);
         let _ = eager.read(app); // Nothing there yet is fine, and a socket that failed says so again.
         let balancer = self.route(&asks.to, deadline).await?;
@@ -150,6 +167,7 @@ impl Outbound {
             Ok(Ok(balancer)) => Ok(balancer),
             Ok(Err(error)) => Err(unrouted(name, &error)),
             Err(_) => {
+                metrics::limit_reached("open");
                 let detail = format!("look-up of {name}: no answer within {:?}", self.opening.all);
                 Err(Ending::new(End::Unreachable, Side::Agent, detail))
             }
@@ -219,6 +237,9 @@ impl Outbound {
     }
 
     fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
+        if let Some(limit) = self.opening.reached(&failure) {
+            metrics::limit_reached(limit);
+        }
         if failure.empties_pool() {
             self.pool.empty(key);
         }
@@ -300,14 +321,15 @@ impl Tries {
         if self.over || self.made == ATTEMPTS {
             return None;
         }
+        let next = match self.again.take() {
+            Some(lease) => (lease, On::Fresh),
+            None => (balancer.pick(&self.avoid)?, On::Any),
+        };
         self.made += 1;
         if self.made > 1 {
             metrics::open_retried();
         }
-        match self.again.take() {
-            Some(lease) => Some((lease, On::Fresh)),
-            None => balancer.pick(&self.avoid).map(|lease| (lease, On::Any)),
-        }
+        Some(next)
     }
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {

@@ -14,15 +14,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    runtime::Runtime,
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError, Slots},
     naming::Namers,
     outbound::Outbound,
     streams::Streams,
@@ -91,15 +93,14 @@ pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
         .enable_all()
         .build()
         .map_err(|error| ListenError::of("the admin door's runtime", error))?;
-    let guard = runtime.enter();
-    let mut doors = Vec::new();
-    if let Some(address) = config.listen {
-        doors.push(Door::tcp(address)?);
-    }
-    if let Some(socket) = &config.socket {
-        doors.push(Door::unix(socket)?);
-    }
-    drop(guard);
+    let doors = match open(config, &runtime) {
+        Ok(doors) => doors,
+        Err(error) => {
+            // This is called within another runtime, where a plain drop of this one would panic.
+            runtime.shutdown_background();
+            return Err(error);
+        }
+    };
     let bound: Vec<_> = doors.iter().map(|door| Bound::of("admin", door)).collect();
     view.doors.extend_from_slice(&bound);
     let stop = CancellationToken::new();
@@ -110,14 +111,17 @@ pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
             for door in doors {
                 let view = Arc::clone(&view);
                 tokio::spawn(door.accept_each(
-                    Arc::new(Semaphore::new(CONNECTIONS)),
+                    Slots { free: Arc::new(Semaphore::new(CONNECTIONS)), limit: "admin_connections" },
                     until.clone(),
                     move |accepted, place| {
                         let view = Arc::clone(&view);
                         tokio::spawn(async move {
                             match accepted {
                                 Accepted::Tcp(socket, _) => serve(socket, view).await,
-                                Accepted::Unix(socket) => serve(socket, view).await,
+                                Accepted::Unix(socket) => {
+                                    note_caller(&socket);
+                                    serve(socket, view).await;
+                                }
                             }
                             drop(place);
                         });
@@ -129,6 +133,21 @@ pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
     });
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
     Ok(Running { doors: bound, stop })
+}
+
+fn open(config: &Admin, runtime: &Runtime) -> Result<Vec<Door>, ListenError> {
+    let _within = runtime.enter();
+    let tcp = config.listen.map(Door::tcp);
+    let unix = config.socket.as_ref().map(Door::unix);
+    tcp.into_iter().chain(unix).collect()
+}
+
+/// Who asks at the socket, as the kernel knows it (SO_PEERCRED, unix(7)): the operators' door keeps a record.
+fn note_caller(socket: &UnixStream) {
+    match socket.peer_cred() {
+        Ok(caller) => info!(uid = caller.uid(), gid = caller.gid(), pid = caller.pid(), "a caller at the admin socket"),
+        Err(error) => warn!("a caller at the admin socket, of whom the kernel says nothing: {error}"),
+    }
 }
 
 async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, view: Arc<View>) {

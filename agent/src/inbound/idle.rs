@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     identity::Store,
     streams::random_below,
+    telemetry::metrics,
     tunnel::arrive::wait,
     wire::{
         channel::Filled,
@@ -31,6 +32,16 @@ pub struct IdleLimits {
     pub frame: Duration,
     /// Over how long tunnels are retired when our own certificate was renewed.
     pub spread: Duration,
+}
+
+impl IdleLimits {
+    /// The limit that a tunnel of this age has reached, if it is one that retires it.
+    fn reached(&self, born: Instant, idle_since: Instant) -> Option<&'static str> {
+        if self.age.is_some_and(|age| born.elapsed() >= age) {
+            return Some("tunnel_age");
+        }
+        (idle_since.elapsed() >= self.idle).then_some("tunnel_idle_acceptor")
+    }
 }
 
 /// What came of waiting.
@@ -58,7 +69,8 @@ pub(super) async fn next_open(
         return IdleEnd::Over;
     }
     let mut changed = identity.changed();
-    let mut retire_at = Instant::now() + limits.idle;
+    let idle_since = Instant::now();
+    let mut retire_at = idle_since + limits.idle;
     if let Some(age) = limits.age {
         retire_at = retire_at.min(born + age);
     }
@@ -88,11 +100,15 @@ pub(super) async fn next_open(
             () = draining.cancelled(), if !retired => retire_at = Instant::now(),
         }
         if tunnel.frame_deadline(limits.frame).is_some_and(|deadline| deadline <= std::time::Instant::now()) {
+            metrics::limit_reached("open_frame");
             return IdleEnd::Broken(format!("a frame was begun and not finished within {:?}", limits.frame));
         }
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {
                 return IdleEnd::Over;
+            }
+            if let Some(limit) = limits.reached(born, idle_since) {
+                metrics::limit_reached(limit);
             }
             retire_at = Instant::now() + RETIRED_LIMIT;
         }

@@ -6,16 +6,21 @@
     reason = "every function here is a test's, and a panic is how a test fails"
 )]
 
+mod admin;
 mod bulk;
 mod certificates;
 mod crashes;
 mod crowd;
+mod demo;
 mod doors;
+mod metrics;
 mod names;
 mod peers;
 mod postgres;
 mod redis;
 mod refusals;
 mod rig;
+mod starts;
+mod status;
 mod streams;
 mod two_hosts;
