@@ -302,14 +302,15 @@ impl Tries {
         if self.over || self.made == ATTEMPTS {
             return None;
         }
+        let next = match self.again.take() {
+            Some(lease) => (lease, On::Fresh),
+            None => (balancer.pick(&self.avoid)?, On::Any),
+        };
         self.made += 1;
         if self.made > 1 {
             metrics::open_retried();
         }
-        match self.again.take() {
-            Some(lease) => Some((lease, On::Fresh)),
-            None => balancer.pick(&self.avoid).map(|lease| (lease, On::Any)),
-        }
+        Some(next)
     }
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {

@@ -11,6 +11,7 @@ mod certificates;
 mod crashes;
 mod crowd;
 mod doors;
+mod identities;
 mod names;
 mod peers;
 mod pool;
