@@ -123,13 +123,15 @@ impl App {
         let pool_limits = PoolLimits {
             idle: config.limits.tunnel_idle_dialer,
             age: config.limits.tunnel_age,
-            most: capacity.tunnels_per_peer,
+            of_key: capacity.tunnels_per_peer,
+            all: capacity.tunnels,
         };
+        let streams = Streams::new();
         Ok(Self {
-            pool: Pool::new(Arc::clone(&identity), pool_limits, work.clone()),
+            pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             options: socket_options(&config.limits),
             slots: Arc::new(Semaphore::new(capacity.streams.min(Semaphore::MAX_PERMITS))),
-            streams: Streams::new(),
+            streams,
             draining: CancellationToken::new(),
             config,
             capacity,
@@ -157,6 +159,7 @@ impl App {
         let slots = Slots { free: Arc::clone(&self.slots), limit: "streams" };
         for (door, asks) in doors {
             let (outbound, work, asks) = (Arc::clone(&outbound), self.work.clone(), Arc::new(asks));
+            self.keep_warm(&outbound, &asks);
             let accepting = door.accept_each(slots.clone(), self.draining.clone(), move |accepted, slot| {
                 let (outbound, asks) = (Arc::clone(&outbound), Arc::clone(&asks));
                 work.spawn(async move {
@@ -167,6 +170,13 @@ impl App {
             self.chores.spawn(accepting);
         }
         Ok(Some(outbound))
+    }
+
+    fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
+        if self.config.limits.warm > 0 {
+            let (each, until) = (self.config.limits.warm, self.draining.clone());
+            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
+        }
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {

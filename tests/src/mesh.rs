@@ -39,6 +39,7 @@ pub struct Plan {
     authority: Authority,
     routes: Vec<Route>,
     table: Option<String>,
+    b_table: Option<String>,
     peers: Option<String>,
     a: Host,
     b: Host,
@@ -74,7 +75,7 @@ impl Mesh {
         };
         let (a, b) = (host(A), host(B));
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        Plan { dir, authority, routes: Vec::new(), table: None, peers: None, a, b }
+        Plan { dir, authority, routes: Vec::new(), table: None, b_table: None, peers: None, a, b }
     }
 
     /// Where an application of host A reaches the service of this name.
@@ -163,6 +164,13 @@ impl Plan {
         self
     }
 
+    /// B's delegation table, for services that are names.
+    #[must_use]
+    pub fn b_table(mut self, table: &str) -> Self {
+        self.b_table = Some(table.to_owned());
+        self
+    }
+
     /// A's `[[outbound.peer]]` rules; B's own identity for every name unless told.
     #[must_use]
     pub fn peers(mut self, peers: &str) -> Self {
@@ -217,6 +225,9 @@ impl Plan {
 
     fn b_file(&self) -> String {
         let mut text = String::from("[inbound]\nlisten = [\"127.0.0.1:0\"]\n");
+        if let Some(table) = &self.b_table {
+            text += &format!("dtab = \"{table}\"\n");
+        }
         for Route { name, service, allow, .. } in &self.routes {
             text += &format!("\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n");
         }

@@ -145,10 +145,7 @@ impl Idle {
     fn of(key: &Key, idle: usize) -> Self {
         Self {
             address: key.address.to_string(),
-            expects: match &key.verify {
-                adit_config::Verify::Identity(identity) => identity.to_string(),
-                adit_config::Verify::None => "nobody (verify = \"none\")".to_owned(),
-            },
+            expects: key.expected(),
             certificate: key.credential.clone().unwrap_or_else(|| "default".to_owned()),
             idle,
         }

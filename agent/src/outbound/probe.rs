@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use adit_config::{Verify, limits::ATTEMPTS};
+use adit_config::limits::ATTEMPTS;
 use adit_protocol::{Answer, Name, Phase, Preamble};
 use tokio::time::Instant;
 
@@ -181,14 +181,7 @@ impl fmt::Display for Step {
                 write!(f, "shows       {} (certificate `{id}`, {})", names.join(", "), validity(*until))
             }
             Self::Expected(key) => {
-                match &key.verify {
-                    Verify::Identity(identity) => {
-                        write!(f, "tries       {}, where {identity} must answer", key.address)?
-                    }
-                    Verify::None => {
-                        write!(f, "tries       {}, where anybody may answer (verify = \"none\")", key.address)?;
-                    }
-                }
+                write!(f, "tries       {}, expecting {}", key.address, key.expected())?;
                 match &key.sni {
                     Some(sni) => write!(f, " (server name {sni})"),
                     None => write!(f, " (no server name)"),
