@@ -13,7 +13,7 @@ use super::ask::{self, Door};
 /// Show what a running agent serves, knows and carries.
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// The configuration file, whose [admin] says where the agent answers.
+    /// The configuration file, whose admin section says where the agent answers.
     #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
     config: PathBuf,
     /// Ask at this admin socket, and read no configuration.

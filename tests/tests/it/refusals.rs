@@ -19,9 +19,9 @@ fn a_denied_identity_is_refused_and_the_application_sees_a_reset() {
     let mesh = Mesh::plan().service(ECHO, service.address()).only_for("b.web.example").start();
     // when A's application speaks to it
     let mut client = End::connect(&mesh.front(ECHO));
-    let _ = client.try_send(b"let me in");
+    let failure = client.failure_after(b"let me in");
     // then it is reset, the service never heard of it, and A's log and ping say who was denied
-    assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(failure, Some(ErrorKind::ConnectionReset));
     assert!(!service.has_caller());
     mesh.a.until_logged("denied");
     assert!(mesh.a.log().contains(A), "{}", mesh.a.log());

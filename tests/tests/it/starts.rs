@@ -54,7 +54,7 @@ fn an_address_of_no_interface_is_named() {
 fn a_key_that_may_not_be_read_is_named() {
     need!("setpriv");
     let host = Host::with("");
-    fs::set_permissions(host.path("key.pem"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(host.path("key.pem"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything, unless it has given that right away (capabilities(7)).
     let mut command = Command::new("setpriv");
     if is_root() {

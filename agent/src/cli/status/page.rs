@@ -140,7 +140,7 @@ fn table(title: &str, header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|word| (*word).to_owned()).collect();
     let lines = || [&header].into_iter().chain(rows.iter().take(ROWS)).filter(|row| !row.is_empty());
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let used: Vec<_> = (0..columns).filter(|at| rows.iter().any(|row| cell(row, *at) != "")).collect();
+    let used: Vec<_> = (0..columns).filter(|at| rows.iter().any(|row| !cell(row, *at).is_empty())).collect();
     let width = |at: usize| lines().map(|row| cell(row, at).chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = used.iter().map(|at| width(*at)).collect();
     let mut out = format!("\n{title}\n");
