@@ -326,7 +326,7 @@ impl App {
 
 fn open_door(listen: &ListenAddr) -> Result<Door, StartError> {
     match listen {
-        ListenAddr::Tcp(address) => Door::tcp(*address),
+        ListenAddr::Tcp(address) => Door::tcp(*address).map(Door::abort_unless_closed),
         ListenAddr::Unix(listen) => Door::unix(listen),
     }
     .map_err(StartError::Listen)

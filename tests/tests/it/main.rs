@@ -10,6 +10,7 @@ mod bulk;
 mod certificates;
 mod crashes;
 mod crowd;
+mod cuts;
 mod doors;
 mod identities;
 mod names;
