@@ -211,7 +211,7 @@ impl Inbound {
         let id = preamble.id.unwrap_or_else(new_id);
         let from = origin(&met, &preamble);
         let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
-        let _ = stream.peer.set(met.peer.to_string());
+        stream.meets(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
         let (ending, met) = match self.judge(&met, &preamble) {
             Ok((admitted, _permit)) if preamble.probe => Box::pin(self.answer_probe(met, &admitted)).await,
@@ -267,7 +267,7 @@ impl Inbound {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
-        let _ = stream.to.set(to);
+        stream.reaches(to);
         let hop = Hop { id: stream.id, hops: preamble.hops };
         let _own = service.local_addr().map(|address| self.streams.own(address, hop));
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").

@@ -148,12 +148,11 @@ impl Outbound {
         let mut tries = Tries::default();
         while let Some((lease, on)) = tries.next(&balancer) {
             let began = Instant::now();
-            let _ = stream.to.set(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, deadline).await? {
+            stream.tries(format!("{} ({})", lease.address(), lease.bound()));
+            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, stream, deadline).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, stream.since.elapsed());
-                    let _ = stream.peer.set(dialed.peer.to_string());
                     stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Opened { dialed, lease, beginning });
@@ -186,6 +185,7 @@ impl Outbound {
         mut preamble: Preamble,
         asks: &Asks,
         eager: &mut Eager,
+        stream: &Stream,
         deadline: Instant,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(lease, asks)?;
@@ -195,6 +195,7 @@ impl Outbound {
             Ok(dialed) => dialed,
             Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
         };
+        stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
         let left = deadline.saturating_duration_since(Instant::now());

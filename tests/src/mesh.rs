@@ -195,11 +195,18 @@ impl Plan {
     /// Writes the files and starts both agents, B first.
     #[must_use]
     pub fn start(self) -> Mesh {
+        self.start_with_between(|b| ((), b.port())).0
+    }
+
+    /// The same, with something between A and B: `between` is told where B is and says at which port A finds it.
+    #[must_use]
+    pub fn start_with_between<T>(self, between: impl FnOnce(&Address) -> (T, u16)) -> (Mesh, T) {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
         let b = Agent::start("host B", &b_dir);
-        let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(b.inbound().port()));
+        let (between, port) = between(&b.inbound());
+        let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(port));
         let a = Agent::start("host A", &a_dir);
-        Mesh { a, b, authority: self.authority, _dir: self.dir }
+        (Mesh { a, b, authority: self.authority, _dir: self.dir }, between)
     }
 
     /// Writes the files and starts A alone, whose table says `{port}` is `port`: somebody else plays B.

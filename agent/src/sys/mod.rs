@@ -4,4 +4,5 @@
 
 pub mod child;
 pub mod limits;
+pub mod memory;
 pub mod tcp_info;

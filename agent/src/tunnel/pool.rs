@@ -129,6 +129,11 @@ impl Pool {
         self.left(dropped.len());
     }
 
+    /// How many idle tunnels there are.
+    pub fn all(&self) -> usize {
+        self.all.load(Relaxed)
+    }
+
     /// How many idle tunnels there are of `key`.
     pub fn idle(&self, key: &Key) -> usize {
         self.lock().get(key).map_or(0, Vec::len)

@@ -8,7 +8,7 @@ use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{Interest, Ready},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
 };
 
 use crate::addr::Address;
@@ -70,7 +70,12 @@ impl Plain {
     /// The system's.
     pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, options),
+            Address::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+                socket.set_zero_linger()?;
+                Self::tcp(socket.connect(*address).await?, options)
+            }
             Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
         }
     }

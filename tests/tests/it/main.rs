@@ -11,6 +11,7 @@ mod bulk;
 mod certificates;
 mod crashes;
 mod crowd;
+mod cuts;
 mod demo;
 mod doors;
 mod identities;

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, env, fs, process::ExitCode, time::Duration};
 use adit_tests::{
     address::Address,
     load::{Load, Service},
+    wait::until_still,
 };
 use load::Kind;
 use pairs::{Pair, Setup};
@@ -128,7 +129,9 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 fn idle(streams: usize) {
     let echo = Service::start(adit_tests::address::Wire::Tcp, "echo");
     let setup = Setup::new();
-    let pair = setup.adit("adit", echo.address(), "", &format!("tunnels_per_peer = {}\n", streams + 100));
+    // Tunnels idle for a second only, so that the end shows what comes back when nothing is left.
+    let limits = format!("tunnels_per_peer = {}\ntunnel_idle_dialer = \"1s\"\n", streams + 100);
+    let pair = setup.adit("adit", echo.address(), "", &limits);
     let before = pss(&pair);
     let mut crowd = Load::start(&["idle", &pair.front().to_string(), &streams.to_string()]);
     crowd.until("open", Duration::from_secs(300));
@@ -136,11 +139,14 @@ fn idle(streams: usize) {
     crowd.until("alive", Duration::from_secs(300));
     let with = pss(&pair);
     drop(crowd);
+    let after = until_still("their memory", Duration::from_secs(7), || pss(&pair));
     println!("idle streams: {streams}");
-    for ((name, before), (_, with)) in before.iter().zip(&with) {
+    for (((name, before), (_, with)), (_, after)) in before.iter().zip(&with).zip(&after) {
         #[allow(clippy::cast_precision_loss, reason = "kibibytes of a process")]
         let each = (with - before) as f64 / streams as f64;
-        println!("  {name:<10} Pss {before:>8} KiB before, {with:>8} KiB with them: {each:.2} KiB a stream");
+        println!(
+            "  {name:<10} Pss {before:>8} KiB before, {with:>8} KiB with them, {after:>8} KiB after: {each:.2} KiB a stream"
+        );
     }
 }
 
