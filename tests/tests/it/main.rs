@@ -8,6 +8,7 @@
 
 mod bulk;
 mod certificates;
+mod check;
 mod crashes;
 mod crowd;
 mod doors;
