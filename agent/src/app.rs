@@ -132,6 +132,7 @@ impl App {
             idle: config.limits.tunnel_idle_dialer,
             age: config.limits.tunnel_age,
             most: capacity.tunnels_per_peer,
+            frame: config.limits.open_frame,
         };
         Ok(Self {
             pool: Pool::new(Arc::clone(&identity), pool_limits, work.clone()),

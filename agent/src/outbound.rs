@@ -26,7 +26,7 @@ use crate::{
     streams::{Direction, Hop, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
-        attempt::{Eager, attempt},
+        attempt::{Eager, Patience, attempt},
         dial::{Dialed, Key, dial},
         pool::Pool,
         retry::{Failure, Next, Was, next},
@@ -141,6 +141,9 @@ impl Outbound {
                 }
                 Err((failure, was)) => tries.failed(lease, failure, was),
             }
+            if Instant::now() >= deadline {
+                break;
+            }
         }
         Err(tries.ending(&asks.to))
     }
@@ -178,7 +181,7 @@ impl Outbound {
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
         let left = deadline.saturating_duration_since(Instant::now());
-        match attempt(&mut dialed, &preamble, Some(app), eager, self.opening.answer.min(left)).await {
+        match attempt(&mut dialed, &preamble, Some(app), eager, self.patience(left)).await {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, &failure).await;
@@ -218,6 +221,11 @@ impl Outbound {
         }
     }
 
+    /// How long an acceptor is waited for where `left` is left in all.
+    fn patience(&self, left: Duration) -> Patience {
+        Patience { answer: self.opening.answer.min(left), frame: self.limits.frame }
+    }
+
     fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
         if failure.empties_pool() {
             self.pool.empty(key);
@@ -233,7 +241,8 @@ impl Outbound {
     async fn give_back(&self, dialed: Dialed, failure: &Failure) {
         match failure {
             Failure::Refused(_) => self.pool.put(dialed),
-            Failure::Application(_) | Failure::Silent { .. } | Failure::Lost { .. } | Failure::Dial(_) => {
+            Failure::Silent { .. } => abort(dialed.tunnel, &Ending::new(End::Stalled, Side::Peer, "")).await,
+            Failure::Application(_) | Failure::Lost { .. } | Failure::Dial(_) => {
                 abort(dialed.tunnel, &Ending::new(End::Reset, Side::Local, "")).await;
             }
             Failure::Protocol(_) => {
@@ -288,6 +297,8 @@ impl On {
 #[derive(Default)]
 struct Tries {
     made: usize,
+    /// Those in which the acceptor was sent OPEN: what the protocol counts.
+    asked: usize,
     avoid: Vec<Address>,
     again: Option<Lease>,
     over: bool,
@@ -295,9 +306,10 @@ struct Tries {
 }
 
 impl Tries {
-    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts).
+    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
+    /// opened costs none of them, and none is gone to again.
     fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
-        if self.over || self.made == ATTEMPTS {
+        if self.over || self.asked == ATTEMPTS {
             return None;
         }
         self.made += 1;
@@ -312,6 +324,9 @@ impl Tries {
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
         let address = lease.address().clone();
+        if !matches!(failure, Failure::Dial(_)) {
+            self.asked += 1;
+        }
         match next(&failure, was) {
             Next::Stop => self.over = true,
             Next::SameOnFresh => self.again = Some(lease),

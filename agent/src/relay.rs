@@ -431,10 +431,7 @@ impl<'a> Relay<'a> {
     /// Looks which limit was passed, if one really was.
     fn overdue(&mut self) -> Result<(), Ending> {
         let now = Instant::now();
-        if self.tunnel.frame_deadline(self.limits.frame).is_some_and(|deadline| deadline <= now) {
-            let detail = format!("the peer began a frame and did not finish it within {:?}", self.limits.frame);
-            return Err(Ending::new(End::Protocol, Side::Peer, detail));
-        }
+        self.tunnel.check_frame(self.limits.frame).map_err(broke_protocol)?;
         match self.clock.overdue(self.limits, self.is_half_closed(), now) {
             None => Ok(()),
             Some(Overdue::Unacknowledged) => self.look_for_stall(now),
