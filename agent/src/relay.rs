@@ -125,6 +125,8 @@ struct Relay<'a> {
     fin_sent: bool,
     done_sent: bool,
     local_failed: Option<String>,
+    /// A failed local socket was looked at once more.
+    heard_out: bool,
     tunnel_failed: bool,
     clock: Clock,
 }
@@ -158,6 +160,7 @@ impl<'a> Relay<'a> {
             fin_sent: beginning.fin_sent,
             done_sent: false,
             local_failed: None,
+            heard_out: false,
             tunnel_failed: false,
             clock: Clock::new(),
         }
@@ -182,6 +185,12 @@ impl<'a> Relay<'a> {
                     }
                 }
                 Turn::Stuck => {
+                    if self.local_failed.is_some() && !self.heard_out {
+                        // A write can fail before the runtime has told that there is something to read.
+                        self.heard_out = true;
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                     self.broken_by_now()?;
                     self.wait(&mut alarm, stop.as_mut()).await?;
                 }
