@@ -2,7 +2,7 @@
 //!
 //! What breaks a rule is tried on the second peer itself as well, as the data scenarios are tried without a tunnel.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, process::Command};
 
 use adit_tests::{
     address::{Address, Wire, free_port},
@@ -13,7 +13,8 @@ use adit_tests::{
     load::{Load, Service},
     mesh::{A, B, Mesh, Plan},
     need,
-    peer::{Acceptor, Papers},
+    peer::{self, Acceptor, Papers},
+    process::run,
     wait::{LIMIT, until},
 };
 use tempfile::TempDir;
@@ -110,6 +111,14 @@ const ENDS: &[(&str, &str)] = &[
            {"expect": "RESET", "code": 3, "within": 9}, {"expect_end": "bare"}"#,
     ),
 ];
+
+#[test]
+fn the_second_peer_passes_its_own_tests_golden_vectors_among_them() {
+    need!("python3", "openssl");
+    let mut tests = Command::new("python3");
+    let said = run(tests.args(["-m", "unittest"]).current_dir(peer::folder()), 3 * LIMIT);
+    assert!(said.status.success() && said.stderr.contains("\nOK"), "{}", said.stderr);
+}
 
 #[test]
 fn the_second_peer_speaks_to_itself_direct() {
@@ -308,7 +317,7 @@ fn break_each_rule(door: &Address, dialer: &Papers) {
 
 fn two_peers() -> (Acceptor, Papers) {
     let plan = Mesh::plan();
-    let acceptor = b_papers(&plan).accept(&["--echo"]);
+    let acceptor = b_papers(&plan).accept(&["--echo", "--serve", ECHO]);
     (acceptor, a_papers(&plan))
 }
 
