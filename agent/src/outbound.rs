@@ -367,3 +367,41 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
     };
     Ending::new(end, Side::Agent, format!("look-up of {name}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tunnel::dial::DialError, wire::channel::PeerEnd};
+
+    fn balancer(endpoints: u16) -> Balancer {
+        let balancer = Balancer::new(Name::parse("/#/dns/db/4143").unwrap());
+        let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
+        balancer.update(&addresses.into());
+        balancer
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_reached_costs_no_attempt_and_is_not_gone_back_to() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut seen = std::collections::HashSet::new();
+        while let Some((lease, _)) = tries.next(&balancer) {
+            assert!(seen.insert(lease.address().to_string()), "{} twice", lease.address());
+            tries.failed(lease, Failure::Dial(DialError::ConnectTimeout(Duration::ZERO)), Was::Fresh);
+        }
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn three_acceptors_at_most_are_sent_open() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut asked = 0;
+        while let Some((lease, _)) = tries.next(&balancer) {
+            asked += 1;
+            let lost = Failure::Lost { end: PeerEnd::Bare(None), handed: false, spoken: false };
+            tries.failed(lease, lost, Was::Fresh);
+        }
+        assert_eq!(asked, ATTEMPTS);
+    }
+}
