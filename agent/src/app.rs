@@ -31,6 +31,7 @@ use crate::{
     relay,
     router::Router,
     streams::Streams,
+    sys,
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
@@ -38,6 +39,10 @@ use crate::{
 
 /// How often the TLS files are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
+/// How often it is looked whether a peak is over.
+const PEAK_PERIOD: Duration = Duration::from_secs(5);
+/// What is no peak, in connections: their memory is not worth a walk through the heap.
+const NO_PEAK: usize = 256;
 /// How long the last tasks may take once every stream was ended: an abort waits a second, a close five.
 const LAST_TASKS: Duration = Duration::from_secs(6);
 
@@ -63,6 +68,8 @@ struct App {
     options: SocketOptions,
     /// Streams at once, of both doors.
     slots: Arc<Semaphore>,
+    /// Accepted tunnels at once.
+    accepted: Arc<Semaphore>,
     /// Connections and tunnels: what a drain waits for.
     work: TaskTracker,
     /// What serves them: ended after them.
@@ -120,7 +127,7 @@ pub fn outbound_alone(config: Config, stop: &CancellationToken) -> Result<Outbou
 
 impl App {
     fn new(config: Config) -> Result<Self, StartError> {
-        let descriptors = crate::sys::limits::raise_descriptors()
+        let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
         let capacity = config.limits.resolved(descriptors);
@@ -131,14 +138,17 @@ impl App {
         let pool_limits = PoolLimits {
             idle: config.limits.tunnel_idle_dialer,
             age: config.limits.tunnel_age,
-            most: capacity.tunnels_per_peer,
+            of_key: capacity.tunnels_per_peer,
+            all: capacity.tunnels,
             frame: config.limits.open_frame,
         };
+        let streams = Streams::new();
         Ok(Self {
-            pool: Pool::new(Arc::clone(&identity), pool_limits, work.clone()),
+            pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             options: socket_options(&config.limits),
             slots: Arc::new(Semaphore::new(capacity.streams.min(Semaphore::MAX_PERMITS))),
-            streams: Streams::new(),
+            accepted: Arc::new(Semaphore::new(capacity.tunnels.min(Semaphore::MAX_PERMITS))),
+            streams,
             draining: CancellationToken::new(),
             config,
             capacity,
@@ -161,6 +171,7 @@ impl App {
         let outbound = Arc::new(self.outbound(config));
         for (door, asks) in doors {
             let (outbound, work, asks) = (Arc::clone(&outbound), self.work.clone(), Arc::new(asks));
+            self.keep_warm(&outbound, &asks);
             let accepting = door.accept_each(Arc::clone(&self.slots), self.draining.clone(), move |accepted, slot| {
                 let (outbound, asks) = (Arc::clone(&outbound), Arc::clone(&asks));
                 work.spawn(async move {
@@ -171,6 +182,13 @@ impl App {
             self.chores.spawn(accepting);
         }
         Ok(Some(outbound))
+    }
+
+    fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
+        if self.config.limits.warm > 0 {
+            let (each, until) = (self.config.limits.warm, self.draining.clone());
+            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
+        }
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {
@@ -198,17 +216,17 @@ impl App {
         }
         let own = bound.iter().filter_map(|bound| bound.address.parse().ok()).collect();
         let inbound = Arc::new(self.inbound(config, own));
-        let tunnels = Arc::new(Semaphore::new(self.capacity.tunnels.min(Semaphore::MAX_PERMITS)));
         for door in doors {
             let (inbound, work) = (Arc::clone(&inbound), self.work.clone());
-            let accepting = door.accept_each(Arc::clone(&tunnels), self.draining.clone(), move |accepted, place| {
-                let Accepted::Tcp(socket, from) = accepted else { return };
-                let inbound = Arc::clone(&inbound);
-                work.spawn(async move {
-                    inbound.serve(socket, from).await;
-                    drop(place);
+            let accepting =
+                door.accept_each(Arc::clone(&self.accepted), self.draining.clone(), move |accepted, place| {
+                    let Accepted::Tcp(socket, from) = accepted else { return };
+                    let inbound = Arc::clone(&inbound);
+                    work.spawn(async move {
+                        inbound.serve(socket, from).await;
+                        drop(place);
+                    });
                 });
-            });
             self.chores.spawn(accepting);
         }
         Ok(Some(inbound))
@@ -274,6 +292,10 @@ impl App {
         let stop = self.stop.clone();
         self.chores.spawn(async move { pool.sweep(stop).await });
         self.chores.spawn(Arc::clone(&self.identity).watch(WATCH_PERIOD, self.stop.clone()));
+        let (streams, pool, accepted) = (Arc::clone(&self.streams), Arc::clone(&self.pool), Arc::clone(&self.accepted));
+        let most = accepted.available_permits();
+        let held = move || streams.count() + pool.all() + most.saturating_sub(accepted.available_permits());
+        self.chores.spawn(give_memory_back(held, self.stop.clone()));
     }
 
     /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left.
@@ -305,7 +327,7 @@ impl App {
 
 fn open_door(listen: &ListenAddr) -> Result<Door, StartError> {
     match listen {
-        ListenAddr::Tcp(address) => Door::tcp(*address),
+        ListenAddr::Tcp(address) => Door::tcp(*address).map(Door::abort_unless_closed),
         ListenAddr::Unix(listen) => Door::unix(listen),
     }
     .map_err(StartError::Listen)
@@ -346,6 +368,21 @@ async fn after(limit: Option<Duration>) {
     match limit {
         Some(limit) => tokio::time::sleep(limit).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Gives memory back when less than half of what was held is still `held`, in connections; until `stop`.
+async fn give_memory_back(held: impl Fn() -> usize, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(PEAK_PERIOD);
+    let mut peak = 0;
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let now = held();
+        peak = peak.max(now);
+        if peak >= NO_PEAK && now < peak / 2 {
+            peak = now;
+            // It cannot fail; that it ended is all there is to know.
+            let _ = tokio::task::spawn_blocking(sys::memory::give_back).await;
+        }
     }
 }
 

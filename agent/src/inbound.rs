@@ -110,7 +110,8 @@ impl Unmet {
 impl Inbound {
     /// Serves one connection from its first to its last moment.
     pub async fn serve(&self, socket: TcpStream, from: SocketAddr) {
-        let Some(met) = self.meet(socket, from).await else { return };
+        // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
+        let Some(met) = Box::pin(self.meet(socket, from)).await else { return };
         let _place = self.tunnels_per_peer.enter(peer_name(&met.peer));
         let mut met = Met { crowded: _place.is_none(), ..met };
         metrics::tunnels_accepted(1.0);
@@ -125,7 +126,7 @@ impl Inbound {
                     None => break,
                 },
                 IdleEnd::Over => {
-                    close(met.tunnel).await;
+                    Box::pin(close(met.tunnel)).await;
                     break;
                 }
                 IdleEnd::Reset => {
@@ -196,7 +197,7 @@ impl Inbound {
             Ok(preamble) => preamble,
             Err(refusal) => {
                 warn!(from = %met.from, peer = %met.peer, "OPEN: {refusal}");
-                return self.refuse(met, refusal).await;
+                return Box::pin(self.refuse(met, refusal)).await;
             }
         };
         let id = preamble.id.unwrap_or_else(new_id);
@@ -205,7 +206,7 @@ impl Inbound {
         let _ = stream.peer.set(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
         let (ending, met) = match self.judge(&met, &preamble) {
-            Ok((admitted, _permit)) if preamble.probe => self.answer_probe(met, &admitted).await,
+            Ok((admitted, _permit)) if preamble.probe => Box::pin(self.answer_probe(met, &admitted)).await,
             Ok((admitted, _permit)) => self.carry(met, &preamble, admitted, &stream).await,
             Err(refusal) => self.turn_away(met, refusal).await,
         };
@@ -248,7 +249,7 @@ impl Inbound {
             connected = self.services.connect(&admitted, &self.options) => connected,
             ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
                 relay::count(&ending, "acceptor");
-                abort(met.tunnel, &ending).await;
+                Box::pin(abort(met.tunnel, &ending)).await;
                 return (ending, None);
             }
         };
@@ -262,7 +263,7 @@ impl Inbound {
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());
-            abort(met.tunnel, &ending).await;
+            Box::pin(abort(met.tunnel, &ending)).await;
             return (ending, None);
         }
         metrics::stream_open_took(Direction::Inbound, stream.since.elapsed());
@@ -299,13 +300,13 @@ impl Inbound {
             Err(_) => Ending::new(End::Stalled, Side::Peer, format!("the probe's FIN did not come within {limit:?}")),
         };
         relay::count(&ending, "acceptor");
-        abort(met.tunnel, &ending).await;
+        Box::pin(abort(met.tunnel, &ending)).await;
         (ending, None)
     }
 
     async fn turn_away(&self, met: Met, refusal: Refusal) -> (Ending, Option<Met>) {
         let ending = Ending::new(End::Refused(refusal.code), Side::Agent, refusal.to_string());
-        (ending, self.refuse(met, refusal).await)
+        (ending, Box::pin(self.refuse(met, refusal)).await)
     }
 
     /// Says REFUSE, and discards until the dialer's FIN makes the tunnel idle (PROTOCOL.md section 4).

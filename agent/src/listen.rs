@@ -11,7 +11,7 @@ use std::{
 };
 
 use adit_config::UnixListen;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -80,6 +80,16 @@ impl Door {
         bind_unix(listen)
             .map(|listener| Self::Unix(listener, SocketFile(listen.path.clone())))
             .map_err(|cause| ListenError::new(format!("unix:{}", listen.path.display()), cause))
+    }
+
+    /// Lets whatever closes a connection of this door, from the moment it was accepted, be a reset (PROTOCOL.md section 4,
+    /// "Abort"): on Linux a connection inherits SO_LINGER from its listener.
+    pub fn abort_unless_closed(self) -> Self {
+        if let Self::Tcp(listener) = &self {
+            // It can only fail on what is no socket; each connection sets it again.
+            let _ = SockRef::from(listener).set_linger(Some(Duration::ZERO));
+        }
+        self
     }
 
     /// Where it listens, as text.

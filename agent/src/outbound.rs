@@ -5,6 +5,7 @@
 //! success. Nothing here falls back to plaintext.
 
 mod probe;
+mod warm;
 
 pub use probe::Step;
 
@@ -93,7 +94,8 @@ impl Outbound {
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
         let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), from);
         metrics::stream_opened(Direction::Outbound);
-        let ending = match self.open(&app, preamble, asks, &stream).await {
+        // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
+        let ending = match Box::pin(self.open(&app, preamble, asks, &stream)).await {
             Ok(opened) => self.relay(app, opened, &stream).await,
             Err(ending) => {
                 app.abort();
@@ -312,14 +314,15 @@ impl Tries {
         if self.over || self.asked == ATTEMPTS {
             return None;
         }
+        let next = match self.again.take() {
+            Some(lease) => (lease, On::Fresh),
+            None => (balancer.pick(&self.avoid)?, On::Any),
+        };
         self.made += 1;
         if self.made > 1 {
             metrics::open_retried();
         }
-        match self.again.take() {
-            Some(lease) => Some((lease, On::Fresh)),
-            None => balancer.pick(&self.avoid).map(|lease| (lease, On::Any)),
-        }
+        Some(next)
     }
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {

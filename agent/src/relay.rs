@@ -86,7 +86,7 @@ pub async fn relay(
         }
         Err(ending) => {
             local.abort();
-            abort(tunnel, &ending).await;
+            Box::pin(abort(tunnel, &ending)).await;
             Err(ending)
         }
     }

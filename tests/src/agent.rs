@@ -157,6 +157,14 @@ impl Agent {
         body.to_owned()
     }
 
+    /// A metric's value, by its name and labels as `/metrics` writes them; 0 if it has none yet.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = self.admin("/metrics");
+        let values = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.map(|value| value.parse::<f64>().expect("a metric is a number")).next().unwrap_or(0.0)
+    }
+
     fn until_ready(&mut self) {
         let expected = expected_listeners(&self.dir);
         let file = self.ready_file();

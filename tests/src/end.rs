@@ -171,6 +171,11 @@ impl End {
         self.socket.shutdown(Shutdown::Write).expect("a connected socket can be half-closed");
     }
 
+    /// Ends this direction, unless the connection is gone.
+    pub fn try_finish(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
     /// Aborts: on TCP the other end sees RST, on a unix socket a close.
     pub fn reset(self) {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).expect("a socket takes a linger time");

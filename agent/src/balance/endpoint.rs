@@ -70,6 +70,10 @@ impl Endpoint {
         self.record().health.admission(now) != Admission::Closed
     }
 
+    pub(super) fn is_up(&self, now: Instant) -> bool {
+        self.record().health.admission(now) == Admission::Free
+    }
+
     /// Takes a hold; if a probe is due, this is it.
     pub(super) fn lease(self: &Arc<Self>, bound: &Name, now: Instant) -> Lease {
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -83,6 +83,14 @@ impl Balancer {
         Some(endpoints[chosen].lease(&self.bound, now))
     }
 
+    /// A lease on each endpoint that is up, for what is no stream and may probe none.
+    #[must_use]
+    pub fn up(&self) -> Vec<Lease> {
+        let now = Instant::now();
+        let endpoints = self.endpoints();
+        endpoints.iter().filter(|endpoint| endpoint.is_up(now)).map(|up| up.lease(&self.bound, now)).collect()
+    }
+
     /// Streams that hold one of the endpoints now.
     #[must_use]
     pub fn open(&self) -> usize {

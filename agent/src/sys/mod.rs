@@ -3,4 +3,5 @@
 #![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
 
 pub mod limits;
+pub mod memory;
 pub mod tcp_info;

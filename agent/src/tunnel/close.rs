@@ -10,7 +10,7 @@ pub const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// close_notify, shutdown(write), read and discard to the peer's end or the limit, close.
 pub async fn close(mut tunnel: Tunnel) {
     tunnel.channel.seal_close();
-    shut_and_drain(tunnel.channel, CLOSE_LIMIT).await;
+    shut_and_drain(*tunnel.channel, CLOSE_LIMIT).await;
 }
 
 /// Writes what is sealed (an alert, say) as far as the socket takes it, shuts the write side, and reads and discards to

@@ -7,7 +7,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +25,7 @@ use super::{
 };
 use crate::{
     identity::Store,
+    streams::Streams,
     telemetry::metrics,
     wire::{
         channel::Filled,
@@ -40,7 +44,9 @@ pub struct PoolLimits {
     /// Older than this it is not used again; off by default.
     pub age: Option<Duration>,
     /// Idle tunnels of one key at the most.
-    pub most: usize,
+    pub of_key: usize,
+    /// Tunnels in all: what streams do not use may idle.
+    pub all: usize,
     /// A frame that was begun must be whole.
     pub frame: Duration,
 }
@@ -49,7 +55,10 @@ pub struct PoolLimits {
 #[derive(Debug)]
 pub struct Pool {
     idle: Mutex<HashMap<Key, Vec<Idle>>>,
+    /// How many of them there are, so that nobody has to add up.
+    all: AtomicUsize,
     identity: Arc<Store>,
+    streams: Arc<Streams>,
     limits: PoolLimits,
     tasks: TaskTracker,
 }
@@ -62,15 +71,15 @@ struct Idle {
 
 impl Pool {
     /// An empty pool; its closing tunnels run among `tasks`.
-    pub fn new(identity: Arc<Store>, limits: PoolLimits, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), identity, limits, tasks })
+    pub fn new(identity: Arc<Store>, streams: Arc<Streams>, limits: PoolLimits, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), all: AtomicUsize::new(0), identity, streams, limits, tasks })
     }
 
     /// An idle tunnel that may be used for `key` now.
     pub fn take(&self, key: &Key) -> Option<Dialed> {
         loop {
             let idle = self.lock().get_mut(key)?.pop()?;
-            metrics::tunnels_idle(-1);
+            self.left(1);
             match self.fit(idle.dialed) {
                 Ok(mut dialed) => {
                     dialed.recycled = true;
@@ -94,9 +103,11 @@ impl Pool {
 
     fn keep(&self, dialed: Dialed) {
         let mut idle = self.lock();
+        let all = self.all.load(Relaxed) + self.streams.count();
         let of_key = idle.entry(dialed.key.clone()).or_default();
-        if of_key.len() < self.limits.most {
+        if of_key.len() < self.limits.of_key && all < self.limits.all {
             of_key.push(Idle { dialed, since: Instant::now() });
+            self.all.fetch_add(1, Relaxed);
             metrics::tunnels_idle(1);
         } else {
             drop(idle);
@@ -121,7 +132,17 @@ impl Pool {
     /// Drops every idle tunnel of `key`: its agent seems to be gone.
     pub fn empty(&self, key: &Key) {
         let dropped = self.lock().remove(key).unwrap_or_default();
-        metrics::tunnels_idle(-count(dropped.len()));
+        self.left(dropped.len());
+    }
+
+    /// How many idle tunnels there are.
+    pub fn all(&self) -> usize {
+        self.all.load(Relaxed)
+    }
+
+    /// How many idle tunnels there are of `key`.
+    pub fn idle(&self, key: &Key) -> usize {
+        self.lock().get(key).map_or(0, Vec::len)
     }
 
     /// How many idle tunnels there are of each key.
@@ -137,7 +158,7 @@ impl Pool {
             self.sweep_once(Instant::now());
         }
         for idle in self.lock().drain().flat_map(|(_, idle)| idle) {
-            metrics::tunnels_idle(-1);
+            self.left(1);
             self.tasks.spawn(close(idle.dialed.tunnel));
         }
     }
@@ -156,7 +177,7 @@ impl Pool {
             }
             !idle.is_empty()
         });
-        metrics::tunnels_idle(-count(swept.len()));
+        self.left(swept.len());
         swept.into_iter().for_each(|unfit| self.drop_tunnel(unfit));
     }
 
@@ -171,6 +192,12 @@ impl Pool {
                 tunnel.channel.reset();
             }
         }
+    }
+
+    /// So many are no longer idle.
+    fn left(&self, count: usize) {
+        self.all.fetch_sub(count, Relaxed);
+        metrics::tunnels_idle(-i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Idle>>> {
@@ -194,8 +221,4 @@ fn rest(tunnel: &mut Tunnel, frame: Duration) -> Result<bool, Violation> {
     while tunnel.arrival()?.is_some() || tunnel.fill() == Filled::Some {}
     tunnel.check_frame(frame)?;
     Ok(tunnel.channel.end().is_none())
-}
-
-fn count(len: usize) -> i64 {
-    i64::try_from(len).unwrap_or(i64::MAX)
 }

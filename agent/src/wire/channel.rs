@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     buffer::{BULK, Buffer},
-    plain::{linger_zero, take_error},
+    plain::{linger_zero, read_tcp, take_error},
 };
 
 /// A TLS connection over TCP.
@@ -229,7 +229,7 @@ impl Channel {
             // No record and no handshake message that rustls takes is as long as a large buffer.
             return self.ended(PeerEnd::Refused(TlsError::PeerSentOversizedRecord));
         }
-        match self.socket.try_read(room) {
+        match read_tcp(&self.socket, room) {
             Ok(0) => self.ended(PeerEnd::Bare(None)),
             Ok(count) => {
                 self.sealed_in.filled(count);
@@ -375,7 +375,8 @@ impl Channel {
 
     /// Reads and discards until the peer's end. The caller sets the limit on the time.
     pub async fn drain(&mut self) {
-        let mut scrap = [0; 4096];
+        // Not an array: that would be part of the future of whoever may one day close, which is every idle stream.
+        let mut scrap = vec![0; 4096];
         while self.socket.readable().await.is_ok() {
             match self.socket.try_read(&mut scrap) {
                 Ok(0) => return,

@@ -8,7 +8,7 @@ use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{Interest, Ready},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
 };
 
 use crate::addr::Address;
@@ -70,7 +70,12 @@ impl Plain {
     /// The system's.
     pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, options),
+            Address::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+                socket.set_zero_linger()?;
+                Self::tcp(socket.connect(*address).await?, options)
+            }
             Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
         }
     }
@@ -81,8 +86,10 @@ impl Plain {
     /// `WouldBlock` when nothing is there; else the socket failed.
     pub fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.try_read(room),
-            Self::Unix(socket) => socket.try_read(room),
+            Self::Tcp(socket) => read_tcp(socket, room),
+            Self::Unix(socket) => {
+                read_once(room, |room| socket.try_read(room), |read| socket.try_io(Interest::READABLE, read))
+            }
         }
     }
 
@@ -153,6 +160,28 @@ impl Plain {
             Self::Unix(_) => None,
         }
     }
+}
+
+/// Reads what is there, once: see [`read_once`].
+pub(super) fn read_tcp(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    read_once(room, |room| socket.try_read(room), |read| socket.try_io(Interest::READABLE, read))
+}
+
+/// A read that leaves room has emptied the socket: it is then marked as not readable until the kernel says more came, so
+/// that the look that follows costs no system call. (epoll(7), "Possible pitfalls": on a stream, a read of less than was
+/// asked for has exhausted it. Measured: a quarter of the calls for a small request.)
+fn read_once(
+    room: &mut [u8],
+    try_read: impl Fn(&mut [u8]) -> io::Result<usize>,
+    try_io: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut read = None;
+    let tried = try_io(&mut || {
+        let count = *read.insert(try_read(room)?);
+        let emptied = 0 < count && count < room.len();
+        if emptied { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    read.ok_or_else(|| tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
 }
 
 /// Whatever closes the socket from now on sends a reset.

@@ -19,8 +19,8 @@ use super::{
 /// A tunnel of either side.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// The TLS connection below.
-    pub channel: Channel,
+    /// The TLS connection below. In a box, for a tunnel is handed on from owner to owner, each of which has room for it.
+    pub channel: Box<Channel>,
     decoder: Decoder,
     role: Role,
     /// How many of the channel's opened bytes, from the front, are payload that waits to be taken.
@@ -75,7 +75,7 @@ impl Tunnel {
     }
 
     fn new(channel: Channel, role: Role) -> Self {
-        Self { channel, decoder: Decoder::new(), role, due: 0, clock: FrameClock::default() }
+        Self { channel: Box::new(channel), decoder: Decoder::new(), role, due: 0, clock: FrameClock::default() }
     }
 
     /// The next thing that arrived and was read; `None` when more must be read first (see [`Self::fill`]).
