@@ -40,8 +40,10 @@ pub(super) enum IdleEnd {
     Open(Result<Preamble, Refusal>),
     /// The dialer left, or the tunnel was retired and nothing came: to be closed.
     Over,
+    /// A RESET that crossed the end of its stream: to be closed at once, with no word more.
+    Reset,
     /// The peer broke this rule.
-    Broken(String),
+    Broken(Violation),
 }
 
 /// Waits for the next OPEN on an idle tunnel.
@@ -68,13 +70,17 @@ pub(super) async fn next_open(
     loop {
         match read(tunnel) {
             Err(Gone::Over) => return IdleEnd::Over,
-            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule.to_string()),
+            Err(Gone::Reset) => return IdleEnd::Reset,
+            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule),
             Ok(Some(opening)) => return IdleEnd::Open(opening),
             Ok(None) => {}
         }
+        if let Err(late) = tunnel.check_frame(limits.frame) {
+            return IdleEnd::Broken(late);
+        }
         let retired = is_retired(tunnel);
         tokio::select! {
-            ready = wait(tunnel, Some(retire_at)) => match ready {
+            ready = wait(tunnel, Some(retire_at), limits.frame) => match ready {
                 Ok(()) => {}
                 Err(()) => return IdleEnd::Over,
             },
@@ -86,9 +92,6 @@ pub(super) async fn next_open(
                 retire_at = retire_at.min(Instant::now() + wait);
             },
             () = draining.cancelled(), if !retired => retire_at = Instant::now(),
-        }
-        if tunnel.frame_deadline(limits.frame).is_some_and(|deadline| deadline <= std::time::Instant::now()) {
-            return IdleEnd::Broken(format!("a frame was begun and not finished within {:?}", limits.frame));
         }
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {
@@ -104,7 +107,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
     loop {
         match tunnel.arrival().map_err(Gone::Broken)? {
             Some(Arrival::Open(opening)) => return Ok(Some(opening)),
-            Some(Arrival::CloseQuietly) => return Err(Gone::Over),
+            Some(Arrival::CloseQuietly) => return Err(Gone::Reset),
             Some(_) => {}
             None => match tunnel.fill() {
                 Filled::Some => {}
@@ -118,6 +121,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
 /// Why no OPEN will come.
 enum Gone {
     Over,
+    Reset,
     Broken(Violation),
 }
 
