@@ -53,6 +53,11 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
         }
     }
 
+    /// How many there are of each key.
+    pub fn counts(&self) -> Vec<(K, usize)> {
+        self.inner.lock().each.iter().map(|(key, count)| (key.clone(), *count)).collect()
+    }
+
     /// A place, unless there are too many in all or of this key.
     #[must_use]
     pub fn enter(&self, key: K) -> Option<Place<K>> {

@@ -97,13 +97,27 @@ struct Unmet {
     /// Where there is still something to be said.
     channel: Option<Box<Channel>>,
     why: String,
-    /// It said no word of TLS.
-    silent: bool,
+    outcome: Outcome,
 }
 
-impl Unmet {
-    fn alone(why: String) -> Self {
-        Self { channel: None, why, silent: false }
+/// How a handshake came to nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// One side refused the other.
+    Failed,
+    /// It was not over in time.
+    Late,
+    /// Not a word of TLS was said.
+    Silent,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Late => "timeout",
+            Self::Silent => "closed",
+        }
     }
 }
 
@@ -135,6 +149,7 @@ impl Inbound {
                 }
                 IdleEnd::Broken(rule) => {
                     warn!(%from, peer = %met.peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                    metrics::rule_broken(&rule);
                     metrics::violation("acceptor");
                     met.tunnel.channel.reset();
                     break;
@@ -161,24 +176,22 @@ impl Inbound {
         let shaken = match channel {
             Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
                 Ok(Ok(())) => know(channel, from, &snapshot),
-                Ok(Err(end)) => {
-                    Err(Unmet { why: why(&end), silent: is_silent(&end), channel: Some(Box::new(channel)) })
+                Ok(Err(end)) => Err(Unmet { why: why(&end), outcome: outcome(&end), channel: Some(Box::new(channel)) }),
+                Err(_) => {
+                    metrics::limit_reached("handshake");
+                    let why = format!("not finished within {:?}", self.handshake);
+                    Err(Unmet { channel: None, why, outcome: Outcome::Late })
                 }
-                Err(_) => Err(Unmet::alone(format!("not finished within {:?}", self.handshake))),
             },
-            Err(error) => Err(Unmet::alone(error.to_string())),
+            Err(error) => Err(Unmet { channel: None, why: error.to_string(), outcome: Outcome::Failed }),
         };
-        let outcome = match &shaken {
-            Ok(_) => "ok",
-            Err(Unmet { silent: true, .. }) => "closed",
-            Err(_) => "failed",
-        };
+        let outcome = shaken.as_ref().err().map_or("ok", |unmet| unmet.outcome.label());
         metrics::handshake("acceptor", outcome, began.elapsed());
         match shaken {
             Ok(met) => Some(met),
-            Err(Unmet { channel, why, silent }) => {
+            Err(Unmet { channel, why, outcome }) => {
                 // A port scan or a health check that says nothing is no news.
-                if silent {
+                if outcome == Outcome::Silent {
                     debug!(%from, "TLS handshake: {why}");
                 } else {
                     warn!(%from, "TLS handshake: {why}");
@@ -203,7 +216,7 @@ impl Inbound {
         let id = preamble.id.unwrap_or_else(new_id);
         let from = origin(&met, &preamble);
         let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
-        let _ = stream.peer.set(met.peer.to_string());
+        stream.meets(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
         let (ending, met) = match self.judge(&met, &preamble) {
             Ok((admitted, _permit)) if preamble.probe => Box::pin(self.answer_probe(met, &admitted)).await,
@@ -257,7 +270,7 @@ impl Inbound {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
-        let _ = stream.to.set(to);
+        stream.reaches(to);
         let hop = Hop { id: stream.id, hops: preamble.hops };
         let _own = service.local_addr().map(|address| self.streams.own(address, hop));
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
@@ -333,7 +346,7 @@ impl Inbound {
 
 /// Who the dialer is, by the snapshot that its handshake was judged by.
 fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, Unmet> {
-    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, silent: false };
+    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, outcome: Outcome::Failed };
     if !speaks_adit(channel.alpn()) {
         let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
         return Err(unmet(channel, why.to_owned()));
@@ -412,8 +425,11 @@ fn why(end: &PeerEnd) -> String {
     }
 }
 
-fn is_silent(end: &PeerEnd) -> bool {
-    matches!(end, PeerEnd::Bare(_))
+fn outcome(end: &PeerEnd) -> Outcome {
+    match end {
+        PeerEnd::Bare(_) => Outcome::Silent,
+        PeerEnd::Refused(_) | PeerEnd::Alert(_) | PeerEnd::Closed => Outcome::Failed,
+    }
 }
 
 fn peer_name(peer: &Peer) -> String {

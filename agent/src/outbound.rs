@@ -12,7 +12,7 @@ pub use probe::Step;
 use std::{sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};
-use adit_protocol::{Code, Name, Preamble, RefusalCode};
+use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
@@ -28,7 +28,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
-        dial::{Dialed, Key, dial},
+        dial::{DialError, Dialed, Key, dial},
         pool::Pool,
         retry::{Failure, Next, Was, next},
     },
@@ -68,6 +68,20 @@ pub struct OpenLimits {
     pub handshake: Duration,
     /// From OPEN to its answer, each time.
     pub answer: Duration,
+}
+
+impl OpenLimits {
+    /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
+    fn reached(&self, failure: &Failure) -> Option<&'static str> {
+        let (limit, own, name) = match failure {
+            Failure::Silent { limit, .. } => (limit, self.answer, "answer"),
+            Failure::Dial(DialError::ConnectTimeout(limit) | DialError::HandshakeTimeout(limit)) => {
+                (limit, self.handshake, "handshake")
+            }
+            _ => return None,
+        };
+        Some(if *limit < own { "open" } else { name })
+    }
 }
 
 /// What a listener asks for on behalf of its connections.
@@ -125,18 +139,20 @@ impl Outbound {
 
     async fn open(&self, app: &Plain, preamble: Preamble, asks: &Asks, stream: &Stream) -> Result<Opened, Ending> {
         let deadline = Instant::now() + self.opening.all;
+        if self.copies.available_permits() < MAX_EAGER {
+            metrics::limit_reached("eager_bytes");
+        }
         let mut eager = Eager::new(&self.copies);
         let _ = eager.read(app); // Nothing there yet is fine, and a socket that failed says so again.
         let balancer = self.route(&asks.to, deadline).await?;
         let mut tries = Tries::default();
         while let Some((lease, on)) = tries.next(&balancer) {
             let began = Instant::now();
-            let _ = stream.to.set(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, deadline).await? {
+            stream.tries(format!("{} ({})", lease.address(), lease.bound()));
+            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, stream, deadline).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, stream.since.elapsed());
-                    let _ = stream.peer.set(dialed.peer.to_string());
                     stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Opened { dialed, lease, beginning });
@@ -155,6 +171,7 @@ impl Outbound {
             Ok(Ok(balancer)) => Ok(balancer),
             Ok(Err(error)) => Err(unrouted(name, &error)),
             Err(_) => {
+                metrics::limit_reached("open");
                 let detail = format!("look-up of {name}: no answer within {:?}", self.opening.all);
                 Err(Ending::new(End::Unreachable, Side::Agent, detail))
             }
@@ -171,6 +188,7 @@ impl Outbound {
         mut preamble: Preamble,
         asks: &Asks,
         eager: &mut Eager,
+        stream: &Stream,
         deadline: Instant,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(lease, asks)?;
@@ -180,6 +198,7 @@ impl Outbound {
             Ok(dialed) => dialed,
             Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
         };
+        stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
         let left = deadline.saturating_duration_since(Instant::now());
@@ -229,6 +248,9 @@ impl Outbound {
     }
 
     fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
+        if let Some(limit) = self.opening.reached(&failure) {
+            metrics::limit_reached(limit);
+        }
         if failure.empties_pool() {
             self.pool.empty(key);
         }

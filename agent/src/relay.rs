@@ -629,6 +629,7 @@ fn internal(error: &io::Error) -> Ending {
 
 /// The peer broke this rule of the protocol.
 pub fn broke_protocol(violation: Violation) -> Ending {
+    metrics::rule_broken(&violation);
     Ending::new(End::Protocol, Side::Peer, format!("the peer broke the protocol: {violation}"))
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     identity::Store,
     streams::random_below,
+    telemetry::metrics,
     tunnel::arrive::wait,
     wire::{
         channel::Filled,
@@ -31,6 +32,16 @@ pub struct IdleLimits {
     pub frame: Duration,
     /// Over how long tunnels are retired when our own certificate was renewed.
     pub spread: Duration,
+}
+
+impl IdleLimits {
+    /// The limit that a tunnel of this age has reached, if it is one that retires it.
+    fn reached(&self, born: Instant, idle_since: Instant) -> Option<&'static str> {
+        if self.age.is_some_and(|age| born.elapsed() >= age) {
+            return Some("tunnel_age");
+        }
+        (idle_since.elapsed() >= self.idle).then_some("tunnel_idle_acceptor")
+    }
 }
 
 /// What came of waiting.
@@ -60,7 +71,8 @@ pub(super) async fn next_open(
         return IdleEnd::Over;
     }
     let mut changed = identity.changed();
-    let mut retire_at = Instant::now() + limits.idle;
+    let idle_since = Instant::now();
+    let mut retire_at = idle_since + limits.idle;
     if let Some(age) = limits.age {
         retire_at = retire_at.min(born + age);
     }
@@ -96,6 +108,9 @@ pub(super) async fn next_open(
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {
                 return IdleEnd::Over;
+            }
+            if let Some(limit) = limits.reached(born, idle_since) {
+                metrics::limit_reached(limit);
             }
             retire_at = Instant::now() + RETIRED_LIMIT;
         }

@@ -13,10 +13,13 @@ use tokio::{
 };
 
 use super::{dial::Dialed, retry::Failure};
-use crate::wire::{
-    channel::{Filled, PeerEnd},
-    plain::Plain,
-    tunnel::{Arrival, Role, Tunnel, Unsent},
+use crate::{
+    telemetry::metrics,
+    wire::{
+        channel::{Filled, PeerEnd},
+        plain::Plain,
+        tunnel::{Arrival, Role, Tunnel, Unsent},
+    },
 };
 
 /// What the application said before the stream was open, kept for another attempt.
@@ -206,6 +209,7 @@ impl Attempt {
 }
 
 fn broken(rule: Violation) -> Failure {
+    metrics::rule_broken(&rule);
     Failure::Protocol(rule.to_string())
 }
 

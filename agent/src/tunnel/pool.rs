@@ -188,6 +188,7 @@ impl Pool {
             Unfit::Broken(dialed, rule) => {
                 let Dialed { tunnel, key, peer, .. } = *dialed;
                 warn!(to = %key.address, %peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                metrics::rule_broken(&rule);
                 metrics::violation("dialer");
                 tunnel.channel.reset();
             }

@@ -254,8 +254,7 @@ fn an_acceptor_that_breaks_a_rule_is_a_reset_to_the_application() {
             format!(r#"[{{"expect": "OPEN"}}, {step}, {{"expect_end": "any", "ignore": true, "within": 20}}]"#);
         let (a, _peer) = agent_a(&["--script", &script]);
         let mut client = End::connect(&a.listener(ECHO));
-        let _ = client.try_send(b"hello");
-        assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset), "{what}");
+        assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset), "{what}");
     }
 }
 
@@ -265,8 +264,7 @@ fn an_acceptor_that_stalls_before_its_answer_is_a_reset_in_time() {
     for stall in ["handshake", "open", "accept"] {
         let (a, _peer) = agent_a(&["--echo", "--stall-at", stall]);
         let mut client = End::connect(&a.listener(ECHO));
-        let _ = client.try_send(b"hello");
-        assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset), "stalled at {stall}");
+        assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset), "stalled at {stall}");
     }
 }
 
