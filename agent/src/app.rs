@@ -132,6 +132,7 @@ impl App {
             age: config.limits.tunnel_age,
             of_key: capacity.tunnels_per_peer,
             all: capacity.tunnels,
+            frame: config.limits.open_frame,
         };
         let streams = Streams::new();
         Ok(Self {

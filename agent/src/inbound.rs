@@ -16,7 +16,7 @@ use adit_config::{
     limits::REFUSED_READS,
     policy::{Admitted, Policy, Verdict},
 };
-use adit_protocol::{Answer, Code, Kind, MAX_HOPS, Phase, Preamble, Refusal};
+use adit_protocol::{Answer, Code, Kind, Phase, Preamble, Refusal, ResetCode};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -143,8 +143,13 @@ impl Inbound {
                     Box::pin(close(met.tunnel)).await;
                     break;
                 }
+                IdleEnd::Reset => {
+                    met.tunnel.channel.reset();
+                    break;
+                }
                 IdleEnd::Broken(rule) => {
                     warn!(%from, peer = %met.peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                    metrics::rule_broken(&rule);
                     metrics::violation("acceptor");
                     met.tunnel.channel.reset();
                     break;
@@ -222,11 +227,9 @@ impl Inbound {
         met
     }
 
-    /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4).
+    /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4). What is malformed or
+    /// a loop was refused when OPEN was read.
     fn judge(&self, met: &Met, preamble: &Preamble) -> Result<(Admitted, OwnedSemaphorePermit), Refusal> {
-        if preamble.hops > MAX_HOPS {
-            return Err(Refusal::new(Code::Loop, format!("{} hops, above {MAX_HOPS}", preamble.hops)));
-        }
         self.identity
             .snapshot()
             .recheck(&met.peer, Role::Dialer, SystemTime::now())
@@ -257,7 +260,7 @@ impl Inbound {
         let mut beginning = Beginning::default();
         let connected = tokio::select! {
             connected = self.services.connect(&admitted, &self.options) => connected,
-            ending = watch_early(&mut met.tunnel, &mut beginning) => {
+            ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
                 relay::count(&ending, "acceptor");
                 Box::pin(abort(met.tunnel, &ending)).await;
                 return (ending, None);
@@ -277,6 +280,8 @@ impl Inbound {
             return (ending, None);
         }
         metrics::stream_open_took(Direction::Inbound, stream.since.elapsed());
+        // The relay reads again once what came early is written.
+        met.tunnel.pause();
         let stop = async {
             tokio::select! {
                 ending = stream.stopped() => ending,
@@ -300,11 +305,14 @@ impl Inbound {
         };
         let answer = Answer { bound: Some(bound), rule: Some(admitted.rule()) };
         let said = met.tunnel.send_accept(&answer).is_ok() && met.tunnel.send(Kind::Fin).is_ok();
-        let fin = tokio::time::timeout(self.limits.frame, await_fin(&mut met.tunnel)).await;
-        if said && matches!(fin, Ok(Ok(()))) && met.tunnel.send(Kind::Done).is_ok() {
-            return (Ending::closed(), Some(met));
-        }
-        let ending = Ending::new(End::Truncated, Side::Peer, "the probe's tunnel ended before its FIN");
+        let limit = self.limits.frame;
+        let ending = match tokio::time::timeout(limit, await_fin(&mut met.tunnel, limit)).await {
+            Ok(Ok(())) if said && met.tunnel.send(Kind::Done).is_ok() => return (Ending::closed(), Some(met)),
+            Ok(Ok(())) => truncated(met.tunnel.channel.end()),
+            Ok(Err(ending)) => ending,
+            Err(_) => Ending::new(End::Stalled, Side::Peer, format!("the probe's FIN did not come within {limit:?}")),
+        };
+        relay::count(&ending, "acceptor");
         Box::pin(abort(met.tunnel, &ending)).await;
         (ending, None)
     }
@@ -320,18 +328,19 @@ impl Inbound {
         if met.tunnel.send_refusal(&refusal).is_err() {
             return None;
         }
-        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel)).await {
-            Ok(Ok(())) => Some(met),
+        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel, self.limits.frame)).await {
+            Ok(Ok(())) => return Some(met),
+            Ok(Err(ending)) if matches!(ending.end, End::Truncated) => close(met.tunnel).await,
             Ok(Err(ending)) => {
+                if ending.end == End::Protocol {
+                    warn!(from = %met.from, peer = %met.peer, "{}; closing its tunnel", ending.detail);
+                }
                 relay::count(&ending, "acceptor");
                 met.tunnel.channel.reset();
-                None
             }
-            Err(_) => {
-                close(met.tunnel).await;
-                None
-            }
+            Err(_) => close(met.tunnel).await,
         }
+        None
     }
 }
 
@@ -353,22 +362,15 @@ fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot) -> Result<Met, 
 
 /// Reads on while the service is being connected: keeps what comes (the eager bound holds it to 64 KiB), and returns when
 /// the stream is aborted.
-async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
+async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning, frame: Duration) -> Ending {
     loop {
-        let arrived = next_arrival(tunnel).await;
-        match arrived {
+        match next_arrival(tunnel, frame).await {
             Ok(Arrival::Payload) => {
                 beginning.early.put(tunnel.payload());
                 tunnel.take_payload(tunnel.payload().len());
             }
             Ok(Arrival::Fin) => beginning.fin_received = true,
-            Ok(Arrival::Reset(code)) => {
-                return Ending::new(
-                    code.into(),
-                    Side::Peer,
-                    format!("the dialer gave up before the service was connected ({})", code.label()),
-                );
-            }
+            Ok(Arrival::Reset(code)) => return given_up("the service was connected", code),
             Ok(_) => {}
             Err(ending) => return ending,
         }
@@ -376,21 +378,28 @@ async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
 }
 
 /// Discards until the refused stream is over.
-async fn await_idle(tunnel: &mut Tunnel) -> Result<(), Ending> {
+async fn await_idle(tunnel: &mut Tunnel, frame: Duration) -> Result<(), Ending> {
     while phase(tunnel) != Phase::Idle {
-        next_arrival(tunnel).await?;
+        if let Arrival::Reset(code) = next_arrival(tunnel, frame).await? {
+            return Err(given_up("it heard its refusal", code));
+        }
         tunnel.take_payload(tunnel.payload().len());
     }
     Ok(())
 }
 
-async fn await_fin(tunnel: &mut Tunnel) -> Result<(), Ending> {
+async fn await_fin(tunnel: &mut Tunnel, frame: Duration) -> Result<(), Ending> {
     while !matches!(tunnel.role(), End_::Acceptor(acceptor) if acceptor.fin_received()) {
-        if let Arrival::Reset(code) = next_arrival(tunnel).await? {
-            return Err(Ending::new(code.into(), Side::Peer, "the probe was given up"));
+        if let Arrival::Reset(code) = next_arrival(tunnel, frame).await? {
+            return Err(given_up("the probe was over", code));
         }
     }
     Ok(())
+}
+
+/// The dialer's RESET before there was anything to relay.
+fn given_up(before: &str, code: ResetCode) -> Ending {
+    Ending::new(code.into(), Side::Peer, format!("the dialer gave up before {before} ({})", code.label()))
 }
 
 fn phase(tunnel: &Tunnel) -> Phase {

@@ -27,7 +27,7 @@ use crate::{
     streams::{Direction, Hop, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
-        attempt::{Eager, attempt},
+        attempt::{Eager, Patience, attempt},
         dial::{DialError, Dialed, Key, dial},
         pool::Pool,
         retry::{Failure, Next, Was, next},
@@ -159,6 +159,9 @@ impl Outbound {
                 }
                 Err((failure, was)) => tries.failed(lease, failure, was),
             }
+            if Instant::now() >= deadline {
+                break;
+            }
         }
         Err(tries.ending(&asks.to))
     }
@@ -199,7 +202,7 @@ impl Outbound {
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
         let left = deadline.saturating_duration_since(Instant::now());
-        match attempt(&mut dialed, &preamble, Some(app), eager, self.opening.answer.min(left)).await {
+        match attempt(&mut dialed, &preamble, Some(app), eager, self.patience(left)).await {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, &failure).await;
@@ -239,6 +242,11 @@ impl Outbound {
         }
     }
 
+    /// How long an acceptor is waited for where `left` is left in all.
+    fn patience(&self, left: Duration) -> Patience {
+        Patience { answer: self.opening.answer.min(left), frame: self.limits.frame }
+    }
+
     fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
         if let Some(limit) = self.opening.reached(&failure) {
             metrics::limit_reached(limit);
@@ -257,7 +265,8 @@ impl Outbound {
     async fn give_back(&self, dialed: Dialed, failure: &Failure) {
         match failure {
             Failure::Refused(_) => self.pool.put(dialed),
-            Failure::Application(_) | Failure::Silent { .. } | Failure::Lost { .. } | Failure::Dial(_) => {
+            Failure::Silent { .. } => abort(dialed.tunnel, &Ending::new(End::Stalled, Side::Peer, "")).await,
+            Failure::Application(_) | Failure::Lost { .. } | Failure::Dial(_) => {
                 abort(dialed.tunnel, &Ending::new(End::Reset, Side::Local, "")).await;
             }
             Failure::Protocol(_) => {
@@ -312,6 +321,8 @@ impl On {
 #[derive(Default)]
 struct Tries {
     made: usize,
+    /// Those in which the acceptor was sent OPEN: what the protocol counts.
+    asked: usize,
     avoid: Vec<Address>,
     again: Option<Lease>,
     over: bool,
@@ -319,9 +330,10 @@ struct Tries {
 }
 
 impl Tries {
-    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts).
+    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
+    /// opened costs none of them, and none is gone to again.
     fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
-        if self.over || self.made == ATTEMPTS {
+        if self.over || self.asked == ATTEMPTS {
             return None;
         }
         let next = match self.again.take() {
@@ -337,6 +349,9 @@ impl Tries {
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
         let address = lease.address().clone();
+        if !matches!(failure, Failure::Dial(_)) {
+            self.asked += 1;
+        }
         match next(&failure, was) {
             Next::Stop => self.over = true,
             Next::SameOnFresh => self.again = Some(lease),
@@ -376,4 +391,42 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
         _ => End::Unreachable,
     };
     Ending::new(end, Side::Agent, format!("look-up of {name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tunnel::dial::DialError, wire::channel::PeerEnd};
+
+    fn balancer(endpoints: u16) -> Balancer {
+        let balancer = Balancer::new(Name::parse("/#/dns/db/4143").unwrap());
+        let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
+        balancer.update(&addresses.into());
+        balancer
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_reached_costs_no_attempt_and_is_not_gone_back_to() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut seen = std::collections::HashSet::new();
+        while let Some((lease, _)) = tries.next(&balancer) {
+            assert!(seen.insert(lease.address().to_string()), "{} twice", lease.address());
+            tries.failed(lease, Failure::Dial(DialError::ConnectTimeout(Duration::ZERO)), Was::Fresh);
+        }
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn three_acceptors_at_most_are_sent_open() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut asked = 0;
+        while let Some((lease, _)) = tries.next(&balancer) {
+            asked += 1;
+            let lost = Failure::Lost { end: PeerEnd::Bare(None), handed: false, spoken: false };
+            tries.failed(lease, lost, Was::Fresh);
+        }
+        assert_eq!(asked, ATTEMPTS);
+    }
 }

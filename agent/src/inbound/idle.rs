@@ -51,8 +51,10 @@ pub(super) enum IdleEnd {
     Open(Result<Preamble, Refusal>),
     /// The dialer left, or the tunnel was retired and nothing came: to be closed.
     Over,
+    /// A RESET that crossed the end of its stream: to be closed at once, with no word more.
+    Reset,
     /// The peer broke this rule.
-    Broken(String),
+    Broken(Violation),
 }
 
 /// Waits for the next OPEN on an idle tunnel.
@@ -80,13 +82,17 @@ pub(super) async fn next_open(
     loop {
         match read(tunnel) {
             Err(Gone::Over) => return IdleEnd::Over,
-            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule.to_string()),
+            Err(Gone::Reset) => return IdleEnd::Reset,
+            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule),
             Ok(Some(opening)) => return IdleEnd::Open(opening),
             Ok(None) => {}
         }
+        if let Err(late) = tunnel.check_frame(limits.frame) {
+            return IdleEnd::Broken(late);
+        }
         let retired = is_retired(tunnel);
         tokio::select! {
-            ready = wait(tunnel, Some(retire_at)) => match ready {
+            ready = wait(tunnel, Some(retire_at), limits.frame) => match ready {
                 Ok(()) => {}
                 Err(()) => return IdleEnd::Over,
             },
@@ -98,10 +104,6 @@ pub(super) async fn next_open(
                 retire_at = retire_at.min(Instant::now() + wait);
             },
             () = draining.cancelled(), if !retired => retire_at = Instant::now(),
-        }
-        if tunnel.frame_deadline(limits.frame).is_some_and(|deadline| deadline <= std::time::Instant::now()) {
-            metrics::limit_reached("open_frame");
-            return IdleEnd::Broken(format!("a frame was begun and not finished within {:?}", limits.frame));
         }
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {
@@ -120,7 +122,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
     loop {
         match tunnel.arrival().map_err(Gone::Broken)? {
             Some(Arrival::Open(opening)) => return Ok(Some(opening)),
-            Some(Arrival::CloseQuietly) => return Err(Gone::Over),
+            Some(Arrival::CloseQuietly) => return Err(Gone::Reset),
             Some(_) => {}
             None => match tunnel.fill() {
                 Filled::Some => {}
@@ -134,6 +136,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
 /// Why no OPEN will come.
 enum Gone {
     Over,
+    Reset,
     Broken(Violation),
 }
 

@@ -124,21 +124,22 @@ impl Outbound {
         preamble.id = Some(new_id());
         preamble.probe = true;
         let began = Instant::now();
-        let answer = attempt(&mut dialed, &preamble, None, &mut Eager::ended(), self.opening.answer).await;
+        let answer =
+            attempt(&mut dialed, &preamble, None, &mut Eager::ended(), self.patience(self.opening.answer)).await;
         let took = began.elapsed();
         let answer = answer.map_err(Miss::At)?;
         tell(&Step::Answered { answer, took });
         // The answer is what was asked for; DONE only makes the close a clean one.
-        let _ = tokio::time::timeout(self.opening.answer, over(&mut dialed.tunnel)).await;
+        let _ = tokio::time::timeout(self.opening.answer, over(&mut dialed.tunnel, self.limits.frame)).await;
         close(dialed.tunnel).await;
         Ok(())
     }
 }
 
 /// Reads to DONE, or to the tunnel's end.
-async fn over(tunnel: &mut Tunnel) {
+async fn over(tunnel: &mut Tunnel, frame: Duration) {
     while !matches!(tunnel.role(), Role::Dialer(dialer) if dialer.phase() == Phase::Idle) {
-        if next_arrival(tunnel).await.is_err() {
+        if next_arrival(tunnel, frame).await.is_err() {
             return;
         }
     }

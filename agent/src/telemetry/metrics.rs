@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use adit_protocol::Violation;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -232,6 +233,13 @@ pub fn tunnels_idle(change: i64) {
 /// An accepted tunnel begins (1.0) or ends (-1.0).
 pub fn tunnels_accepted(change: f64) {
     gauge!("adit_tunnels_accepted").increment(change);
+}
+
+/// A peer broke this rule. The one that is a limit of ours as well counts as such.
+pub fn rule_broken(rule: &Violation) {
+    if matches!(rule, Violation::Unfinished) {
+        limit_reached("open_frame");
+    }
 }
 
 /// A peer broke the protocol.

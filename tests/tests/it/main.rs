@@ -9,6 +9,7 @@
 mod admin;
 mod bulk;
 mod certificates;
+mod check;
 mod crashes;
 mod crowd;
 mod cuts;
