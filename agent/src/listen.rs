@@ -117,8 +117,9 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`, which is taken before accept: at
-    /// the limit, further connections wait in the kernel's queue.
+    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`. The permit is taken after accept, for
+    /// a door that waits for a caller must hold none: with more doors than permits, some doors would never open. At the
+    /// limit one connection waits here, and further ones in the kernel's queue.
     pub async fn accept_each(
         self,
         slots: Arc<Semaphore>,
@@ -126,21 +127,22 @@ impl Door {
         mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
     ) {
         let mut failing = false;
-        while let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
-            match stop.run_until_cancelled(self.accept()).await {
-                None => return,
-                Some(Ok(accepted)) => {
+        while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
+            match accepted {
+                Ok(accepted) => {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    take(accepted, permit);
+                    match stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
+                        Some(Ok(permit)) => take(accepted, permit),
+                        Some(Err(_)) | None => return,
+                    }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     metrics::accept_failed();
                     if !std::mem::replace(&mut failing, true) {
                         warn!(door = self.address(), "cannot accept: {error}; trying again every {ACCEPT_REST:?}");
                     }
-                    drop(permit);
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }

@@ -7,6 +7,7 @@
 )]
 
 mod bulk;
+mod callers;
 mod certificates;
 mod crashes;
 mod crowd;
