@@ -3,7 +3,7 @@
 //! From its first moment a TCP one carries SO_LINGER 0, so that whatever ends it but a clean close, a crash of this
 //! process included, reaches the other end as a reset (PROTOCOL.md section 4, "Abort").
 
-use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
+use std::{io, net::Shutdown, net::SocketAddr, path::Path, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -12,6 +12,9 @@ use tokio::{
 };
 
 use crate::addr::Address;
+
+/// Between two tries at a unix socket whose queue is full: the kernel tells nobody when there is room again.
+const QUEUE_REST: Duration = Duration::from_millis(10);
 
 /// How TCP asks a silent peer whether it lives (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) and, where set, how
 /// long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
@@ -76,7 +79,7 @@ impl Plain {
                 socket.set_zero_linger()?;
                 Self::tcp(socket.connect(*address).await?, options)
             }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => Ok(Self::Unix(connect_unix(path).await?)),
         }
     }
 
@@ -158,6 +161,17 @@ impl Plain {
         match self {
             Self::Tcp(socket) => Some(socket),
             Self::Unix(_) => None,
+        }
+    }
+}
+
+/// A service whose queue is full answers EAGAIN to a connection that does not wait (connect(2), unix(7)), where an
+/// application of its own would be made to wait: so it is asked again, until the caller's limit.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_REST).await,
+            connected => return connected,
         }
     }
 }

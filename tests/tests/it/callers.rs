@@ -1,6 +1,13 @@
 //! Callers that crowd, say nothing, or are gone before they are met: what one of them costs the others.
 
-use adit_tests::{address::Wire, end::End, load::Service, mesh::Mesh};
+use adit_tests::{
+    address::{Address, Wire},
+    end::End,
+    load::Service,
+    mesh::Mesh,
+    wait::{LIMIT, until},
+};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 const ECHO: &str = "/svc/echo";
 
@@ -15,4 +22,29 @@ fn a_door_that_waits_for_a_caller_holds_no_place() {
         End::try_echo(&mesh.front(ECHO)).unwrap();
     }
     End::try_echo(&mesh.front("/svc/other")).unwrap();
+}
+
+#[test]
+fn a_unix_service_that_accepts_late_gets_every_stream() {
+    const STREAMS: usize = 8;
+    // given a service whose queue has room for one, and more streams than that
+    let plan = Mesh::plan();
+    let path = plan.path("late.sock");
+    let service = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    service.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    service.listen(0).unwrap();
+    service.set_read_timeout(Some(LIMIT)).unwrap();
+    let mesh = plan.service(ECHO, &Address::Unix(path)).start();
+    let mut clients: Vec<End> = (0..STREAMS).map(|_| End::connect(&mesh.front(ECHO))).collect();
+    until("all streams to wait for the service", LIMIT, || {
+        (mesh.b.metric("adit_streams_active{direction=\"inbound\"}") >= 1.0).then_some(())
+    });
+    // when it accepts after all, then each is served, as it would be without an agent between
+    for _ in 0..STREAMS {
+        let (served, _) = service.accept().unwrap();
+        assert_eq!(served.send(b"hello").unwrap(), 5);
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive_rest(), b"hello");
+    }
 }
