@@ -3,13 +3,16 @@
 use adit_tests::{
     address::{Address, Wire},
     end::End,
+    listener::Listener,
     load::Service,
     mesh::Mesh,
     wait::{LIMIT, until},
 };
+use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 const ECHO: &str = "/svc/echo";
+const FRESH: &str = "adit_tunnels_used_total{kind=\"fresh\"}";
 
 #[test]
 fn a_door_that_waits_for_a_caller_holds_no_place() {
@@ -47,4 +50,19 @@ fn a_unix_service_that_accepts_late_gets_every_stream() {
     for client in &mut clients {
         assert_eq!(client.receive_rest(), b"hello");
     }
+}
+
+#[test]
+fn an_application_that_reset_before_it_was_met_opens_no_stream() {
+    // given an agent that is busy while an application connects and gives up
+    let service = Listener::at(&Address::any_port());
+    let mesh = Mesh::plan().service(ECHO, service.address()).start();
+    mesh.a.signal(Signal::STOP);
+    End::connect(&mesh.front(ECHO)).reset();
+    // when the agent comes to it
+    mesh.a.signal(Signal::CONT);
+    mesh.a.until_logged("the application went away");
+    // then nothing was opened for it: the service would have seen a stream without a byte that ends as a whole one does
+    assert_eq!(mesh.a.metric(FRESH), 0.0);
+    assert!(!service.has_caller());
 }
