@@ -247,6 +247,7 @@ impl App {
             identity: Arc::clone(&self.identity),
             streams: Arc::clone(&self.streams),
             slots: Arc::clone(&self.slots),
+            unproven: Crowd::new(usize::MAX, (self.capacity.tunnels / 2).max(1)),
             handshakes: Crowd::new(limits.handshakes, limits.handshakes_per_source),
             tunnels_per_peer: Crowd::new(usize::MAX, self.capacity.tunnels_per_peer),
             handshake: limits.handshake,

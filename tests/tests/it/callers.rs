@@ -1,11 +1,19 @@
 //! Callers that crowd, say nothing, or are gone before they are met: what one of them costs the others.
 
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+};
+
 use adit_tests::{
     address::{Address, Wire},
+    authority::Leaf,
     end::End,
     listener::Listener,
     load::Service,
     mesh::Mesh,
+    need,
+    peer::Papers,
     wait::{LIMIT, until},
 };
 use rustix::process::Signal;
@@ -65,4 +73,47 @@ fn an_application_that_reset_before_it_was_met_opens_no_stream() {
     // then nothing was opened for it: the service would have seen a stream without a byte that ends as a whole one does
     assert_eq!(mesh.a.metric(FRESH), 0.0);
     assert!(!service.has_caller());
+}
+
+#[test]
+fn an_address_that_says_nothing_keeps_no_other_out() {
+    const TUNNELS: usize = 20;
+    // given a host that opens more connections than B has places, and says nothing on any
+    let echo = Service::start(Wire::Tcp, "echo");
+    let plan = Mesh::plan().service(ECHO, echo.address());
+    let mesh = plan.b_also(&format!("[limits]\ntunnels = {TUNNELS}\n")).start();
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, mesh.b.inbound().port()));
+    let silent: Vec<Socket> = (0..2 * TUNNELS).map(|_| connect_from(Ipv4Addr::new(127, 0, 0, 2), door)).collect();
+    // when another host comes, then it is served at once
+    End::try_echo(&mesh.front(ECHO)).unwrap();
+    drop(silent);
+}
+
+#[test]
+fn a_peer_with_too_many_tunnels_keeps_no_other_out() {
+    need!("python3");
+    const TUNNELS: u16 = 6;
+    // given a peer that holds every tunnel B has places for, three times its share, and asks for nothing
+    let echo = Service::start(Wire::Tcp, "echo");
+    let plan = Mesh::plan().service(ECHO, echo.address());
+    let wild = Papers::of(plan.authority(), &plan.authority().issue(&Leaf::dns(&["wild.adit.example"])));
+    let mesh = plan.b_also(&format!("[limits]\ntunnels = {TUNNELS}\ntunnels_per_peer = 2\n")).start();
+    thread::scope(|scope| {
+        for held in 1..=TUNNELS {
+            scope.spawn(|| wild.dial(&mesh.b.inbound(), "", &["--to", ECHO, "--script", r#"[{"stall": 40}]"#]));
+            until("B to accept its tunnel", LIMIT, || {
+                (mesh.b.metric("adit_tunnels_accepted") >= f64::from(held)).then_some(())
+            });
+        }
+        // when another peer comes, then it is served long before those tunnels have idled their time (120 s)
+        until("the other peer to be served", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
+    });
+}
+
+/// A connection from another address of loopback.
+fn connect_from(source: Ipv4Addr, door: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&door.into()).unwrap();
+    socket
 }
