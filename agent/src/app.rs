@@ -6,12 +6,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
@@ -25,7 +24,7 @@ use crate::{
     end::End,
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
-    listen::{Accepted, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError, Slots},
     naming::{Namers, Settings},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
@@ -53,6 +52,8 @@ pub enum StartError {
     Identity(LoadError),
     /// A door.
     Listen(ListenError),
+    /// The ready file.
+    Ready(PathBuf, io::Error),
     /// Anything else of the system.
     System(&'static str, io::Error),
 }
@@ -78,15 +79,6 @@ struct App {
     stop: CancellationToken,
 }
 
-/// A door that is open, as the ready file tells it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Bound {
-    listener: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    address: String,
-}
-
 /// Runs the agent until it was told to end and has drained. `ready_file` is written once every door is open.
 ///
 /// # Errors
@@ -100,7 +92,7 @@ pub async fn run(config: Config, page: PrometheusHandle, ready_file: Option<Path
     let admin = app.start_admin(page, outbound, inbound, &mut bound)?;
     app.start_chores();
     if let Some(file) = ready_file {
-        write_ready(&file, &bound).map_err(|error| StartError::System("writing the ready file", error))?;
+        write_ready(&file, &bound).map_err(|error| StartError::Ready(file, error))?;
     }
     for door in &bound {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
@@ -140,6 +132,7 @@ impl App {
             age: config.limits.tunnel_age,
             of_key: capacity.tunnels_per_peer,
             all: capacity.tunnels,
+            frame: config.limits.open_frame,
         };
         let streams = Streams::new();
         Ok(Self {
@@ -164,14 +157,19 @@ impl App {
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let door = open_door(&listener.listen)?;
-            bound.push(Bound { listener: "outbound", to: Some(listener.to.to_string()), address: door.address() });
+            bound.push(Bound {
+                to: Some(listener.to.to_string()),
+                certificate: listener.certificate.clone(),
+                ..Bound::of("outbound", &door)
+            });
             doors.push((door, Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }));
         }
         let outbound = Arc::new(self.outbound(config));
+        let slots = Slots { free: Arc::clone(&self.slots), limit: "streams" };
         for (door, asks) in doors {
             let (outbound, work, asks) = (Arc::clone(&outbound), self.work.clone(), Arc::new(asks));
             self.keep_warm(&outbound, &asks);
-            let accepting = door.accept_each(Arc::clone(&self.slots), self.draining.clone(), move |accepted, slot| {
+            let accepting = door.accept_each(slots.clone(), self.draining.clone(), move |accepted, slot| {
                 let (outbound, asks) = (Arc::clone(&outbound), Arc::clone(&asks));
                 work.spawn(async move {
                     outbound.carry(accepted, &asks).await;
@@ -210,22 +208,22 @@ impl App {
         let mut doors = Vec::new();
         for address in &config.listen {
             let door = Door::tcp(*address).map_err(StartError::Listen)?;
-            bound.push(Bound { listener: "inbound", to: None, address: door.address() });
+            bound.push(Bound::of("inbound", &door));
             doors.push(door);
         }
         let own = bound.iter().filter_map(|bound| bound.address.parse().ok()).collect();
         let inbound = Arc::new(self.inbound(config, own));
+        let tunnels = Slots { free: Arc::clone(&self.accepted), limit: "tunnels" };
         for door in doors {
             let (inbound, work) = (Arc::clone(&inbound), self.work.clone());
-            let accepting =
-                door.accept_each(Arc::clone(&self.accepted), self.draining.clone(), move |accepted, place| {
-                    let Accepted::Tcp(socket, from) = accepted else { return };
-                    let inbound = Arc::clone(&inbound);
-                    work.spawn(async move {
-                        inbound.serve(socket, from).await;
-                        drop(place);
-                    });
+            let accepting = door.accept_each(tunnels.clone(), self.draining.clone(), move |accepted, place| {
+                let Accepted::Tcp(socket, from) = accepted else { return };
+                let inbound = Arc::clone(&inbound);
+                work.spawn(async move {
+                    inbound.serve(socket, from).await;
+                    drop(place);
                 });
+            });
             self.chores.spawn(accepting);
         }
         Ok(Some(inbound))
@@ -278,12 +276,14 @@ impl App {
             namers: Arc::clone(&self.namers),
             streams: Arc::clone(&self.streams),
             pool: Arc::clone(&self.pool),
+            doors: bound.clone(),
+            limits: self.config.limits.clone(),
+            capacity: self.capacity,
+            since: Instant::now(),
             draining: self.draining.clone(),
         };
         let running = admin::start(&self.config.admin, view).map_err(StartError::Listen)?;
-        for address in running.addresses() {
-            bound.push(Bound { listener: "admin", to: None, address: address.clone() });
-        }
+        bound.extend_from_slice(running.doors());
         Ok(running)
     }
 
@@ -422,6 +422,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Identity(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

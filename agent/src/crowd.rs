@@ -57,6 +57,12 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
         }
     }
 
+    /// How many there are of each key.
+    pub fn counts(&self) -> Vec<(K, usize)> {
+        let there = |places: &Semaphore| self.inner.most_each - places.available_permits();
+        self.inner.each().iter().map(|(key, places)| (key.clone(), there(places))).collect()
+    }
+
     /// A place, unless there are too many in all or of this key.
     #[must_use]
     pub fn enter(&self, key: K) -> Option<Place<K>> {
@@ -122,6 +128,7 @@ mod tests {
         assert!(crowd.enter("a").is_none(), "two of a key are the most");
         let _third = crowd.enter("b").unwrap();
         assert!(crowd.enter("c").is_none(), "three in all are the most");
+        assert!(crowd.counts().contains(&("a", 2)));
         drop(first);
         assert!(crowd.enter("c").is_some());
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use adit_config::UnixListen;
+use serde::Serialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -33,6 +34,48 @@ pub enum Door {
     Tcp(TcpListener),
     /// A unix stream socket; its file goes with it.
     Unix(UnixListener, SocketFile),
+}
+
+/// A door that is open, as the ready file and the status page tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bound {
+    /// `outbound`, `inbound` or `admin`.
+    pub listener: &'static str,
+    /// The logical name it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The certificate its streams show, if not the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Where it is: an address, or `unix:` and a path.
+    pub address: String,
+}
+
+impl Bound {
+    /// A door that leads to no name.
+    pub fn of(listener: &'static str, door: &Door) -> Self {
+        Self { listener, to: None, certificate: None, address: door.address() }
+    }
+}
+
+/// Places for connections, under the limit that sets their number.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// A permit for each place that is free.
+    pub free: Arc<Semaphore>,
+    /// The limit's name in the metric.
+    pub limit: &'static str,
+}
+
+impl Slots {
+    /// A place, as soon as there is one; none once there will be no more. That it had to be waited for is counted.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(permit);
+        }
+        metrics::limit_reached(self.limit);
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
 }
 
 /// A connection that came in.
@@ -117,12 +160,12 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`. The permit is taken after accept, for
-    /// a door that waits for a caller must hold none: with more doors than permits, some doors would never open. At the
-    /// limit one connection waits here, and further ones in the kernel's queue.
+    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken after accept, for a door
+    /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
+    /// connection waits here, and further ones in the kernel's queue.
     pub async fn accept_each(
         self,
-        slots: Arc<Semaphore>,
+        slots: Slots,
         stop: CancellationToken,
         mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
     ) {
@@ -133,9 +176,9 @@ impl Door {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    match stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
-                        Some(Ok(permit)) => take(accepted, permit),
-                        Some(Err(_)) | None => return,
+                    match stop.run_until_cancelled(slots.take()).await {
+                        Some(Some(permit)) => take(accepted, permit),
+                        Some(None) | None => return,
                     }
                 }
                 Err(error) => {

@@ -82,19 +82,45 @@ pub struct Stream {
     pub from: String,
     /// When it was accepted.
     pub since: Instant,
-    /// Who the other agent proved to be, once known.
-    pub peer: OnceLock<String>,
-    /// Where it went: the endpoint, or the service's address.
-    pub to: OnceLock<String>,
     /// Stream bytes from the local socket into the tunnel.
     pub sent: AtomicU64,
     /// Stream bytes from the tunnel to the local socket.
     pub received: AtomicU64,
+    met: Mutex<Met>,
     stop: OnceLock<Ending>,
     stopped: Notify,
 }
 
+/// What a stream has met on its way, as far as it is known; another attempt may meet another.
+#[derive(Clone, Debug, Default)]
+pub struct Met {
+    /// Where it went: the endpoint, or the service's address.
+    pub to: Option<String>,
+    /// Who the other agent proved to be.
+    pub peer: Option<String>,
+}
+
 impl Stream {
+    /// What it has met so far.
+    pub fn met(&self) -> Met {
+        lock(&self.met).clone()
+    }
+
+    /// It goes to this endpoint now, where nobody has proved anything yet.
+    pub fn tries(&self, endpoint: String) {
+        *lock(&self.met) = Met { to: Some(endpoint), peer: None };
+    }
+
+    /// The agent at the other end has proved to be this.
+    pub fn meets(&self, peer: String) {
+        lock(&self.met).peer = Some(peer);
+    }
+
+    /// Its service is at this address.
+    pub fn reaches(&self, service: String) {
+        lock(&self.met).to = Some(service);
+    }
+
     /// Ends the stream: its relay aborts it with this reason. Only the first call counts.
     pub fn stop(&self, end: End, detail: impl Into<String>) {
         let _ = self.stop.set(Ending::new(end, Side::Agent, detail));
@@ -165,10 +191,9 @@ impl Streams {
             name,
             from,
             since: Instant::now(),
-            peer: OnceLock::new(),
-            to: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            met: Mutex::default(),
             stop: OnceLock::new(),
             stopped: Notify::new(),
         });
@@ -248,13 +273,14 @@ pub struct StreamStatus {
 
 impl StreamStatus {
     fn of(stream: &Stream) -> Self {
+        let Met { to, peer } = stream.met();
         Self {
             id: stream.id.to_string(),
             direction: stream.direction,
             name: stream.name.to_string(),
             from: stream.from.clone(),
-            to: stream.to.get().cloned(),
-            peer: stream.peer.get().cloned(),
+            to,
+            peer,
             age_seconds: stream.since.elapsed().max(Duration::ZERO).as_secs_f64(),
             bytes_sent: stream.sent.load(Relaxed),
             bytes_received: stream.received.load(Relaxed),

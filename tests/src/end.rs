@@ -143,6 +143,17 @@ impl End {
         }
     }
 
+    /// Sends, and reads until the connection fails; `None` when it ended cleanly instead.
+    ///
+    /// The kernel tells a reset once, to whichever call comes first: a write that fails must not swallow it.
+    #[must_use]
+    pub fn failure_after(&mut self, bytes: &[u8]) -> Option<ErrorKind> {
+        match self.try_send(bytes) {
+            Ok(()) => self.failure(),
+            Err(error) => Some(error.kind()),
+        }
+    }
+
     /// True if nothing arrives, no byte, no end and no failure, for as long as `span`.
     #[must_use]
     pub fn is_silent_for(&mut self, span: Duration) -> bool {

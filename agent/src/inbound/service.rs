@@ -11,6 +11,7 @@ use crate::{
     addr::Address,
     balance::Lease,
     router::{RouteError, Router},
+    telemetry::metrics,
     wire::plain::{Plain, SocketOptions},
 };
 
@@ -56,13 +57,14 @@ impl Services {
     pub async fn connect(&self, admitted: &Admitted, options: &SocketOptions) -> Result<Connected, Refusal> {
         let bounds = &self.bounds[admitted.service()];
         let slot = Arc::clone(&bounds.slots).try_acquire_owned().map_err(|_| {
-            crate::telemetry::metrics::limit_reached("service_streams");
+            metrics::limit_reached("service_streams");
             Refusal::new(Code::Overloaded, "the service has too many streams")
         })?;
         match tokio::time::timeout(bounds.connect, self.reach(admitted, options)).await {
             Ok(Ok((service, to, lease))) => Ok(Connected { service, to, _permit: (slot, lease) }),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
+                metrics::limit_reached("connect");
                 Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect)))
             }
         }

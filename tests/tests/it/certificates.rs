@@ -183,8 +183,7 @@ fn refused_when(time: &dyn Fn() -> bool, plan: Plan, causes: &[&str]) {
     until("the certificate to be bad", LIMIT, || time().then_some(()));
     // when an application speaks, and the operator asks why
     let mut client = End::connect(&mesh.front(ECHO));
-    let _ = client.try_send(b"hello");
-    let failure = client.failure();
+    let failure = client.failure_after(b"hello");
     let ping = mesh.ping(ECHO);
     // then nothing passes, and both say why
     assert_eq!(failure, Some(ErrorKind::ConnectionReset));

@@ -72,6 +72,8 @@ fn bytes_that_are_no_tls_are_turned_away_and_the_door_stays_open() {
     client.send(b"hello");
     assert_eq!(service.accept().receive(5), b"hello");
     let _ = silent.failure();
+    assert!(mesh.b.metric("adit_limit_reached_total{limit=\"handshake\"}") >= 1.0);
+    assert!(mesh.b.metric("adit_handshakes_total{side=\"acceptor\",outcome=\"timeout\"}") >= 1.0);
 }
 
 #[test]
@@ -127,8 +129,7 @@ fn behind(options: &[&str], causes: &[&str]) {
     let (server, port) = on_a_free_port(|port| s_server(&plan.path(""), port, options));
     let (a, _dir): (Agent, TempDir) = plan.start_a(port);
     let mut client = End::connect(&a.listener(ECHO));
-    let _ = client.try_send(b"hello");
-    assert_eq!(client.failure(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset));
     until("host A's log to name the cause", LIMIT, || {
         let log = a.log().to_lowercase().replace('_', " ");
         causes.iter().any(|cause| log.contains(cause)).then_some(())

@@ -6,14 +6,18 @@
     reason = "every function here is a test's, and a panic is how a test fails"
 )]
 
+mod admin;
 mod bulk;
 mod callers;
 mod certificates;
+mod check;
 mod crashes;
 mod crowd;
 mod cuts;
+mod demo;
 mod doors;
 mod identities;
+mod metrics;
 mod names;
 mod peers;
 mod pool;
@@ -21,5 +25,7 @@ mod postgres;
 mod redis;
 mod refusals;
 mod rig;
+mod starts;
+mod status;
 mod streams;
 mod two_hosts;
