@@ -240,6 +240,7 @@ impl App {
                 router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
                 bounds: bounds.collect(),
                 doors,
+                streams: Arc::clone(&self.streams),
             },
             policy: config.policy.clone(),
             identity: Arc::clone(&self.identity),

@@ -285,21 +285,20 @@ impl Inbound {
         stream: &Registered,
     ) -> (Ending, Option<Met>) {
         let mut beginning = Beginning::default();
+        let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.services.connect(&admitted, &self.options) => connected,
+            connected = self.services.connect(&admitted, hop, &self.options) => connected,
             ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
                 relay::count(&ending, "acceptor");
                 Box::pin(abort(met.tunnel, &ending)).await;
                 return (ending, None);
             }
         };
-        let Connected { service, to, _permit } = match connected {
+        let Connected { service, to, _slot, _lease, _own } = match connected {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
         stream.reaches(to);
-        let hop = Hop { id: stream.id, hops: preamble.hops };
-        let _own = service.local_addr().map(|address| self.streams.own(address, hop));
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());
