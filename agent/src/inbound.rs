@@ -10,7 +10,11 @@ mod service;
 pub use idle::IdleLimits;
 pub use service::{Bounds, Services};
 
-use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use adit_config::{
     limits::REFUSED_READS,
@@ -50,6 +54,9 @@ use crate::{
 /// How long an alert of ours is given to arrive (PROTOCOL.md section 1).
 const ALERT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a tunnel beyond its peer's share waits for the OPEN that it was made for, which is refused and hears why.
+const CROWDED_IDLE: Duration = Duration::from_secs(1);
+
 /// The inbound side of the agent.
 #[derive(Debug)]
 pub struct Inbound {
@@ -63,8 +70,10 @@ pub struct Inbound {
     pub streams: Arc<Streams>,
     /// Streams at once, in all; per service in `services`.
     pub slots: Arc<Semaphore>,
+    /// Connections of one source address that have not yet proved who they are, waiting for their handshake or in it.
+    pub unproven: Crowd<IpAddr>,
     /// Handshakes at once, in all and per source address.
-    pub handshakes: Crowd<std::net::IpAddr>,
+    pub handshakes: Crowd<IpAddr>,
     /// Tunnels at once per peer identity.
     pub tunnels_per_peer: Crowd<String>,
     /// The limit on a handshake, from accept.
@@ -131,12 +140,21 @@ impl Inbound {
         metrics::tunnels_accepted(1.0);
         let credential_generation = met.credential_generation;
         let born = Instant::now();
+        // A tunnel too many is kept to say so and no longer, or its peer would hold the places of all others by it.
+        let mut limits = self.idle;
+        if met.crowded {
+            limits.idle = limits.idle.min(CROWDED_IDLE);
+        }
         loop {
-            match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining)
-                .await
+            match next_open(&mut met.tunnel, &limits, born, credential_generation, &self.identity, &self.draining).await
             {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
-                    Some(back) => met = back,
+                    Some(back) => {
+                        met = back;
+                        if met.crowded {
+                            limits.idle = Duration::ZERO;
+                        }
+                    }
                     None => break,
                 },
                 IdleEnd::Over => {
@@ -161,10 +179,19 @@ impl Inbound {
 
     /// Shakes hands within the limits; every failure is counted and logged with its cause.
     async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
-        // A burst from one host waits its turn within the limit, and only then is turned away.
-        let Ok(_place) = tokio::time::timeout(self.handshake, self.handshakes.wait(from.ip())).await else {
+        let deadline = Instant::now() + self.handshake;
+        let crowded = || {
             metrics::limit_reached("handshakes");
             debug!(%from, "too many handshakes at once; the connection is dropped");
+        };
+        // Whoever waits holds a tunnel's place too: one address that says nothing must not hold them all.
+        let Some(_unproven) = self.unproven.enter(from.ip()) else {
+            crowded();
+            return None;
+        };
+        // A burst from one host waits its turn within the limit, and only then is turned away.
+        let Ok(_place) = tokio::time::timeout_at(deadline, self.handshakes.wait(from.ip())).await else {
+            crowded();
             return None;
         };
         let began = Instant::now();
@@ -174,7 +201,7 @@ impl Inbound {
         let snapshot = self.identity.snapshot();
         let channel = Channel::server(socket, &snapshot.server_config());
         let shaken = match channel {
-            Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
+            Ok(mut channel) => match tokio::time::timeout_at(deadline, channel.handshake()).await {
                 Ok(Ok(())) => know(channel, from, &snapshot),
                 Ok(Err(end)) => Err(Unmet { why: why(&end), outcome: outcome(&end), channel: Some(Box::new(channel)) }),
                 Err(_) => {
@@ -258,21 +285,20 @@ impl Inbound {
         stream: &Registered,
     ) -> (Ending, Option<Met>) {
         let mut beginning = Beginning::default();
+        let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.services.connect(&admitted, &self.options) => connected,
+            connected = self.services.connect(&admitted, hop, &self.options) => connected,
             ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
                 relay::count(&ending, "acceptor");
                 Box::pin(abort(met.tunnel, &ending)).await;
                 return (ending, None);
             }
         };
-        let Connected { service, to, _permit } = match connected {
+        let Connected { service, to, _slot, _lease, _own } = match connected {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
         stream.reaches(to);
-        let hop = Hop { id: stream.id, hops: preamble.hops };
-        let _own = service.local_addr().map(|address| self.streams.own(address, hop));
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());

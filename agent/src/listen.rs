@@ -160,8 +160,9 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken before accept: at the
-    /// limit, further connections wait in the kernel's queue.
+    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken after accept, for a door
+    /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
+    /// connection waits here, and further ones in the kernel's queue.
     pub async fn accept_each(
         self,
         slots: Slots,
@@ -169,21 +170,22 @@ impl Door {
         mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
     ) {
         let mut failing = false;
-        while let Some(Some(permit)) = stop.run_until_cancelled(slots.take()).await {
-            match stop.run_until_cancelled(self.accept()).await {
-                None => return,
-                Some(Ok(accepted)) => {
+        while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
+            match accepted {
+                Ok(accepted) => {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    take(accepted, permit);
+                    match stop.run_until_cancelled(slots.take()).await {
+                        Some(Some(permit)) => take(accepted, permit),
+                        Some(None) | None => return,
+                    }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     metrics::accept_failed();
                     if !std::mem::replace(&mut failing, true) {
                         warn!(door = self.address(), "cannot accept: {error}; trying again every {ACCEPT_REST:?}");
                     }
-                    drop(permit);
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }

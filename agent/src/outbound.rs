@@ -9,7 +9,7 @@ mod warm;
 
 pub use probe::Step;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};
 use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
@@ -143,7 +143,13 @@ impl Outbound {
             metrics::limit_reached("eager_bytes");
         }
         let mut eager = Eager::new(&self.copies);
-        let _ = eager.read(app); // Nothing there yet is fine, and a socket that failed says so again.
+        match eager.read(app) {
+            // Said once: whoever reads on would see an end, and the service an empty stream instead of none.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Ending::new(End::Reset, Side::Local, format!("the application went away: {error}")));
+            }
+            Ok(_) | Err(_) => {}
+        }
         let balancer = self.route(&asks.to, deadline).await?;
         let mut tries = Tries::default();
         while let Some((lease, on)) = tries.next(&balancer) {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -202,10 +203,24 @@ impl Streams {
         Registered { streams: Arc::clone(self), number, stream }
     }
 
-    /// Remembers that the connection whose local end is `address` carries the stream `hop`.
-    pub fn own(self: &Arc<Self>, address: SocketAddr, hop: Hop) -> OwnConnection {
-        lock(&self.own).insert(address, hop);
-        OwnConnection { streams: Arc::clone(self), address }
+    /// Remembers that the connection which `begin` begins, and whose local end it returns, carries the stream `hop`. Nobody
+    /// learns meanwhile what a connection continues: one of our own doors may accept it before `begin` has returned. So
+    /// `begin` must not wait.
+    ///
+    /// # Errors
+    /// Those of `begin`.
+    pub fn own<T>(
+        self: &Arc<Self>,
+        hop: Hop,
+        begin: impl FnOnce() -> io::Result<(T, Option<SocketAddr>)>,
+    ) -> io::Result<(T, Option<OwnConnection>)> {
+        let mut own = lock(&self.own);
+        let (begun, address) = begin()?;
+        let known = address.map(|address| {
+            own.insert(address, hop);
+            OwnConnection { streams: Arc::clone(self), address }
+        });
+        Ok((begun, known))
     }
 
     /// The stream that a connection from `address` continues, if that is one of our own (PROTOCOL.md section 3, hops).
@@ -291,4 +306,41 @@ impl StreamStatus {
 /// A panic while a lock is held leaves plain maps, which are whole between any two calls.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_connection_of_our_own_is_known_to_whoever_accepts_it_at_once() {
+        let (streams, listener) = (Streams::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let hop = Hop { id: new_id(), hops: 3 };
+        let (accepted, is_accepted) = mpsc::channel();
+        thread::scope(|scope| {
+            // given a door of ours that accepts, and asks whose it is, while the connection is still being made
+            let door = scope.spawn(|| {
+                let (_socket, from) = listener.accept().unwrap();
+                accepted.send(()).unwrap();
+                streams.continued_by(from)
+            });
+            let made = streams.own(hop, || {
+                let socket = TcpStream::connect(listener.local_addr().unwrap())?;
+                is_accepted.recv().unwrap();
+                let local = socket.local_addr()?;
+                Ok((socket, Some(local)))
+            });
+            // then it hears that it continues the stream, and no longer once the connection is over
+            let (socket, known) = made.unwrap();
+            assert_eq!(door.join().unwrap(), Some(hop));
+            drop(known);
+            assert_eq!(streams.continued_by(socket.local_addr().unwrap()), None);
+        });
+    }
 }

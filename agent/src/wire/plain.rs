@@ -3,15 +3,23 @@
 //! From its first moment a TCP one carries SO_LINGER 0, so that whatever ends it but a clean close, a crash of this
 //! process included, reaches the other end as a reset (PROTOCOL.md section 4, "Abort").
 
-use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
-    net::{TcpSocket, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
 };
 
 use crate::addr::Address;
+
+/// Between two tries at a unix socket whose queue is full: the kernel tells nobody when there is room again.
+const QUEUE_REST: Duration = Duration::from_millis(10);
 
 /// How TCP asks a silent peer whether it lives (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) and, where set, how
 /// long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
@@ -53,6 +61,63 @@ pub enum Plain {
     Unix(UnixStream),
 }
 
+/// A connection under way.
+#[derive(Debug)]
+pub enum Connecting {
+    /// TCP: the kernel is at it.
+    Tcp(Socket),
+    /// To the unix socket of this path.
+    Unix(PathBuf),
+}
+
+impl Connecting {
+    /// Begins to connect to `address`. Its own end's address is known from now on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(address: &Address) -> io::Result<Self> {
+        let address = match address {
+            Address::Unix(path) => return Ok(Self::Unix(path.clone())),
+            Address::Tcp(address) => *address,
+        };
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+        socket.set_linger(Some(Duration::ZERO))?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            Ok(()) | Err(_) => Ok(Self::Tcp(socket)),
+        }
+    }
+
+    /// The address of our own end; `None` for a unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok()?.as_socket(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Waits until it is connected; the caller sets the limit on the time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn finish(self, options: &SocketOptions) -> io::Result<Plain> {
+        match self {
+            Self::Unix(path) => Ok(Plain::Unix(connect_unix(&path).await?)),
+            Self::Tcp(socket) => {
+                let socket = TcpStream::from_std(socket.into())?;
+                // connect(2), EINPROGRESS: writable once it is decided, and SO_ERROR says how.
+                socket.writable().await?;
+                match socket.take_error()? {
+                    Some(error) => Err(error),
+                    None => Plain::tcp(socket, options),
+                }
+            }
+        }
+    }
+}
+
 impl Plain {
     /// Takes over a TCP socket just accepted or connected.
     ///
@@ -62,22 +127,6 @@ impl Plain {
         linger_zero(&socket);
         options.apply(&socket)?;
         Ok(Self::Tcp(socket))
-    }
-
-    /// Connects to `address`; the caller sets the limit on the time.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => {
-                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-                // Before it connects: given up at that very moment, it must not look like a stream without a byte.
-                socket.set_zero_linger()?;
-                Self::tcp(socket.connect(*address).await?, options)
-            }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
-        }
     }
 
     /// Reads what is there, once.
@@ -162,6 +211,17 @@ impl Plain {
     }
 }
 
+/// A service whose queue is full answers EAGAIN to a connection that does not wait (connect(2), unix(7)), where an
+/// application of its own would be made to wait: so it is asked again, until the caller's limit.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_REST).await,
+            connected => return connected,
+        }
+    }
+}
+
 /// Reads what is there, once: see [`read_once`].
 pub(super) fn read_tcp(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     read_once(room, |room| socket.try_read(room), |read| socket.try_io(Interest::READABLE, read))
@@ -193,4 +253,38 @@ pub(super) fn linger_zero(socket: &TcpStream) {
 /// The error that waits on the socket (SO_ERROR), if any.
 pub(super) fn take_error(socket: &TcpStream) -> Option<io::Error> {
     socket.take_error().ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const OPTIONS: SocketOptions = SocketOptions {
+        keepalive_idle: Duration::from_secs(60),
+        keepalive_interval: Duration::from_secs(15),
+        keepalive_count: 4,
+        user_timeout: None,
+    };
+
+    #[tokio::test]
+    async fn a_connection_is_known_by_its_address_before_it_is_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connecting = Connecting::begin(&Address::Tcp(listener.local_addr().unwrap())).unwrap();
+        let known = connecting.local_addr().unwrap();
+        let (_accepted, from) = listener.accept().unwrap();
+        assert_eq!(known, from);
+        assert_eq!(connecting.finish(&OPTIONS).await.unwrap().local_addr(), Some(from));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_says_so() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = match Connecting::begin(&Address::Tcp(nobody)) {
+            Ok(connecting) => connecting.finish(&OPTIONS).await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

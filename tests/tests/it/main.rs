@@ -8,6 +8,7 @@
 
 mod admin;
 mod bulk;
+mod callers;
 mod certificates;
 mod check;
 mod crashes;
