@@ -6,12 +6,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
@@ -25,12 +24,13 @@ use crate::{
     end::End,
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
-    listen::{Accepted, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError, Slots},
     naming::{Namers, Settings},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
     router::Router,
     streams::Streams,
+    sys,
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
@@ -38,6 +38,10 @@ use crate::{
 
 /// How often the TLS files are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
+/// How often it is looked whether a peak is over.
+const PEAK_PERIOD: Duration = Duration::from_secs(5);
+/// What is no peak, in connections: their memory is not worth a walk through the heap.
+const NO_PEAK: usize = 256;
 /// How long the last tasks may take once every stream was ended: an abort waits a second, a close five.
 const LAST_TASKS: Duration = Duration::from_secs(6);
 
@@ -48,6 +52,8 @@ pub enum StartError {
     Identity(LoadError),
     /// A door.
     Listen(ListenError),
+    /// The ready file.
+    Ready(PathBuf, io::Error),
     /// Anything else of the system.
     System(&'static str, io::Error),
 }
@@ -63,21 +69,14 @@ struct App {
     options: SocketOptions,
     /// Streams at once, of both doors.
     slots: Arc<Semaphore>,
+    /// Accepted tunnels at once.
+    accepted: Arc<Semaphore>,
     /// Connections and tunnels: what a drain waits for.
     work: TaskTracker,
     /// What serves them: ended after them.
     chores: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
-}
-
-/// A door that is open, as the ready file tells it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Bound {
-    listener: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    address: String,
 }
 
 /// Runs the agent until it was told to end and has drained. `ready_file` is written once every door is open.
@@ -93,7 +92,7 @@ pub async fn run(config: Config, page: PrometheusHandle, ready_file: Option<Path
     let admin = app.start_admin(page, outbound, inbound, &mut bound)?;
     app.start_chores();
     if let Some(file) = ready_file {
-        write_ready(&file, &bound).map_err(|error| StartError::System("writing the ready file", error))?;
+        write_ready(&file, &bound).map_err(|error| StartError::Ready(file, error))?;
     }
     for door in &bound {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
@@ -120,7 +119,7 @@ pub fn outbound_alone(config: Config, stop: &CancellationToken) -> Result<Outbou
 
 impl App {
     fn new(config: Config) -> Result<Self, StartError> {
-        let descriptors = crate::sys::limits::raise_descriptors()
+        let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
         let capacity = config.limits.resolved(descriptors);
@@ -133,12 +132,14 @@ impl App {
             age: config.limits.tunnel_age,
             of_key: capacity.tunnels_per_peer,
             all: capacity.tunnels,
+            frame: config.limits.open_frame,
         };
         let streams = Streams::new();
         Ok(Self {
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             options: socket_options(&config.limits),
             slots: Arc::new(Semaphore::new(capacity.streams.min(Semaphore::MAX_PERMITS))),
+            accepted: Arc::new(Semaphore::new(capacity.tunnels.min(Semaphore::MAX_PERMITS))),
             streams,
             draining: CancellationToken::new(),
             config,
@@ -156,14 +157,19 @@ impl App {
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let door = open_door(&listener.listen)?;
-            bound.push(Bound { listener: "outbound", to: Some(listener.to.to_string()), address: door.address() });
+            bound.push(Bound {
+                to: Some(listener.to.to_string()),
+                certificate: listener.certificate.clone(),
+                ..Bound::of("outbound", &door)
+            });
             doors.push((door, Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }));
         }
         let outbound = Arc::new(self.outbound(config));
+        let slots = Slots { free: Arc::clone(&self.slots), limit: "streams" };
         for (door, asks) in doors {
             let (outbound, work, asks) = (Arc::clone(&outbound), self.work.clone(), Arc::new(asks));
             self.keep_warm(&outbound, &asks);
-            let accepting = door.accept_each(Arc::clone(&self.slots), self.draining.clone(), move |accepted, slot| {
+            let accepting = door.accept_each(slots.clone(), self.draining.clone(), move |accepted, slot| {
                 let (outbound, asks) = (Arc::clone(&outbound), Arc::clone(&asks));
                 work.spawn(async move {
                     outbound.carry(accepted, &asks).await;
@@ -202,17 +208,17 @@ impl App {
         let mut doors = Vec::new();
         for address in &config.listen {
             let door = Door::tcp(*address).map_err(StartError::Listen)?;
-            bound.push(Bound { listener: "inbound", to: None, address: door.address() });
+            bound.push(Bound::of("inbound", &door));
             doors.push(door);
         }
         // The admin door opens last, for it shows the others; where it will be, the file says.
         let open = bound.iter().filter_map(|bound| bound.address.parse().ok());
         let own = open.chain(self.config.admin.listen).collect();
         let inbound = Arc::new(self.inbound(config, own));
-        let tunnels = Arc::new(Semaphore::new(self.capacity.tunnels.min(Semaphore::MAX_PERMITS)));
+        let tunnels = Slots { free: Arc::clone(&self.accepted), limit: "tunnels" };
         for door in doors {
             let (inbound, work) = (Arc::clone(&inbound), self.work.clone());
-            let accepting = door.accept_each(Arc::clone(&tunnels), self.draining.clone(), move |accepted, place| {
+            let accepting = door.accept_each(tunnels.clone(), self.draining.clone(), move |accepted, place| {
                 let Accepted::Tcp(socket, from) = accepted else { return };
                 let inbound = Arc::clone(&inbound);
                 work.spawn(async move {
@@ -236,11 +242,13 @@ impl App {
                 router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
                 bounds: bounds.collect(),
                 doors,
+                streams: Arc::clone(&self.streams),
             },
             policy: config.policy.clone(),
             identity: Arc::clone(&self.identity),
             streams: Arc::clone(&self.streams),
             slots: Arc::clone(&self.slots),
+            unproven: Crowd::new(usize::MAX, (self.capacity.tunnels / 2).max(1)),
             handshakes: Crowd::new(limits.handshakes, limits.handshakes_per_source),
             tunnels_per_peer: Crowd::new(usize::MAX, self.capacity.tunnels_per_peer),
             handshake: limits.handshake,
@@ -271,12 +279,14 @@ impl App {
             namers: Arc::clone(&self.namers),
             streams: Arc::clone(&self.streams),
             pool: Arc::clone(&self.pool),
+            doors: bound.clone(),
+            limits: self.config.limits.clone(),
+            capacity: self.capacity,
+            since: Instant::now(),
             draining: self.draining.clone(),
         };
         let running = admin::start(&self.config.admin, view).map_err(StartError::Listen)?;
-        for address in running.addresses() {
-            bound.push(Bound { listener: "admin", to: None, address: address.clone() });
-        }
+        bound.extend_from_slice(running.doors());
         Ok(running)
     }
 
@@ -285,6 +295,10 @@ impl App {
         let stop = self.stop.clone();
         self.chores.spawn(async move { pool.sweep(stop).await });
         self.chores.spawn(Arc::clone(&self.identity).watch(WATCH_PERIOD, self.stop.clone()));
+        let (streams, pool, accepted) = (Arc::clone(&self.streams), Arc::clone(&self.pool), Arc::clone(&self.accepted));
+        let most = accepted.available_permits();
+        let held = move || streams.count() + pool.all() + most.saturating_sub(accepted.available_permits());
+        self.chores.spawn(give_memory_back(held, self.stop.clone()));
     }
 
     /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left.
@@ -316,7 +330,7 @@ impl App {
 
 fn open_door(listen: &ListenAddr) -> Result<Door, StartError> {
     match listen {
-        ListenAddr::Tcp(address) => Door::tcp(*address),
+        ListenAddr::Tcp(address) => Door::tcp(*address).map(Door::abort_unless_closed),
         ListenAddr::Unix(listen) => Door::unix(listen),
     }
     .map_err(StartError::Listen)
@@ -360,6 +374,21 @@ async fn after(limit: Option<Duration>) {
     }
 }
 
+/// Gives memory back when less than half of what was held is still `held`, in connections; until `stop`.
+async fn give_memory_back(held: impl Fn() -> usize, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(PEAK_PERIOD);
+    let mut peak = 0;
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let now = held();
+        peak = peak.max(now);
+        if peak >= NO_PEAK && now < peak / 2 {
+            peak = now;
+            // It cannot fail; that it ended is all there is to know.
+            let _ = tokio::task::spawn_blocking(sys::memory::give_back).await;
+        }
+    }
+}
+
 /// One JSON line for each door, put in place whole, so that a reader sees all of it or none.
 fn write_ready(file: &Path, bound: &[Bound]) -> io::Result<()> {
     let mut text = String::new();
@@ -396,6 +425,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Identity(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A count with a limit in all, and one for each key.
 pub struct Crowd<K> {
@@ -15,86 +15,89 @@ pub struct Crowd<K> {
 }
 
 struct Inner<K> {
-    most: usize,
+    all: Arc<Semaphore>,
     most_each: usize,
-    there: Mutex<There<K>>,
-    freed: Notify,
-}
-
-struct There<K> {
-    all: usize,
-    each: HashMap<K, usize>,
+    each: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
 /// A place in the crowd; dropping it makes room.
 pub struct Place<K: Eq + Hash> {
+    // Before the line, which is given up once nobody of its key is in it.
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+    _line: Line<K>,
+}
+
+/// Those of one key, in the order they came. A place that is freed wakes the next of them and nobody else: waking all who
+/// wait, a burst of connections costs the square of its size.
+struct Line<K: Eq + Hash> {
     inner: Arc<Inner<K>>,
     key: K,
+    places: Arc<Semaphore>,
 }
 
 impl<K: Eq + Hash + Clone> Crowd<K> {
     /// An empty crowd.
     pub fn new(most: usize, most_each: usize) -> Self {
-        let there = Mutex::new(There { all: 0, each: HashMap::new() });
-        Self { inner: Arc::new(Inner { most, most_each, there, freed: Notify::new() }) }
+        let all = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let most_each = most_each.min(Semaphore::MAX_PERMITS);
+        Self { inner: Arc::new(Inner { all, most_each, each: Mutex::default() }) }
     }
 
     /// A place, as soon as there is one; the caller sets the limit on the time.
     pub async fn wait(&self, key: K) -> Place<K> {
-        loop {
-            let freed = self.inner.freed.notified();
-            tokio::pin!(freed);
-            // Enabled before the look, so that a place freed in between is not missed.
-            freed.as_mut().enable();
-            if let Some(place) = self.enter(key.clone()) {
-                return place;
-            }
-            freed.await;
+        let line = self.line(key);
+        // First among those of its key, so that one key never fills the line of all.
+        let own = Arc::clone(&line.places).acquire_owned().await;
+        let of_all = Arc::clone(&self.inner.all).acquire_owned().await;
+        match own.and_then(|own| Ok((own, of_all?))) {
+            Ok((own, of_all)) => Place { _own: own, _of_all: of_all, _line: line },
+            // Neither is ever closed.
+            Err(_) => std::future::pending().await,
         }
+    }
+
+    /// How many there are of each key.
+    pub fn counts(&self) -> Vec<(K, usize)> {
+        let there = |places: &Semaphore| self.inner.most_each - places.available_permits();
+        self.inner.each().iter().map(|(key, places)| (key.clone(), there(places))).collect()
     }
 
     /// A place, unless there are too many in all or of this key.
     #[must_use]
     pub fn enter(&self, key: K) -> Option<Place<K>> {
-        let mut there = self.inner.lock();
-        if there.all >= self.inner.most {
-            return None;
-        }
-        let of_key = there.each.entry(key.clone()).or_default();
-        if *of_key >= self.inner.most_each {
-            return None;
-        }
-        *of_key += 1;
-        there.all += 1;
-        drop(there);
-        Some(Place { inner: Arc::clone(&self.inner), key })
+        let line = self.line(key);
+        let own = Arc::clone(&line.places).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.inner.all).try_acquire_owned().ok()?;
+        Some(Place { _own: own, _of_all: of_all, _line: line })
+    }
+
+    fn line(&self, key: K) -> Line<K> {
+        let mut each = self.inner.each();
+        let places = each.entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.inner.most_each)));
+        Line { inner: Arc::clone(&self.inner), key, places: Arc::clone(places) }
     }
 }
 
 impl<K> Inner<K> {
-    fn lock(&self) -> MutexGuard<'_, There<K>> {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    fn each(&self) -> MutexGuard<'_, HashMap<K, Arc<Semaphore>>> {
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for Line<K> {
     fn drop(&mut self) {
-        let mut there = self.inner.lock();
-        there.all -= 1;
-        if let Some(of_key) = there.each.get_mut(&self.key) {
-            *of_key -= 1;
-            if *of_key == 0 {
-                there.each.remove(&self.key);
-            }
+        let mut each = self.inner.each();
+        // The map's and ours: nobody else of this key is here, and under the lock nobody comes.
+        if Arc::strong_count(&self.places) == 2 {
+            each.remove(&self.key);
         }
-        drop(there);
-        self.inner.freed.notify_waiters();
     }
 }
 
 impl<K> fmt::Debug for Crowd<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crowd").field("most", &self.inner.most).field("most_each", &self.inner.most_each).finish()
+        f.debug_struct("Crowd").field("free", &self.inner.all.available_permits()).finish_non_exhaustive()
     }
 }
 
@@ -106,6 +109,15 @@ impl<K: Eq + Hash> fmt::Debug for Place<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        future::poll_fn,
+        pin::Pin,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Context, Waker},
+    };
+
+    use tokio::task::{JoinSet, yield_now};
+
     use super::*;
 
     #[test]
@@ -116,7 +128,50 @@ mod tests {
         assert!(crowd.enter("a").is_none(), "two of a key are the most");
         let _third = crowd.enter("b").unwrap();
         assert!(crowd.enter("c").is_none(), "three in all are the most");
+        assert!(crowd.counts().contains(&("a", 2)));
         drop(first);
         assert!(crowd.enter("c").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_place_goes_to_who_waits_for_it_and_a_key_that_left_is_forgotten() {
+        let crowd = Crowd::new(3, 1);
+        let first = crowd.enter("a").unwrap();
+        let mut next = Box::pin(crowd.wait("a"));
+        let mut last = Box::pin(crowd.wait("a"));
+        assert!(is_pending(next.as_mut()) && is_pending(last.as_mut()), "one of a key is the most");
+        drop(crowd.wait("b").await);
+        drop(first);
+        let second = next.await;
+        assert!(is_pending(last.as_mut()), "the second has the place");
+        drop((second, last));
+        assert!(crowd.inner.each().is_empty());
+    }
+
+    fn is_pending<F: Future>(wait: Pin<&mut F>) -> bool {
+        wait.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_one_key_costs_what_it_is_long_and_not_its_square() {
+        const BURST: usize = 20_000;
+        let crowd = Arc::new(Crowd::new(256, 32));
+        let looks = Arc::new(AtomicUsize::new(0));
+        let mut all = JoinSet::new();
+        for _ in 0..BURST {
+            let (crowd, looks) = (Arc::clone(&crowd), Arc::clone(&looks));
+            all.spawn(async move {
+                let mut wait = Box::pin(crowd.wait("a"));
+                let place = poll_fn(|context| {
+                    looks.fetch_add(1, Relaxed);
+                    wait.as_mut().poll(context)
+                });
+                let _place = place.await;
+                yield_now().await;
+            });
+        }
+        all.join_all().await;
+        let looks = looks.load(Relaxed);
+        assert!(looks <= 3 * BURST, "{looks} looks for {BURST} places");
     }
 }

@@ -10,13 +10,17 @@ mod service;
 pub use idle::IdleLimits;
 pub use service::{Bounds, Services};
 
-use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use adit_config::{
     limits::REFUSED_READS,
     policy::{Admitted, Policy, Verdict},
 };
-use adit_protocol::{Answer, Code, Kind, MAX_HOPS, Phase, Preamble, Refusal};
+use adit_protocol::{Answer, Code, Kind, Phase, Preamble, Refusal, ResetCode};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -50,6 +54,9 @@ use crate::{
 /// How long an alert of ours is given to arrive (PROTOCOL.md section 1).
 const ALERT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a tunnel beyond its peer's share waits for the OPEN that it was made for, which is refused and hears why.
+const CROWDED_IDLE: Duration = Duration::from_secs(1);
+
 /// The inbound side of the agent.
 #[derive(Debug)]
 pub struct Inbound {
@@ -63,8 +70,10 @@ pub struct Inbound {
     pub streams: Arc<Streams>,
     /// Streams at once, in all; per service in `services`.
     pub slots: Arc<Semaphore>,
+    /// Connections of one source address that have not yet proved who they are, waiting for their handshake or in it.
+    pub unproven: Crowd<IpAddr>,
     /// Handshakes at once, in all and per source address.
-    pub handshakes: Crowd<std::net::IpAddr>,
+    pub handshakes: Crowd<IpAddr>,
     /// Tunnels at once per peer identity.
     pub tunnels_per_peer: Crowd<String>,
     /// The limit on a handshake, from accept.
@@ -97,13 +106,27 @@ struct Unmet {
     /// Where there is still something to be said.
     channel: Option<Box<Channel>>,
     why: String,
-    /// It said no word of TLS.
-    silent: bool,
+    outcome: Outcome,
 }
 
-impl Unmet {
-    fn alone(why: String) -> Self {
-        Self { channel: None, why, silent: false }
+/// How a handshake came to nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// One side refused the other.
+    Failed,
+    /// It was not over in time.
+    Late,
+    /// Not a word of TLS was said.
+    Silent,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Late => "timeout",
+            Self::Silent => "closed",
+        }
     }
 }
 
@@ -117,20 +140,34 @@ impl Inbound {
         metrics::tunnels_accepted(1.0);
         let credential_generation = met.credential_generation;
         let born = Instant::now();
+        // A tunnel too many is kept to say so and no longer, or its peer would hold the places of all others by it.
+        let mut limits = self.idle;
+        if met.crowded {
+            limits.idle = limits.idle.min(CROWDED_IDLE);
+        }
         loop {
-            match next_open(&mut met.tunnel, &self.idle, born, credential_generation, &self.identity, &self.draining)
-                .await
+            match next_open(&mut met.tunnel, &limits, born, credential_generation, &self.identity, &self.draining).await
             {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
-                    Some(back) => met = back,
+                    Some(back) => {
+                        met = back;
+                        if met.crowded {
+                            limits.idle = Duration::ZERO;
+                        }
+                    }
                     None => break,
                 },
                 IdleEnd::Over => {
                     Box::pin(close(met.tunnel)).await;
                     break;
                 }
+                IdleEnd::Reset => {
+                    met.tunnel.channel.reset();
+                    break;
+                }
                 IdleEnd::Broken(rule) => {
                     warn!(%from, peer = %met.peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                    metrics::rule_broken(&rule);
                     metrics::violation("acceptor");
                     met.tunnel.channel.reset();
                     break;
@@ -142,10 +179,19 @@ impl Inbound {
 
     /// Shakes hands within the limits; every failure is counted and logged with its cause.
     async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
-        // A burst from one host waits its turn within the limit, and only then is turned away.
-        let Ok(_place) = tokio::time::timeout(self.handshake, self.handshakes.wait(from.ip())).await else {
+        let deadline = Instant::now() + self.handshake;
+        let crowded = || {
             metrics::limit_reached("handshakes");
             debug!(%from, "too many handshakes at once; the connection is dropped");
+        };
+        // Whoever waits holds a tunnel's place too: one address that says nothing must not hold them all.
+        let Some(_unproven) = self.unproven.enter(from.ip()) else {
+            crowded();
+            return None;
+        };
+        // A burst from one host waits its turn within the limit, and only then is turned away.
+        let Ok(_place) = tokio::time::timeout_at(deadline, self.handshakes.wait(from.ip())).await else {
+            crowded();
             return None;
         };
         let began = Instant::now();
@@ -156,26 +202,24 @@ impl Inbound {
         let met = SystemTime::now();
         let channel = Channel::server(socket, &snapshot.server_config());
         let shaken = match channel {
-            Ok(mut channel) => match tokio::time::timeout(self.handshake, channel.handshake()).await {
+            Ok(mut channel) => match tokio::time::timeout_at(deadline, channel.handshake()).await {
                 Ok(Ok(())) => know(channel, from, &snapshot, met),
-                Ok(Err(end)) => {
-                    Err(Unmet { why: why(&end), silent: is_silent(&end), channel: Some(Box::new(channel)) })
+                Ok(Err(end)) => Err(Unmet { why: why(&end), outcome: outcome(&end), channel: Some(Box::new(channel)) }),
+                Err(_) => {
+                    metrics::limit_reached("handshake");
+                    let why = format!("not finished within {:?}", self.handshake);
+                    Err(Unmet { channel: None, why, outcome: Outcome::Late })
                 }
-                Err(_) => Err(Unmet::alone(format!("not finished within {:?}", self.handshake))),
             },
-            Err(error) => Err(Unmet::alone(error.to_string())),
+            Err(error) => Err(Unmet { channel: None, why: error.to_string(), outcome: Outcome::Failed }),
         };
-        let outcome = match &shaken {
-            Ok(_) => "ok",
-            Err(Unmet { silent: true, .. }) => "closed",
-            Err(_) => "failed",
-        };
+        let outcome = shaken.as_ref().err().map_or("ok", |unmet| unmet.outcome.label());
         metrics::handshake("acceptor", outcome, began.elapsed());
         match shaken {
             Ok(met) => Some(met),
-            Err(Unmet { channel, why, silent }) => {
+            Err(Unmet { channel, why, outcome }) => {
                 // A port scan or a health check that says nothing is no news.
-                if silent {
+                if outcome == Outcome::Silent {
                     debug!(%from, "TLS handshake: {why}");
                 } else {
                     warn!(%from, "TLS handshake: {why}");
@@ -200,7 +244,7 @@ impl Inbound {
         let id = preamble.id.unwrap_or_else(new_id);
         let from = origin(&met, &preamble);
         let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
-        let _ = stream.peer.set(met.peer.to_string());
+        stream.meets(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
         let (ending, met) = match self.judge(&met, &preamble) {
             Ok((admitted, _permit)) if preamble.probe => Box::pin(self.answer_probe(met, &admitted)).await,
@@ -211,11 +255,9 @@ impl Inbound {
         met
     }
 
-    /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4).
+    /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4). What is malformed or
+    /// a loop was refused when OPEN was read.
     fn judge(&self, met: &Met, preamble: &Preamble) -> Result<(Admitted, OwnedSemaphorePermit), Refusal> {
-        if preamble.hops > MAX_HOPS {
-            return Err(Refusal::new(Code::Loop, format!("{} hops, above {MAX_HOPS}", preamble.hops)));
-        }
         self.identity
             .snapshot()
             .recheck(&met.peer, Role::Dialer, SystemTime::now())
@@ -244,21 +286,20 @@ impl Inbound {
         stream: &Registered,
     ) -> (Ending, Option<Met>) {
         let mut beginning = Beginning::default();
+        let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.services.connect(&admitted, &self.options) => connected,
-            ending = watch_early(&mut met.tunnel, &mut beginning) => {
+            connected = self.services.connect(&admitted, hop, &self.options) => connected,
+            ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
                 relay::count(&ending, "acceptor");
                 Box::pin(abort(met.tunnel, &ending)).await;
                 return (ending, None);
             }
         };
-        let Connected { service, to, _permit } = match connected {
+        let Connected { service, to, _slot, _lease, _own } = match connected {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
-        let _ = stream.to.set(to);
-        let hop = Hop { id: stream.id, hops: preamble.hops };
-        let _own = service.ends().map(|ends| self.streams.own(ends, hop));
+        stream.reaches(to);
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());
@@ -266,6 +307,8 @@ impl Inbound {
             return (ending, None);
         }
         metrics::stream_open_took(Direction::Inbound, stream.since.elapsed());
+        // The relay reads again once what came early is written.
+        met.tunnel.pause();
         let stop = async {
             tokio::select! {
                 ending = stream.stopped() => ending,
@@ -289,11 +332,14 @@ impl Inbound {
         };
         let answer = Answer { bound: Some(bound), rule: Some(admitted.rule()) };
         let said = met.tunnel.send_accept(&answer).is_ok() && met.tunnel.send(Kind::Fin).is_ok();
-        let fin = tokio::time::timeout(self.limits.frame, await_fin(&mut met.tunnel)).await;
-        if said && matches!(fin, Ok(Ok(()))) && met.tunnel.send(Kind::Done).is_ok() {
-            return (Ending::closed(), Some(met));
-        }
-        let ending = Ending::new(End::Truncated, Side::Peer, "the probe's tunnel ended before its FIN");
+        let limit = self.limits.frame;
+        let ending = match tokio::time::timeout(limit, await_fin(&mut met.tunnel, limit)).await {
+            Ok(Ok(())) if said && met.tunnel.send(Kind::Done).is_ok() => return (Ending::closed(), Some(met)),
+            Ok(Ok(())) => truncated(met.tunnel.channel.end()),
+            Ok(Err(ending)) => ending,
+            Err(_) => Ending::new(End::Stalled, Side::Peer, format!("the probe's FIN did not come within {limit:?}")),
+        };
+        relay::count(&ending, "acceptor");
         Box::pin(abort(met.tunnel, &ending)).await;
         (ending, None)
     }
@@ -309,24 +355,25 @@ impl Inbound {
         if met.tunnel.send_refusal(&refusal).is_err() {
             return None;
         }
-        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel)).await {
-            Ok(Ok(())) => Some(met),
+        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel, self.limits.frame)).await {
+            Ok(Ok(())) => return Some(met),
+            Ok(Err(ending)) if matches!(ending.end, End::Truncated) => close(met.tunnel).await,
             Ok(Err(ending)) => {
+                if ending.end == End::Protocol {
+                    warn!(from = %met.from, peer = %met.peer, "{}; closing its tunnel", ending.detail);
+                }
                 relay::count(&ending, "acceptor");
                 met.tunnel.channel.reset();
-                None
             }
-            Err(_) => {
-                close(met.tunnel).await;
-                None
-            }
+            Err(_) => close(met.tunnel).await,
         }
+        None
     }
 }
 
 /// Who the dialer is, by the snapshot that its handshake was judged by.
 fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot, met: SystemTime) -> Result<Met, Unmet> {
-    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, silent: false };
+    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, outcome: Outcome::Failed };
     if !speaks_adit(channel.alpn()) {
         let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
         return Err(unmet(channel, why.to_owned()));
@@ -342,22 +389,15 @@ fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot, met: SystemTime
 
 /// Reads on while the service is being connected: keeps what comes (the eager bound holds it to 64 KiB), and returns when
 /// the stream is aborted.
-async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
+async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning, frame: Duration) -> Ending {
     loop {
-        let arrived = next_arrival(tunnel).await;
-        match arrived {
+        match next_arrival(tunnel, frame).await {
             Ok(Arrival::Payload) => {
                 beginning.early.put(tunnel.payload());
                 tunnel.take_payload(tunnel.payload().len());
             }
             Ok(Arrival::Fin) => beginning.fin_received = true,
-            Ok(Arrival::Reset(code)) => {
-                return Ending::new(
-                    code.into(),
-                    Side::Peer,
-                    format!("the dialer gave up before the service was connected ({})", code.label()),
-                );
-            }
+            Ok(Arrival::Reset(code)) => return given_up("the service was connected", code),
             Ok(_) => {}
             Err(ending) => return ending,
         }
@@ -365,21 +405,28 @@ async fn watch_early(tunnel: &mut Tunnel, beginning: &mut Beginning) -> Ending {
 }
 
 /// Discards until the refused stream is over.
-async fn await_idle(tunnel: &mut Tunnel) -> Result<(), Ending> {
+async fn await_idle(tunnel: &mut Tunnel, frame: Duration) -> Result<(), Ending> {
     while phase(tunnel) != Phase::Idle {
-        next_arrival(tunnel).await?;
+        if let Arrival::Reset(code) = next_arrival(tunnel, frame).await? {
+            return Err(given_up("it heard its refusal", code));
+        }
         tunnel.take_payload(tunnel.payload().len());
     }
     Ok(())
 }
 
-async fn await_fin(tunnel: &mut Tunnel) -> Result<(), Ending> {
+async fn await_fin(tunnel: &mut Tunnel, frame: Duration) -> Result<(), Ending> {
     while !matches!(tunnel.role(), End_::Acceptor(acceptor) if acceptor.fin_received()) {
-        if let Arrival::Reset(code) = next_arrival(tunnel).await? {
-            return Err(Ending::new(code.into(), Side::Peer, "the probe was given up"));
+        if let Arrival::Reset(code) = next_arrival(tunnel, frame).await? {
+            return Err(given_up("the probe was over", code));
         }
     }
     Ok(())
+}
+
+/// The dialer's RESET before there was anything to relay.
+fn given_up(before: &str, code: ResetCode) -> Ending {
+    Ending::new(code.into(), Side::Peer, format!("the dialer gave up before {before} ({})", code.label()))
 }
 
 fn phase(tunnel: &Tunnel) -> Phase {
@@ -405,8 +452,11 @@ fn why(end: &PeerEnd) -> String {
     }
 }
 
-fn is_silent(end: &PeerEnd) -> bool {
-    matches!(end, PeerEnd::Bare(_))
+fn outcome(end: &PeerEnd) -> Outcome {
+    match end {
+        PeerEnd::Bare(_) => Outcome::Silent,
+        PeerEnd::Refused(_) | PeerEnd::Alert(_) | PeerEnd::Closed => Outcome::Failed,
+    }
 }
 
 fn peer_name(peer: &Peer) -> String {

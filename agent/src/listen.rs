@@ -11,7 +11,8 @@ use std::{
 };
 
 use adit_config::UnixListen;
-use socket2::{Domain, Protocol, Socket, Type};
+use serde::Serialize;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -33,6 +34,48 @@ pub enum Door {
     Tcp(TcpListener),
     /// A unix stream socket; its file goes with it.
     Unix(UnixListener, SocketFile),
+}
+
+/// A door that is open, as the ready file and the status page tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bound {
+    /// `outbound`, `inbound` or `admin`.
+    pub listener: &'static str,
+    /// The logical name it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The certificate its streams show, if not the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Where it is: an address, or `unix:` and a path.
+    pub address: String,
+}
+
+impl Bound {
+    /// A door that leads to no name.
+    pub fn of(listener: &'static str, door: &Door) -> Self {
+        Self { listener, to: None, certificate: None, address: door.address() }
+    }
+}
+
+/// Places for connections, under the limit that sets their number.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// A permit for each place that is free.
+    pub free: Arc<Semaphore>,
+    /// The limit's name in the metric.
+    pub limit: &'static str,
+}
+
+impl Slots {
+    /// A place, as soon as there is one; none once there will be no more. That it had to be waited for is counted.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(permit);
+        }
+        metrics::limit_reached(self.limit);
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
 }
 
 /// A connection that came in.
@@ -98,6 +141,16 @@ impl Door {
             .map_err(|cause| ListenError::new(format!("unix:{}", listen.path.display()), cause))
     }
 
+    /// Lets whatever closes a connection of this door, from the moment it was accepted, be a reset (PROTOCOL.md section 4,
+    /// "Abort"): on Linux a connection inherits SO_LINGER from its listener.
+    pub fn abort_unless_closed(self) -> Self {
+        if let Self::Tcp(listener) = &self {
+            // It can only fail on what is no socket; each connection sets it again.
+            let _ = SockRef::from(listener).set_linger(Some(Duration::ZERO));
+        }
+        self
+    }
+
     /// Where it listens, as text.
     pub fn address(&self) -> String {
         match self {
@@ -123,30 +176,32 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one permit of `slots`, which is taken before accept: at
-    /// the limit, further connections wait in the kernel's queue.
+    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken after accept, for a door
+    /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
+    /// connection waits here, and further ones in the kernel's queue.
     pub async fn accept_each(
         self,
-        slots: Arc<Semaphore>,
+        slots: Slots,
         stop: CancellationToken,
         mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
     ) {
         let mut failing = false;
-        while let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
-            match stop.run_until_cancelled(self.accept()).await {
-                None => return,
-                Some(Ok(accepted)) => {
+        while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
+            match accepted {
+                Ok(accepted) => {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    take(accepted, permit);
+                    match stop.run_until_cancelled(slots.take()).await {
+                        Some(Some(permit)) => take(accepted, permit),
+                        Some(None) | None => return,
+                    }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     metrics::accept_failed();
                     if !std::mem::replace(&mut failing, true) {
                         warn!(door = self.address(), "cannot accept: {error}; trying again every {ACCEPT_REST:?}");
                     }
-                    drop(permit);
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }

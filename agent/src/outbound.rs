@@ -9,10 +9,10 @@ mod warm;
 
 pub use probe::Step;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};
-use adit_protocol::{Code, Name, Preamble, RefusalCode};
+use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
@@ -27,8 +27,8 @@ use crate::{
     streams::{Direction, Hop, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
-        attempt::{Eager, attempt},
-        dial::{Dialed, Key, dial},
+        attempt::{Eager, Patience, attempt},
+        dial::{DialError, Dialed, Key, dial},
         pool::Pool,
         retry::{Failure, Next, Was, next},
     },
@@ -68,6 +68,20 @@ pub struct OpenLimits {
     pub handshake: Duration,
     /// From OPEN to its answer, each time.
     pub answer: Duration,
+}
+
+impl OpenLimits {
+    /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
+    fn reached(&self, failure: &Failure) -> Option<&'static str> {
+        let (limit, own, name) = match failure {
+            Failure::Silent { limit, .. } => (limit, self.answer, "answer"),
+            Failure::Dial(DialError::ConnectTimeout(limit) | DialError::HandshakeTimeout(limit)) => {
+                (limit, self.handshake, "handshake")
+            }
+            _ => return None,
+        };
+        Some(if *limit < own { "open" } else { name })
+    }
 }
 
 /// What a listener asks for on behalf of its connections.
@@ -126,23 +140,34 @@ impl Outbound {
 
     async fn open(&self, app: &Plain, preamble: Preamble, asks: &Asks, stream: &Stream) -> Result<Opened, Ending> {
         let deadline = Instant::now() + self.opening.all;
+        if self.copies.available_permits() < MAX_EAGER {
+            metrics::limit_reached("eager_bytes");
+        }
         let mut eager = Eager::new(&self.copies);
-        let _ = eager.read(app); // Nothing there yet is fine, and a socket that failed says so again.
+        match eager.read(app) {
+            // Said once: whoever reads on would see an end, and the service an empty stream instead of none.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Ending::new(End::Reset, Side::Local, format!("the application went away: {error}")));
+            }
+            Ok(_) | Err(_) => {}
+        }
         let balancer = self.route(&asks.to, deadline).await?;
         let mut tries = Tries::default();
         while let Some((lease, on)) = tries.next(&balancer) {
             let began = Instant::now();
-            let _ = stream.to.set(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, deadline).await? {
+            stream.tries(format!("{} ({})", lease.address(), lease.bound()));
+            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, stream, deadline).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, stream.since.elapsed());
-                    let _ = stream.peer.set(dialed.peer.to_string());
                     stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Opened { dialed, lease, beginning });
                 }
                 Err((failure, was)) => tries.failed(lease, failure, was),
+            }
+            if Instant::now() >= deadline {
+                break;
             }
         }
         Err(tries.ending(&asks.to))
@@ -153,6 +178,7 @@ impl Outbound {
             Ok(Ok(balancer)) => Ok(balancer),
             Ok(Err(error)) => Err(unrouted(name, &error)),
             Err(_) => {
+                metrics::limit_reached("open");
                 let detail = format!("look-up of {name}: no answer within {:?}", self.opening.all);
                 Err(Ending::new(End::Unreachable, Side::Agent, detail))
             }
@@ -169,6 +195,7 @@ impl Outbound {
         mut preamble: Preamble,
         asks: &Asks,
         eager: &mut Eager,
+        stream: &Stream,
         deadline: Instant,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(lease, asks)?;
@@ -178,10 +205,11 @@ impl Outbound {
             Ok(dialed) => dialed,
             Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
         };
+        stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
         let left = deadline.saturating_duration_since(Instant::now());
-        match attempt(&mut dialed, &preamble, Some(app), eager, self.opening.answer.min(left)).await {
+        match attempt(&mut dialed, &preamble, Some(app), eager, self.patience(left)).await {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, &failure).await;
@@ -221,7 +249,15 @@ impl Outbound {
         }
     }
 
+    /// How long an acceptor is waited for where `left` is left in all.
+    fn patience(&self, left: Duration) -> Patience {
+        Patience { answer: self.opening.answer.min(left), frame: self.limits.frame }
+    }
+
     fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
+        if let Some(limit) = self.opening.reached(&failure) {
+            metrics::limit_reached(limit);
+        }
         if failure.empties_pool() {
             self.pool.empty(key);
         }
@@ -236,7 +272,8 @@ impl Outbound {
     async fn give_back(&self, dialed: Dialed, failure: &Failure) {
         match failure {
             Failure::Refused(_) => self.pool.put(dialed),
-            Failure::Application(_) | Failure::Silent { .. } | Failure::Lost { .. } | Failure::Dial(_) => {
+            Failure::Silent { .. } => abort(dialed.tunnel, &Ending::new(End::Stalled, Side::Peer, "")).await,
+            Failure::Application(_) | Failure::Lost { .. } | Failure::Dial(_) => {
                 abort(dialed.tunnel, &Ending::new(End::Reset, Side::Local, "")).await;
             }
             Failure::Protocol(_) => {
@@ -291,6 +328,8 @@ impl On {
 #[derive(Default)]
 struct Tries {
     made: usize,
+    /// Those in which the acceptor was sent OPEN: what the protocol counts.
+    asked: usize,
     avoid: Vec<Address>,
     again: Option<Lease>,
     over: bool,
@@ -298,23 +337,28 @@ struct Tries {
 }
 
 impl Tries {
-    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts).
+    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
+    /// opened costs none of them, and none is gone to again.
     fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
-        if self.over || self.made == ATTEMPTS {
+        if self.over || self.asked == ATTEMPTS {
             return None;
         }
+        let next = match self.again.take() {
+            Some(lease) => (lease, On::Fresh),
+            None => (balancer.pick(&self.avoid)?, On::Any),
+        };
         self.made += 1;
         if self.made > 1 {
             metrics::open_retried();
         }
-        match self.again.take() {
-            Some(lease) => Some((lease, On::Fresh)),
-            None => balancer.pick(&self.avoid).map(|lease| (lease, On::Any)),
-        }
+        Some(next)
     }
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
         let address = lease.address().clone();
+        if !matches!(failure, Failure::Dial(_)) {
+            self.asked += 1;
+        }
         match next(&failure, was) {
             Next::Stop => self.over = true,
             Next::SameOnFresh => self.again = Some(lease),
@@ -354,4 +398,42 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
         _ => End::Unreachable,
     };
     Ending::new(end, Side::Agent, format!("look-up of {name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tunnel::dial::DialError, wire::channel::PeerEnd};
+
+    fn balancer(endpoints: u16) -> Balancer {
+        let balancer = Balancer::new(Name::parse("/#/dns/db/4143").unwrap());
+        let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
+        balancer.update(&addresses.into());
+        balancer
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_reached_costs_no_attempt_and_is_not_gone_back_to() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut seen = std::collections::HashSet::new();
+        while let Some((lease, _)) = tries.next(&balancer) {
+            assert!(seen.insert(lease.address().to_string()), "{} twice", lease.address());
+            tries.failed(lease, Failure::Dial(DialError::ConnectTimeout(Duration::ZERO)), Was::Fresh);
+        }
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn three_acceptors_at_most_are_sent_open() {
+        let balancer = balancer(5);
+        let mut tries = Tries::default();
+        let mut asked = 0;
+        while let Some((lease, _)) = tries.next(&balancer) {
+            asked += 1;
+            let lost = Failure::Lost { end: PeerEnd::Bare(None), handed: false, spoken: false };
+            tries.failed(lease, lost, Was::Fresh);
+        }
+        assert_eq!(asked, ATTEMPTS);
+    }
 }

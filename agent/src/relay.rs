@@ -94,8 +94,13 @@ pub async fn relay(
 
 /// Aborts the stream on the tunnel, and the tunnel with it: RESET if it takes one at once, else a TCP reset.
 pub async fn abort(mut tunnel: Tunnel, ending: &Ending) {
-    let broken = matches!(ending.end, End::Protocol) || tunnel.channel.end().is_some();
-    let told = !broken && tunnel.channel.unsent() == 0 && tunnel.send_reset(ending.end.reset_code()).is_ok();
+    if ending.end == End::Protocol {
+        // To a peer that broke a rule nothing more is said, not even what was sealed already (PROTOCOL.md section 2).
+        return tunnel.channel.reset();
+    }
+    let told = tunnel.channel.end().is_none()
+        && tunnel.channel.unsent() == 0
+        && tunnel.send_reset(ending.end.reset_code()).is_ok();
     if told && tunnel.channel.flush().unwrap_or(false) {
         tunnel.channel.shut();
         // Whether the peer's end came or the limit did: the reset below is right after both.
@@ -120,6 +125,8 @@ struct Relay<'a> {
     fin_sent: bool,
     done_sent: bool,
     local_failed: Option<String>,
+    /// A failed local socket was looked at once more.
+    heard_out: bool,
     tunnel_failed: bool,
     clock: Clock,
 }
@@ -153,6 +160,7 @@ impl<'a> Relay<'a> {
             fin_sent: beginning.fin_sent,
             done_sent: false,
             local_failed: None,
+            heard_out: false,
             tunnel_failed: false,
             clock: Clock::new(),
         }
@@ -177,6 +185,12 @@ impl<'a> Relay<'a> {
                     }
                 }
                 Turn::Stuck => {
+                    if self.local_failed.is_some() && !self.heard_out {
+                        // A write can fail before the runtime has told that there is something to read.
+                        self.heard_out = true;
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                     self.broken_by_now()?;
                     self.wait(&mut alarm, stop.as_mut()).await?;
                 }
@@ -206,7 +220,13 @@ impl<'a> Relay<'a> {
                 return Ok(moved);
             }
             match self.tunnel.arrival().map_err(broke_protocol)? {
-                Some(arrival) => self.act(&arrival)?,
+                Some(arrival) => {
+                    self.act(&arrival)?;
+                    // The stream is whole: what stands behind DONE costs the tunnel only, and is the pool's to read.
+                    if matches!(arrival, Arrival::Done) {
+                        return Ok(true);
+                    }
+                }
                 None if moved => return Ok(true),
                 None => match self.tunnel.fill() {
                     Filled::Some => {}
@@ -227,7 +247,7 @@ impl<'a> Relay<'a> {
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
-                Err(error) => return Err(local_reset(&error)),
+                Err(error) => return Ok(self.takes_no_more(&error)),
             }
         }
         if moved && self.fin_received {
@@ -246,10 +266,17 @@ impl<'a> Relay<'a> {
                     *moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(local_reset(&error)),
+                Err(error) => return Ok(self.takes_no_more(&error)),
             }
         }
         Ok(true)
+    }
+
+    /// A write to the local socket failed: the stream is lost, but what can still be read of it is passed on first, for
+    /// a service often answers and closes before it has read everything. Its end is never passed on (`local_ended`).
+    fn takes_no_more(&mut self, error: &io::Error) -> bool {
+        self.local_failed = Some(format!("the local socket failed: {error}"));
+        false
     }
 
     fn act(&mut self, arrival: &Arrival) -> Result<(), Ending> {
@@ -400,21 +427,21 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// One way has ended, or both and the acceptor's DONE is still to come.
+    fn is_half_closed(&self) -> bool {
+        self.fin_received || self.fin_sent
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let frame = self.tunnel.frame_deadline(self.limits.frame);
-        let half_closed = self.fin_received != self.fin_sent;
-        [frame, self.clock.deadline(self.limits, half_closed)].into_iter().flatten().min()
+        [frame, self.clock.deadline(self.limits, self.is_half_closed())].into_iter().flatten().min()
     }
 
     /// Looks which limit was passed, if one really was.
     fn overdue(&mut self) -> Result<(), Ending> {
         let now = Instant::now();
-        if self.tunnel.frame_deadline(self.limits.frame).is_some_and(|deadline| deadline <= now) {
-            let detail = format!("the peer began a frame and did not finish it within {:?}", self.limits.frame);
-            return Err(Ending::new(End::Protocol, Side::Peer, detail));
-        }
-        let half_closed = self.fin_received != self.fin_sent;
-        match self.clock.overdue(self.limits, half_closed, now) {
+        self.tunnel.check_frame(self.limits.frame).map_err(broke_protocol)?;
+        match self.clock.overdue(self.limits, self.is_half_closed(), now) {
             None => Ok(()),
             Some(Overdue::Unacknowledged) => self.look_for_stall(now),
             Some(Overdue::Limit(end, detail)) => Err(Ending::new(end, Side::Agent, detail)),
@@ -602,6 +629,7 @@ fn internal(error: &io::Error) -> Ending {
 
 /// The peer broke this rule of the protocol.
 pub fn broke_protocol(violation: Violation) -> Ending {
+    metrics::rule_broken(&violation);
     Ending::new(End::Protocol, Side::Peer, format!("the peer broke the protocol: {violation}"))
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -17,7 +18,10 @@ use adit_protocol::{Name, StreamId};
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::end::{End, Ending, Side};
+use crate::{
+    addr::Ends,
+    end::{End, Ending, Side},
+};
 
 /// All live streams of this agent.
 #[derive(Debug, Default)]
@@ -83,19 +87,45 @@ pub struct Stream {
     pub from: String,
     /// When it was accepted.
     pub since: Instant,
-    /// Who the other agent proved to be, once known.
-    pub peer: OnceLock<String>,
-    /// Where it went: the endpoint, or the service's address.
-    pub to: OnceLock<String>,
     /// Stream bytes from the local socket into the tunnel.
     pub sent: AtomicU64,
     /// Stream bytes from the tunnel to the local socket.
     pub received: AtomicU64,
+    met: Mutex<Met>,
     stop: OnceLock<Ending>,
     stopped: Notify,
 }
 
+/// What a stream has met on its way, as far as it is known; another attempt may meet another.
+#[derive(Clone, Debug, Default)]
+pub struct Met {
+    /// Where it went: the endpoint, or the service's address.
+    pub to: Option<String>,
+    /// Who the other agent proved to be.
+    pub peer: Option<String>,
+}
+
 impl Stream {
+    /// What it has met so far.
+    pub fn met(&self) -> Met {
+        lock(&self.met).clone()
+    }
+
+    /// It goes to this endpoint now, where nobody has proved anything yet.
+    pub fn tries(&self, endpoint: String) {
+        *lock(&self.met) = Met { to: Some(endpoint), peer: None };
+    }
+
+    /// The agent at the other end has proved to be this.
+    pub fn meets(&self, peer: String) {
+        lock(&self.met).peer = Some(peer);
+    }
+
+    /// Its service is at this address.
+    pub fn reaches(&self, service: String) {
+        lock(&self.met).to = Some(service);
+    }
+
     /// Ends the stream: its relay aborts it with this reason. Only the first call counts.
     pub fn stop(&self, end: End, detail: impl Into<String>) {
         let _ = self.stop.set(Ending::new(end, Side::Agent, detail));
@@ -139,15 +169,6 @@ impl Drop for Registered {
     }
 }
 
-/// Both ends of a TCP connection of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// Ours.
-    pub from: SocketAddr,
-    /// The other.
-    pub to: SocketAddr,
-}
-
 /// Keeps one of our own plain connections known; dropping it forgets it.
 #[derive(Debug)]
 pub struct OwnConnection {
@@ -181,10 +202,9 @@ impl Streams {
             name,
             from,
             since: Instant::now(),
-            peer: OnceLock::new(),
-            to: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            met: Mutex::default(),
             stop: OnceLock::new(),
             stopped: Notify::new(),
         });
@@ -193,10 +213,24 @@ impl Streams {
         Registered { streams: Arc::clone(self), number, stream }
     }
 
-    /// Remembers that our own connection between these ends carries the stream `hop`.
-    pub fn own(self: &Arc<Self>, ends: Ends, hop: Hop) -> OwnConnection {
-        lock(&self.own).entry(ends.from).or_default().push((ends.to, hop));
-        OwnConnection { streams: Arc::clone(self), ends }
+    /// Remembers that the connection which `begin` begins, and whose ends it returns, carries the stream `hop`. Nobody
+    /// learns meanwhile what a connection continues: one of our own doors may accept it before `begin` has returned. So
+    /// `begin` must not wait.
+    ///
+    /// # Errors
+    /// Those of `begin`.
+    pub fn own<T>(
+        self: &Arc<Self>,
+        hop: Hop,
+        begin: impl FnOnce() -> io::Result<(T, Option<Ends>)>,
+    ) -> io::Result<(T, Option<OwnConnection>)> {
+        let mut own = lock(&self.own);
+        let (begun, ends) = begin()?;
+        let known = ends.map(|ends| {
+            own.entry(ends.from).or_default().push((ends.to, hop));
+            OwnConnection { streams: Arc::clone(self), ends }
+        });
+        Ok((begun, known))
     }
 
     /// The stream that a connection from `from` continues, if it is one of our own (PROTOCOL.md section 3, hops). Where it
@@ -269,13 +303,14 @@ pub struct StreamStatus {
 
 impl StreamStatus {
     fn of(stream: &Stream) -> Self {
+        let Met { to, peer } = stream.met();
         Self {
             id: stream.id.to_string(),
             direction: stream.direction,
             name: stream.name.to_string(),
             from: stream.from.clone(),
-            to: stream.to.get().cloned(),
-            peer: stream.peer.get().cloned(),
+            to,
+            peer,
             age_seconds: stream.since.elapsed().max(Duration::ZERO).as_secs_f64(),
             bytes_sent: stream.sent.load(Relaxed),
             bytes_received: stream.received.load(Relaxed),
@@ -290,7 +325,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+        thread,
+    };
+
     use super::*;
+
+    #[test]
+    fn a_connection_of_our_own_is_known_to_whoever_accepts_it_at_once() {
+        let (streams, listener) = (Streams::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let hop = Hop { id: new_id(), hops: 3 };
+        let (accepted, is_accepted) = mpsc::channel();
+        thread::scope(|scope| {
+            // given a door of ours that accepts, and asks whose it is, while the connection is still being made
+            let door = scope.spawn(|| {
+                let (socket, from) = listener.accept().unwrap();
+                accepted.send(()).unwrap();
+                streams.continued_by(from, || socket.local_addr())
+            });
+            let made = streams.own(hop, || {
+                let socket = TcpStream::connect(listener.local_addr().unwrap())?;
+                is_accepted.recv().unwrap();
+                let ends = Ends::new(socket.local_addr()?, socket.peer_addr()?);
+                Ok((socket, Some(ends)))
+            });
+            // then it hears that it continues the stream, and no longer once the connection is over
+            let (socket, known) = made.unwrap();
+            assert_eq!(door.join().unwrap(), Some(hop));
+            drop(known);
+            assert_eq!(streams.continued_by(socket.local_addr().unwrap(), || socket.peer_addr()), None);
+        });
+    }
 
     #[test]
     fn only_a_connection_between_both_ends_of_our_own_continues_its_stream() {
@@ -298,8 +365,9 @@ mod tests {
         let streams = Streams::new();
         let hop = |hops| Hop { id: new_id(), hops };
         let (first, second) = (hop(1), hop(2));
-        let one = streams.own(Ends { from: at(40_000), to: at(1) }, first);
-        let _other = streams.own(Ends { from: at(40_000), to: at(2) }, second);
+        let own = |to, hop| streams.own(hop, || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1;
+        let one = own(1, first);
+        let _other = own(2, second);
         let continued =
             |from, to: &[u16]| streams.continued_by(at(from), || to.iter().copied().map(at).collect::<Vec<_>>());
         assert_eq!(continued(40_000, &[1]), Some(first));

@@ -20,30 +20,42 @@ pub struct Problem {
     pub help: String,
 }
 
+impl Problem {
+    /// `adit.toml:3:1: `, or `adit.toml: ` for the file as a whole.
+    fn write_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: ", self.file.display()),
+            line => write!(f, "{}:{line}:{}: ", self.file.display(), self.column),
+        }
+    }
+
+    fn write_matter(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.help.as_str() {
+            "" => f.write_str(&self.message),
+            help => write!(f, "{}; {help}", self.message),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
-        }
-        write!(f, " {}", self.message)?;
-        if !self.help.is_empty() {
-            write!(f, "; {}", self.help)?;
-        }
-        Ok(())
+        self.write_place(f)?;
+        self.write_matter(f)
     }
 }
 
 impl Error for Problem {}
 
 /// Something the file may say and the operator should know of. It is shown at start and by
-/// `adit check`, and stops nothing.
+/// `adit check`, and stops nothing. `Display` says that it is one: the two kinds share a screen.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Warning(pub Problem);
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.write_place(f)?;
+        f.write_str("warning: ")?;
+        self.0.write_matter(f)
     }
 }
 

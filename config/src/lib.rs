@@ -8,6 +8,7 @@ pub mod identity;
 pub mod limits;
 pub mod peers;
 pub mod policy;
+mod print;
 pub mod service;
 mod spec;
 

@@ -163,36 +163,84 @@ impl Limits {
         usize::try_from(pairs).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Every limit as key and value, in the order of the struct: the one table that the reader, the
-    /// printer and the reference share.
-    pub(crate) fn rows(&mut self) -> [(&'static str, Row<'_>); 26] {
+    /// Every limit as key, value and what it is about, in the order of the struct: the one table that
+    /// the reader, the printer and the reference share.
+    pub(crate) fn rows(&mut self) -> [(&'static str, Row<'_>, &'static str); 26] {
         [
-            ("handshake", Row::Wait(&mut self.handshake)),
-            ("open_frame", Row::Wait(&mut self.open_frame)),
-            ("connect", Row::Wait(&mut self.connect)),
-            ("answer", Row::Wait(&mut self.answer)),
-            ("open", Row::Wait(&mut self.open)),
-            ("idle", Row::MayBeOff(&mut self.idle)),
-            ("stalled", Row::MayBeOff(&mut self.stalled)),
-            ("unread", Row::MayBeOff(&mut self.unread)),
-            ("half_closed", Row::MayBeOff(&mut self.half_closed)),
-            ("life", Row::MayBeOff(&mut self.life)),
-            ("tunnels", Row::Auto(&mut self.tunnels)),
-            ("tunnels_per_peer", Row::Auto(&mut self.tunnels_per_peer)),
-            ("handshakes", Row::Count(&mut self.handshakes)),
-            ("handshakes_per_source", Row::Count(&mut self.handshakes_per_source)),
-            ("eager_bytes", Row::Bytes(&mut self.eager_bytes)),
-            ("streams", Row::Auto(&mut self.streams)),
-            ("tunnel_idle_dialer", Row::Wait(&mut self.tunnel_idle_dialer)),
-            ("tunnel_idle_acceptor", Row::Wait(&mut self.tunnel_idle_acceptor)),
-            ("tunnel_age", Row::MayBeOff(&mut self.tunnel_age)),
-            ("warm", Row::MayBeZero(&mut self.warm)),
-            ("keepalive_idle", Row::Wait(&mut self.keepalive_idle)),
-            ("keepalive_interval", Row::Wait(&mut self.keepalive_interval)),
-            ("keepalive_count", Row::Probes(&mut self.keepalive_count)),
-            ("drain", Row::MayBeOff(&mut self.drain)),
-            ("retire_spread", Row::Wait(&mut self.retire_spread)),
-            ("user_timeout", Row::MayBeOff(&mut self.user_timeout)),
+            ("handshake", Row::Wait(&mut self.handshake), "a TLS handshake, from accept or connect to its end"),
+            (
+                "open_frame",
+                Row::Wait(&mut self.open_frame),
+                "a control frame, from its first byte (or from when it is waited for) to its last",
+            ),
+            ("connect", Row::Wait(&mut self.connect), "connecting to a service, on the inbound side"),
+            ("answer", Row::Wait(&mut self.answer), "a dialer's wait for the answer to its OPEN"),
+            ("open", Row::Wait(&mut self.open), "opening a stream in all: look-up, handshake and every attempt"),
+            ("idle", Row::MayBeOff(&mut self.idle), "a stream on which nothing moves in either direction"),
+            ("stalled", Row::MayBeOff(&mut self.stalled), "bytes wait for a peer that acknowledges nothing"),
+            ("unread", Row::MayBeOff(&mut self.unread), "bytes wait for a peer that acknowledges and does not read"),
+            (
+                "half_closed",
+                Row::MayBeOff(&mut self.half_closed),
+                "one direction has ended and nothing moved in the other since",
+            ),
+            ("life", Row::MayBeOff(&mut self.life), "a stream's greatest age"),
+            (
+                "tunnels",
+                Row::Auto(&mut self.tunnels),
+                "tunnels in all, both directions; auto: half of what the descriptor limit leaves",
+            ),
+            (
+                "tunnels_per_peer",
+                Row::Auto(&mut self.tunnels_per_peer),
+                "accepted tunnels of one peer identity; auto: half of `tunnels`",
+            ),
+            ("handshakes", Row::Count(&mut self.handshakes), "handshakes at once"),
+            (
+                "handshakes_per_source",
+                Row::Count(&mut self.handshakes_per_source),
+                "handshakes at once from one source address",
+            ),
+            (
+                "eager_bytes",
+                Row::Bytes(&mut self.eager_bytes),
+                "early bytes kept for a retry, in all streams; beyond it an OPEN carries none",
+            ),
+            ("streams", Row::Auto(&mut self.streams), "streams in all, both directions; auto: as many as `tunnels`"),
+            ("tunnel_idle_dialer", Row::Wait(&mut self.tunnel_idle_dialer), "an idle tunnel in the dialer's pool"),
+            (
+                "tunnel_idle_acceptor",
+                Row::Wait(&mut self.tunnel_idle_acceptor),
+                "an idle tunnel at the acceptor, before it is retired",
+            ),
+            (
+                "tunnel_age",
+                Row::MayBeOff(&mut self.tunnel_age),
+                "a tunnel's greatest age; an older one is retired once idle",
+            ),
+            ("warm", Row::MayBeZero(&mut self.warm), "tunnels kept ready for each endpoint"),
+            ("keepalive_idle", Row::Wait(&mut self.keepalive_idle), "quiet time before the first TCP keepalive probe"),
+            ("keepalive_interval", Row::Wait(&mut self.keepalive_interval), "time between keepalive probes"),
+            (
+                "keepalive_count",
+                Row::Probes(&mut self.keepalive_count),
+                "keepalive probes without an answer before a connection is dead",
+            ),
+            (
+                "drain",
+                Row::MayBeOff(&mut self.drain),
+                "how long a drain waits for streams before it resets them; off: for ever",
+            ),
+            (
+                "retire_spread",
+                Row::Wait(&mut self.retire_spread),
+                "over how long tunnels are replaced when the agent's own certificate is renewed",
+            ),
+            (
+                "user_timeout",
+                Row::MayBeOff(&mut self.user_timeout),
+                "TCP_USER_TIMEOUT, which also kills a healthy peer with a full window",
+            ),
         ]
     }
 }

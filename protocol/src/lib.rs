@@ -4,8 +4,8 @@
 //! the state machine of one stream on each side. Nothing in this crate does I/O, reads a clock, panics on what a
 //! peer sent, or allocates by a length it was told.
 //!
-//! A tunnel's reader feeds a [`Decoder`] and shows each [`Item`] to its [`Dialer`] or [`Acceptor`]; its writer shows
-//! the machine each frame before it encodes it.
+//! A tunnel's reader feeds a [`Decoder`] and shows each [`Header`] and each [`Item`] to its [`Dialer`] or [`Acceptor`];
+//! its writer shows the machine each frame before it encodes it.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -23,8 +23,8 @@ mod violation;
 
 pub use answer::Answer;
 pub use frame::{
-    Decoder, HEADER_LEN, Header, Item, Kind, MAX_CONTROL, MAX_DATA, MAX_EAGER, MAX_EXTENSIONS, MAX_PREAMBLE,
-    MAX_REASON, Taken, put,
+    Decoder, FrameClock, HEADER_LEN, Header, Item, Kind, MAX_CONTROL, MAX_DATA, MAX_EAGER, MAX_EXTENSIONS,
+    MAX_PREAMBLE, MAX_REASON, Taken, put,
 };
 pub use name::{
     Captures, MAX_NAME, MAX_SEGMENT, MAX_SEGMENTS, MissingCapture, Name, NameError, Pattern, PatternError,

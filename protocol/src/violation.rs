@@ -27,6 +27,8 @@ pub enum Violation {
     AnswerFields,
     /// An ACCEPT that tells a bound path or a rule though the stream is no probe.
     AnswerToStream,
+    /// A header, or a frame other than DATA, that was begun and not whole in time.
+    Unfinished,
     /// A frame out of its place.
     Place {
         /// How far the stream was.
@@ -67,6 +69,7 @@ impl Violation {
             Violation::RefuseText => "refuse_text",
             Violation::AnswerFields => "answer_fields",
             Violation::AnswerToStream => "answer_to_stream",
+            Violation::Unfinished => "unfinished",
             Violation::Place { .. } => "place",
             Violation::AfterFin(_) => "after_fin",
             Violation::Eager => "eager",
@@ -97,6 +100,7 @@ impl fmt::Display for Violation {
             Violation::RefuseText => f.write_str("REFUSE has no code or its reason is no text (section 2)"),
             Violation::AnswerFields => f.write_str("ACCEPT has a truncated, repeated or ill-formed field (section 3)"),
             Violation::AnswerToStream => f.write_str("ACCEPT tells a route though the stream is no probe (section 3)"),
+            Violation::Unfinished => f.write_str("a frame was begun and not finished in time (section 2)"),
             Violation::Place { phase, kind } => {
                 write!(f, "{kind} has no place while {phase} (section 4)")
             }

@@ -18,7 +18,6 @@ from adit1 import (
     Outcome,
     ProtocolError,
     Refusal,
-    RefusedOverrun,
     State,
     decode_open,
     decode_reset,
@@ -98,8 +97,6 @@ class AcceptorTunnel(Relay):
         except ProtocolError as error:
             self._stop_connecting()
             self.broken_rule = self.broken(error)
-        except RefusedOverrun:
-            self._close_clean()
 
     def _check_time(self):
         now = time.monotonic()
@@ -136,6 +133,7 @@ class AcceptorTunnel(Relay):
         if not self.retired:
             self.retired = True
             self.tunnel.send(frame(Kind.RETIRE))
+            self.state.sent_retire()
         if self.state.state is State.IDLE:
             self._due = {"retire": time.monotonic() + self.timers.retire_wait}
 
@@ -210,10 +208,10 @@ class AcceptorTunnel(Relay):
         """A refusal, or None."""
         if (preamble.hops or 1) > MAX_HOPS:
             return Refusal.LOOP, "too many hops"
-        if crossed and self.behaviour.refuse_crossed:
-            return Refusal.DRAINING, "the tunnel is retired"
         if self.behaviour.names and preamble.destination not in self.behaviour.names:
             return Refusal.UNKNOWN, "no such destination"
+        if crossed and self.behaviour.refuse_crossed:
+            return Refusal.DRAINING, "the tunnel is retired"
         return self.behaviour.refusal()
 
     def _refuse(self, code, reason):
@@ -265,15 +263,10 @@ class AcceptorTunnel(Relay):
             self.outcome.end = self.tunnel.end
         if self.local or self.state.state in (State.OPENED, State.ACCEPTED):
             self.abort_local()
-            abort = self.tunnel.kill
+            self.tunnel.kill()
+            self.closed = True
         else:
-            abort = self.tunnel.close_tcp
-        if self.tunnel.raised_alert:
-            self.tunnel.close_after_alert(self.timers.alert_drain)
-        elif self.tunnel.end == "notify" and self.state.state is State.IDLE:
-            self.tunnel.write_close_notify()
-        abort()
-        self.closed = True
+            self._close_clean()
 
     # -- the service
 

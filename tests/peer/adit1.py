@@ -13,6 +13,7 @@ ALPN = "adit/1"
 EAGER_LIMIT = 65536
 EXTENSION_RUN_LIMIT = 65536
 CONTROL_LIMIT = 4096
+ANSWER_TEXT_LIMIT = 1024
 MAX_DATA = 1 << 20
 MAX_HOPS = 8
 MAX_ATTEMPTS = 3
@@ -89,13 +90,18 @@ class Reset(enum.IntEnum):
 class ProtocolError(Exception):
     """The peer broke a rule: abort the local socket and close the tunnel at once."""
 
+    def __init__(self, rule, text):
+        super().__init__(text)
+        self.rule = rule
+
+
+def broken(rule):
+    """What raises a ProtocolError of this rule, for parsers that do not know whose bytes they read."""
+    return lambda text: ProtocolError(rule, text)
+
 
 class Malformed(Exception):
     """The preamble broke a rule: REFUSE 1."""
-
-
-class RefusedOverrun(Exception):
-    """More than the eager data followed a REFUSE: close the tunnel as an idle one is closed."""
 
 
 # --- frames ---------------------------------------------------------------------------------------
@@ -132,10 +138,12 @@ def check_length(kind, length):
         low, high = 0, CONTROL_LIMIT
     elif kind in LENGTHS:
         low, high = LENGTHS[kind]
+    elif 0x08 <= kind <= 0x0F:
+        raise ProtocolError("reserved_kind", f"reserved frame kind 0x{kind:02x}")
     else:
-        raise ProtocolError(f"unknown frame kind 0x{kind:02x}")
+        raise ProtocolError("unknown_kind", f"unknown frame kind 0x{kind:02x}")
     if not low <= length <= high:
-        raise ProtocolError(f"{kind_name(kind)} of {length} bytes")
+        raise ProtocolError("length", f"{kind_name(kind)} of {length} bytes")
 
 
 class FrameReader:
@@ -222,7 +230,7 @@ class FrameReader:
         if is_extension(kind):
             self._run += 4 + length
             if self._run > EXTENSION_RUN_LIMIT:
-                raise ProtocolError("more than 64 KiB of extension frames in a row")
+                raise ProtocolError("extensions", "more than 64 KiB of extension frames in a row")
         elif kind != Kind.RETIRE:
             self._run = 0
 
@@ -242,7 +250,7 @@ class FrameClock:
         """Counts a wait on the tunnel with nothing left to read."""
         self._spent += seconds
         if self._spent >= self._limit:
-            raise ProtocolError("a frame was begun and not whole in time")
+            raise ProtocolError("unfinished", "a frame was begun and not whole in time")
 
     def whole(self):
         """No control frame or header is begun any more."""
@@ -403,12 +411,15 @@ def encode_answer(bound, rule):
 def decode_answer(payload):
     """ACCEPT's fields as a dict; unknown ones are skipped."""
     names, found = {1: "bound", 2: "rule"}, {}
-    for tag, value in split_fields(payload, ProtocolError):
+    error = broken("answer_fields")
+    for tag, value in split_fields(payload, error):
         if tag not in names:
             continue
         if names[tag] in found:
-            raise ProtocolError(f"repeated {names[tag]} in ACCEPT")
-        found[names[tag]] = read_text(value, ProtocolError)
+            raise error(f"repeated {names[tag]} in ACCEPT")
+        if len(value) > ANSWER_TEXT_LIMIT:
+            raise error(f"{names[tag]} of {len(value)} bytes in ACCEPT")
+        found[names[tag]] = read_text(value, error)
     return found
 
 
@@ -419,7 +430,7 @@ def encode_refuse(code, reason=""):
 
 def decode_refuse(payload):
     """REFUSE's (code, reason)."""
-    return struct.unpack_from(">H", payload)[0], read_text(payload[2:], ProtocolError)
+    return struct.unpack_from(">H", payload)[0], read_text(payload[2:], broken("refuse_text"))
 
 
 def encode_reset(code):
@@ -444,6 +455,11 @@ class State(enum.Enum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     RESET = "after its own RESET"
+
+
+def out_of_place(kind, state):
+    """A frame that has no place in this state."""
+    return ProtocolError("place", f"{kind_name(kind)} while {state.state.value}")
 
 
 class DialerState:
@@ -499,25 +515,26 @@ class DialerState:
         """Judges a header."""
         if kind == Kind.RETIRE:
             if self.retired:
-                raise ProtocolError("a second RETIRE")
-        elif kind not in self._allowed():
-            raise ProtocolError(f"{kind_name(kind)} while {self._where()}")
-        elif kind == Kind.ACCEPT and length and not self.probe:
-            raise ProtocolError("ACCEPT with fields, and no probe was asked")
+                raise ProtocolError("retire_twice", "a second RETIRE")
+        elif self.state is State.ACCEPTED:
+            self._place_accepted(kind)
+        elif self.state is not State.OPENED or kind not in (Kind.ACCEPT, Kind.REFUSE):
+            raise out_of_place(kind, self)
 
-    def _allowed(self):
-        if self.state is State.OPENED:
-            return {Kind.ACCEPT, Kind.REFUSE}
-        if self.state is not State.ACCEPTED:
-            return set()
-        if self.fin_read:
-            return {Kind.DONE, Kind.RESET} if self.fin_sent else {Kind.RESET}
-        return {Kind.FIN, Kind.RESET} if self.probe else {Kind.DATA, Kind.FIN, Kind.RESET}
+    def _place_accepted(self, kind):
+        if kind == Kind.DATA and self.probe:
+            raise ProtocolError("probe_data", "DATA on a probe")
+        if kind in (Kind.DATA, Kind.FIN) and self.fin_read:
+            raise ProtocolError("after_fin", f"{kind_name(kind)} after FIN")
+        if kind == Kind.DONE and not (self.fin_sent and self.fin_read):
+            raise ProtocolError("done_early", "DONE before both FIN")
+        if kind not in (Kind.DATA, Kind.FIN, Kind.RESET, Kind.DONE):
+            raise out_of_place(kind, self)
 
-    def _where(self):
-        more = ", FIN read" if self.fin_read else ""
-        more += ", probe" if self.probe else ""
-        return self.state.value + more
+    def check_answer(self, fields):
+        """The fields of ACCEPT: those of a probe's answer, to a probe only."""
+        if fields and not self.probe:
+            raise ProtocolError("answer_to_stream", "ACCEPT tells a route, and no probe was asked")
 
     def accepted(self):
         """ACCEPT was read."""
@@ -537,6 +554,8 @@ class AcceptorState:
 
     def __init__(self):
         self.state = State.IDLE
+        self.may_open = True
+        self.retired = False
         self._clear()
 
     def _clear(self):
@@ -549,35 +568,36 @@ class AcceptorState:
 
     def place(self, kind, length):
         """Judges a header; counts eager data by what is announced."""
-        if kind not in self._allowed():
-            raise ProtocolError(f"{kind_name(kind)} while {self._where()}")
-        if kind == Kind.OPEN:
-            self._clear()
-        if kind == Kind.DATA and self.state is not State.ACCEPTED:
-            self._count_eager(length)
-
-    def _allowed(self):
         if self.state is State.IDLE:
-            return {Kind.OPEN, Kind.RESET}
+            self._place_idle(kind)
+        elif kind == Kind.DATA:
+            self._place_data(length)
+        elif kind == Kind.FIN and self.fin_read:
+            raise ProtocolError("after_fin", "FIN after FIN")
+        elif kind not in (Kind.FIN, Kind.RESET):
+            raise out_of_place(kind, self)
+
+    def _place_idle(self, kind):
+        if kind == Kind.OPEN and not self.may_open:
+            raise ProtocolError("open_after_retire", "OPEN that cannot have crossed RETIRE")
+        if kind not in (Kind.OPEN, Kind.RESET):
+            raise out_of_place(kind, self)
+
+    def _place_data(self, length):
+        if self.probe:
+            raise ProtocolError("probe_data", "DATA on a probe")
         if self.fin_read:
-            return {Kind.RESET}
-        return {Kind.FIN, Kind.RESET} if self.probe else {Kind.DATA, Kind.FIN, Kind.RESET}
-
-    def _where(self):
-        more = ", FIN read" if self.fin_read and self.state is not State.IDLE else ""
-        more += ", probe" if self.probe else ""
-        return self.state.value + more
-
-    def _count_eager(self, length):
-        self.eager += length
-        if self.eager <= EAGER_LIMIT:
+            raise ProtocolError("after_fin", "DATA after FIN")
+        if self.state is State.ACCEPTED:
             return
-        if self.state is State.REFUSED:
-            raise RefusedOverrun()
-        raise ProtocolError("more than 65536 bytes before the answer")
+        self.eager += length
+        if self.eager > EAGER_LIMIT:
+            raise ProtocolError("eager", "more than 65536 bytes without ACCEPT")
 
     def opened(self, probe):
-        """OPEN was read."""
+        """OPEN was read; if RETIRE was sent, this is the one that crossed it."""
+        self._clear()
+        self.may_open = not self.retired
         self.state, self.probe = State.OPENED, probe
 
     def finned(self):
@@ -587,6 +607,12 @@ class AcceptorState:
             self.state = State.IDLE
 
     # own frames
+
+    def sent_retire(self):
+        """RETIRE was handed to TLS: once, and one OPEN may have crossed it if no answer or DONE is to come."""
+        assert not self.retired and self.state is not State.RESET
+        self.retired = True
+        self.may_open = self.state in (State.IDLE, State.REFUSED)
 
     def sent_accept(self):
         """ACCEPT was handed to TLS."""
@@ -665,20 +691,26 @@ def is_fatal_alert(end):
     return bool(end) and end.startswith("alert:")
 
 
-def retry_place(outcome, draining_here=0):
-    """Whether, and where, a stream is tried again; `draining_here`: earlier 7s from this endpoint."""
+def retry_place(outcome, returned=0, probe=False):
+    """Whether, and where, a stream is tried again; `returned`: it was sent back to this endpoint before."""
     if outcome.answer == "accept" or outcome.broken_rule or outcome.error:
         return Retry.NEVER
     if outcome.reset_read is not None or outcome.reset_sent is not None:
         return Retry.NEVER
+    place = _place_of(outcome, probe)
+    return Retry.ELSEWHERE if place is Retry.SAME and returned else place
+
+
+def _place_of(outcome, probe):
     if outcome.refuse:
-        place = REFUSAL_RETRY.get(outcome.refuse[0], Retry.NEVER)
-        again = outcome.refuse[0] == Refusal.DRAINING and draining_here
-        return Retry.ELSEWHERE if again else place
+        code = outcome.refuse[0]
+        if code == Refusal.MISDIRECTED and not outcome.recycled:
+            return Retry.NEVER
+        return REFUSAL_RETRY.get(code, Retry.NEVER)
     if is_fatal_alert(outcome.end):
         return Retry.ELSEWHERE
     if outcome.end == "notify":
         return Retry.SAME
-    if outcome.handed:
+    if outcome.handed and not probe:
         return Retry.NEVER
     return Retry.SAME if outcome.recycled else Retry.ELSEWHERE

@@ -221,6 +221,7 @@ class DialerTunnel(Relay):
 
     def _on_accept(self, payload):
         self.outcome.fields = decode_answer(payload)
+        self.state.check_answer(self.outcome.fields)
         self.outcome.answer = "accept"
         self.state.accepted()
         self.stream.copy.clear()
@@ -286,21 +287,21 @@ class Dialer:
     def run(self, stream, limit=FOREVER):
         """One stream, tried again where the rules allow; (last outcome, attempts)."""
         open_deadline = time.monotonic() + self.timers.open
-        at, draining, attempts, outcome = 0, 0, 0, Outcome()
+        at, returned, attempts, outcome = 0, 0, 0, Outcome()
         while attempts < MAX_ATTEMPTS and at < len(self.endpoints) and time.monotonic() < open_deadline:
             tunnel = self._tunnel(at, outcome)
             if tunnel is None:
-                at, draining = at + 1, 0
+                at, returned = at + 1, 0
                 continue
             attempts += 1
             outcome = tunnel.run(stream, open_deadline, limit)
             self._keep(tunnel, at)
-            place = Retry.NEVER if outcome.done else retry_place(outcome, draining)
+            place = Retry.NEVER if outcome.done else retry_place(outcome, returned, stream.open.probe)
             if place is Retry.NEVER:
                 break
-            draining += place is Retry.SAME
+            returned += place is Retry.SAME
             if place is Retry.ELSEWHERE:
-                at, draining = at + 1, 0
+                at, returned = at + 1, 0
             else:
                 self.drop()
         if stream.local and not outcome.done:

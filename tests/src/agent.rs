@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -88,6 +88,17 @@ impl Agent {
         Address::parse(&self.line("outbound", Some(to)).address)
     }
 
+    /// Where its admin door is.
+    #[must_use]
+    pub fn admin_address(&self) -> Address {
+        Address::parse(&self.line("admin", None).address)
+    }
+
+    /// Waits for its end, which something else brings about.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        self.program.wait(limit)
+    }
+
     /// All it has logged, over every start.
     #[must_use]
     pub fn log(&self) -> String {
@@ -146,15 +157,22 @@ impl Agent {
     /// The answer's body to GET `path` at its admin door.
     #[must_use]
     pub fn admin(&self, path: &str) -> String {
+        let answer = self.admin_answer("GET", path);
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
+        body.to_owned()
+    }
+
+    /// The whole answer to a request without a body at its admin door, head and all.
+    #[must_use]
+    pub fn admin_answer(&self, method: &str, path: &str) -> String {
         let address = &self.line("admin", None).address;
         let mut stream = TcpStream::connect(address).expect("the admin door is open");
         stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the admin door reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the admin door answers");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
-        body.to_owned()
+        answer
     }
 
     /// A metric's value, by its name and labels as `/metrics` writes them; 0 if it has none yet.
@@ -223,6 +241,12 @@ pub fn binary() -> PathBuf {
                 profile.display()
             )
         })
+}
+
+/// `adit ARGUMENTS`, to its end.
+#[must_use]
+pub fn adit(arguments: &[&str]) -> Finished {
+    run(command(&[]).args(arguments), LIMIT)
 }
 
 /// The folder that cargo put this build's binaries into.

@@ -127,17 +127,6 @@ impl End {
         }
     }
 
-    /// Sends, and reads until the connection fails; returns how, or `None` when it ended cleanly instead.
-    ///
-    /// A reset that comes before the write is told by the write, once: a read after it would find a clean end.
-    #[must_use]
-    pub fn failure_after(&mut self, bytes: &[u8]) -> Option<ErrorKind> {
-        match self.try_send(bytes) {
-            Ok(()) => self.failure(),
-            Err(error) => Some(error.kind()),
-        }
-    }
-
     /// Reads until the connection fails, and returns how; `None` when it ended cleanly instead.
     #[must_use]
     pub fn failure(&mut self) -> Option<ErrorKind> {
@@ -151,6 +140,17 @@ impl End {
                 }
                 Err(error) => return Some(error.kind()),
             }
+        }
+    }
+
+    /// Sends, and reads until the connection fails; `None` when it ended cleanly instead.
+    ///
+    /// The kernel tells a reset once, to whichever call comes first: a write that fails must not swallow it.
+    #[must_use]
+    pub fn failure_after(&mut self, bytes: &[u8]) -> Option<ErrorKind> {
+        match self.try_send(bytes) {
+            Ok(()) => self.failure(),
+            Err(error) => Some(error.kind()),
         }
     }
 
@@ -180,6 +180,11 @@ impl End {
     /// Ends this direction; the other goes on.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).expect("a connected socket can be half-closed");
+    }
+
+    /// Ends this direction, unless the connection is gone.
+    pub fn try_finish(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Aborts: on TCP the other end sees RST, on a unix socket a close.

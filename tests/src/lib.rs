@@ -13,6 +13,7 @@
 pub mod address;
 pub mod agent;
 pub mod authority;
+pub mod cutter;
 pub mod dns;
 pub mod end;
 pub mod listener;

@@ -59,6 +59,12 @@ impl Listener {
         End::new(socket)
     }
 
+    /// The next connection; `None` when nobody came within the limit.
+    #[must_use]
+    pub fn try_accept(&self) -> Option<End> {
+        self.socket.accept().ok().map(|(socket, _)| End::new(socket))
+    }
+
     /// True if a connection waits to be accepted.
     #[must_use]
     pub fn has_caller(&self) -> bool {

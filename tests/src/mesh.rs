@@ -39,6 +39,7 @@ pub struct Plan {
     authority: Authority,
     routes: Vec<Route>,
     table: Option<String>,
+    b_table: Option<String>,
     peers: Option<String>,
     a: Host,
     b: Host,
@@ -74,7 +75,7 @@ impl Mesh {
         };
         let (a, b) = (host(A), host(B));
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        Plan { dir, authority, routes: Vec::new(), table: None, peers: None, a, b }
+        Plan { dir, authority, routes: Vec::new(), table: None, b_table: None, peers: None, a, b }
     }
 
     /// Where an application of host A reaches the service of this name.
@@ -163,6 +164,13 @@ impl Plan {
         self
     }
 
+    /// B's delegation table, for services that are names.
+    #[must_use]
+    pub fn b_table(mut self, table: &str) -> Self {
+        self.b_table = Some(table.to_owned());
+        self
+    }
+
     /// A's `[[outbound.peer]]` rules; B's own identity for every name unless told.
     #[must_use]
     pub fn peers(mut self, peers: &str) -> Self {
@@ -187,11 +195,18 @@ impl Plan {
     /// Writes the files and starts both agents, B first.
     #[must_use]
     pub fn start(self) -> Mesh {
+        self.start_with_between(|b| ((), b.port())).0
+    }
+
+    /// The same, with something between A and B: `between` is told where B is and says at which port A finds it.
+    #[must_use]
+    pub fn start_with_between<T>(self, between: impl FnOnce(&Address) -> (T, u16)) -> (Mesh, T) {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
         let b = Agent::start("host B", &b_dir);
-        let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(b.inbound().port()));
+        let (between, port) = between(&b.inbound());
+        let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(port));
         let a = Agent::start("host A", &a_dir);
-        Mesh { a, b, authority: self.authority, _dir: self.dir }
+        (Mesh { a, b, authority: self.authority, _dir: self.dir }, between)
     }
 
     /// Writes the files and starts A alone, whose table says `{port}` is `port`: somebody else plays B.
@@ -217,6 +232,9 @@ impl Plan {
 
     fn b_file(&self) -> String {
         let mut text = String::from("[inbound]\nlisten = [\"127.0.0.1:0\"]\n");
+        if let Some(table) = &self.b_table {
+            text += &format!("dtab = \"{table}\"\n");
+        }
         for Route { name, service, allow, .. } in &self.routes {
             text += &format!("\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n");
         }

@@ -100,6 +100,12 @@ impl Acceptor {
     }
 }
 
+/// Where it lives.
+#[must_use]
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peer")
+}
+
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/peer.py")
+    folder().join("peer.py")
 }

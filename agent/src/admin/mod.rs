@@ -2,26 +2,29 @@
 //!
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
+mod limits;
 mod pages;
 mod status;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Instant};
 
-use adit_config::Admin;
+use adit_config::{Admin, Capacity, Limits};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    runtime::Runtime,
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Door, ListenError},
+    listen::{Accepted, Bound, Door, ListenError, Slots},
     naming::Namers,
     outbound::Outbound,
     streams::Streams,
@@ -50,6 +53,14 @@ pub struct View {
     pub streams: Arc<Streams>,
     /// Idle tunnels.
     pub pool: Arc<Pool>,
+    /// Every door that is open, those of the admin itself once they are.
+    pub doors: Vec<Bound>,
+    /// The limits, as the file has them.
+    pub limits: Limits,
+    /// Those that follow from the descriptor limit.
+    pub capacity: Capacity,
+    /// When the agent started.
+    pub since: Instant,
     /// The agent drains: not ready.
     pub draining: CancellationToken,
 }
@@ -57,14 +68,14 @@ pub struct View {
 /// The admin door while it is open; dropping it leaves it open, `stop` closes it.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<String>,
+    doors: Vec<Bound>,
     stop: CancellationToken,
 }
 
 impl Running {
     /// Where it listens.
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
+    pub fn doors(&self) -> &[Bound] {
+        &self.doors
     }
 
     /// Closes it.
@@ -77,21 +88,21 @@ impl Running {
 ///
 /// # Errors
 /// The door that could not be opened.
-pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
+pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ListenError::of("the admin door's runtime", error))?;
-    let guard = runtime.enter();
-    let mut doors = Vec::new();
-    if let Some(address) = config.listen {
-        doors.push(Door::tcp(address)?);
-    }
-    if let Some(socket) = &config.socket {
-        doors.push(Door::unix(socket)?);
-    }
-    drop(guard);
-    let addresses = doors.iter().map(Door::address).collect();
+    let doors = match open(config, &runtime) {
+        Ok(doors) => doors,
+        Err(error) => {
+            // This is called within another runtime, where a plain drop of this one would panic.
+            runtime.shutdown_background();
+            return Err(error);
+        }
+    };
+    let bound: Vec<_> = doors.iter().map(|door| Bound::of("admin", door)).collect();
+    view.doors.extend_from_slice(&bound);
     let stop = CancellationToken::new();
     let until = stop.clone();
     let view = Arc::new(view);
@@ -100,14 +111,17 @@ pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
             for door in doors {
                 let view = Arc::clone(&view);
                 tokio::spawn(door.accept_each(
-                    Arc::new(Semaphore::new(CONNECTIONS)),
+                    Slots { free: Arc::new(Semaphore::new(CONNECTIONS)), limit: "admin_connections" },
                     until.clone(),
                     move |accepted, place| {
                         let view = Arc::clone(&view);
                         tokio::spawn(async move {
                             match accepted {
                                 Accepted::Tcp(socket, _) => serve(socket, view).await,
-                                Accepted::Unix(socket) => serve(socket, view).await,
+                                Accepted::Unix(socket) => {
+                                    note_caller(&socket);
+                                    serve(socket, view).await;
+                                }
                             }
                             drop(place);
                         });
@@ -118,7 +132,22 @@ pub fn start(config: &Admin, view: View) -> Result<Running, ListenError> {
         });
     });
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
-    Ok(Running { addresses, stop })
+    Ok(Running { doors: bound, stop })
+}
+
+fn open(config: &Admin, runtime: &Runtime) -> Result<Vec<Door>, ListenError> {
+    let _within = runtime.enter();
+    let tcp = config.listen.map(Door::tcp);
+    let unix = config.socket.as_ref().map(Door::unix);
+    tcp.into_iter().chain(unix).collect()
+}
+
+/// Who asks at the socket, as the kernel knows it (SO_PEERCRED, unix(7)): the operators' door keeps a record.
+fn note_caller(socket: &UnixStream) {
+    match socket.peer_cred() {
+        Ok(caller) => info!(uid = caller.uid(), gid = caller.gid(), pid = caller.pid(), "a caller at the admin socket"),
+        Err(error) => warn!("a caller at the admin socket, of whom the kernel says nothing: {error}"),
+    }
 }
 
 async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, view: Arc<View>) {

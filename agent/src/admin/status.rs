@@ -1,36 +1,49 @@
 //! `/status`: what the agent serves, asks for, knows and carries, as JSON; of live streams the oldest hundred.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::View;
-use crate::{identity::Credential, streams::StreamStatus, tunnel::dial::Key};
+use super::{View, limits::InForce};
+use crate::{
+    identity::{Credential, text::date},
+    listen::Bound,
+    router::{Router, RouterStatus},
+    streams::StreamStatus,
+    tunnel::dial::Key,
+};
 
-/// Live streams that are listed.
-const STREAMS: usize = 100;
+/// Live streams, and peers with tunnels, that are listed.
+const LISTED: usize = 100;
 
 /// The whole page.
 #[derive(Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    pid: u32,
+    uptime_seconds: u64,
     draining: bool,
+    listeners: Vec<Bound>,
     certificates: Vec<Certificate>,
     tls_fault: Option<String>,
     services: Vec<Service>,
     names: Value,
-    routes: Vec<Value>,
-    tunnels_idle: Vec<Tunnels>,
+    routes: Vec<Routes>,
+    tunnels_idle: Vec<Idle>,
+    tunnels_accepted: Vec<Accepted>,
     streams_live: usize,
     streams: Vec<StreamStatus>,
+    limits: InForce,
 }
 
 #[derive(Serialize)]
 struct Certificate {
     id: String,
-    identities: Vec<String>,
+    names: Vec<String>,
     serial: String,
+    issuer: String,
+    expires: String,
     expires_in_seconds: i64,
 }
 
@@ -39,48 +52,75 @@ struct Service {
     name: Vec<String>,
     to: String,
     allow: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_streams: Option<u32>,
+}
+
+/// The names in use of one side, and the endpoints behind them.
+#[derive(Serialize)]
+struct Routes {
+    side: &'static str,
+    #[serde(flatten)]
+    router: RouterStatus,
 }
 
 #[derive(Serialize)]
-struct Tunnels {
+struct Idle {
     address: String,
     expects: String,
     certificate: String,
     idle: usize,
 }
 
+#[derive(Serialize)]
+struct Accepted {
+    peer: String,
+    tunnels: usize,
+}
+
 impl Status {
     pub(super) fn of(view: &View) -> Self {
-        let routers =
-            view.outbound.iter().map(|out| &out.router).chain(view.inbound.iter().map(|inb| &inb.services.router));
+        let outbound = view.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
+        let inbound = view.inbound.iter().map(|inbound| Routes::of("inbound", &inbound.services.router));
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_seconds: view.since.elapsed().as_secs(),
             draining: view.draining.is_cancelled(),
+            listeners: view.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
             tls_fault: view.identity.fault().map(|fault| fault.to_string()),
             services: view.inbound.iter().flat_map(|inbound| &inbound.policy.services).map(Service::of).collect(),
             names: serde_json::to_value(view.namers.status()).unwrap_or_default(),
-            routes: routers.map(|router| serde_json::to_value(router.status()).unwrap_or_default()).collect(),
-            tunnels_idle: view.pool.status().iter().map(|(key, idle)| Tunnels::of(key, *idle)).collect(),
+            routes: outbound.chain(inbound).collect(),
+            tunnels_idle: view.pool.status().iter().map(|(key, idle)| Idle::of(key, *idle)).collect(),
+            tunnels_accepted: Accepted::all(view),
             streams_live: view.streams.count(),
-            streams: view.streams.status(STREAMS),
+            streams: view.streams.status(LISTED),
+            limits: InForce::of(&view.limits, view.capacity),
         }
     }
 }
 
 impl Certificate {
     fn of(credential: &Credential) -> Self {
-        let left = match credential.not_after.duration_since(SystemTime::now()) {
-            Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),
-        };
+        let now = SystemTime::now();
+        let left = credential.not_after.duration_since(now).map(seconds);
         Self {
             id: credential.id.clone(),
-            identities: credential.identities.iter().map(ToString::to_string).collect(),
+            names: credential.names.clone(),
             serial: credential.serial.clone(),
-            expires_in_seconds: left,
+            issuer: credential.issuer.clone(),
+            expires: date(credential.not_after),
+            expires_in_seconds: left.unwrap_or_else(|past| -seconds(past.duration())),
         }
     }
+}
+
+fn seconds(span: Duration) -> i64 {
+    i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Service {
@@ -89,20 +129,36 @@ impl Service {
             name: service.names.iter().map(ToString::to_string).collect(),
             to: service.to.to_string(),
             allow: service.allow.iter().map(ToString::to_string).collect(),
+            certificate: service.certificate.clone(),
+            max_streams: service.max_streams,
         }
     }
 }
 
-impl Tunnels {
+impl Routes {
+    fn of(side: &'static str, router: &Router) -> Self {
+        Self { side, router: router.status() }
+    }
+}
+
+impl Idle {
     fn of(key: &Key, idle: usize) -> Self {
         Self {
             address: key.address.to_string(),
-            expects: match &key.verify {
-                adit_config::Verify::Identity(identity) => identity.to_string(),
-                adit_config::Verify::None => "nobody (verify = \"none\")".to_owned(),
-            },
+            expects: key.expected(),
             certificate: key.credential.clone().unwrap_or_else(|| "default".to_owned()),
             idle,
         }
+    }
+}
+
+impl Accepted {
+    /// The peers with the most tunnels first.
+    fn all(view: &View) -> Vec<Self> {
+        let crowds = view.inbound.iter().flat_map(|inbound| inbound.tunnels_per_peer.counts());
+        let mut all: Vec<_> = crowds.map(|(peer, tunnels)| Self { peer, tunnels }).collect();
+        all.sort_by(|one, other| other.tunnels.cmp(&one.tunnels).then_with(|| one.peer.cmp(&other.peer)));
+        all.truncate(LISTED);
+        all
     }
 }

@@ -16,18 +16,31 @@ pub(super) struct Check {
     /// Leave the certificates, keys and lists that it names unread.
     #[arg(long)]
     no_files: bool,
+    /// Print the file with every default spelled out.
+    #[arg(long)]
+    print: bool,
 }
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let (config, warnings) = Config::load(&self.file)?;
+        let (config, warnings) = match Config::load(&self.file) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                eprintln!("{problems}");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
         for warning in &warnings {
             eprintln!("{warning}");
         }
         if !self.no_files {
             Store::load(&config.tls)?;
         }
-        println!("{}: no problem found{}", self.file.display(), count(warnings.len()));
+        if self.print {
+            print!("{}", config.to_toml());
+        } else {
+            println!("{}: no problem found{}", self.file.display(), count(warnings.len()));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,13 +1,17 @@
 //! The command line: argv to exit code. Every subcommand is a file here.
 
+mod ask;
 pub mod ca;
 mod check;
+mod demo;
 mod ping;
 mod run;
+mod status;
+mod texts;
 
 use std::{error::Error, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Wrap raw TCP between hosts in mutual TLS, with no change to any application.
 #[derive(Debug, Parser)]
@@ -23,10 +27,18 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file: every problem, with its place.
     Check(check::Check),
+    /// Show what a running agent serves, knows and carries.
+    Status(status::Status),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
+    /// Show what adit does, on this host alone, in a few seconds.
+    Demo(demo::Demo),
+    /// Print the completions of a shell.
+    Completions(texts::Completions),
+    /// Write the manual pages, adit(1) and one for each subcommand.
+    Man(texts::Manual),
 }
 
 impl Cli {
@@ -35,7 +47,11 @@ impl Cli {
         let done: Result<ExitCode, Box<dyn Error>> = match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
             Command::Ping(ping) => ping.run(),
+            Command::Demo(demo) => demo.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(manual) => manual.run(Self::command()),
             Command::Ca(ca) => ca.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
         done.unwrap_or_else(|error| {

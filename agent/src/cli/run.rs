@@ -26,7 +26,7 @@ impl Run {
         let (config, warnings) = Config::load(&self.config)?;
         log::start(config.log);
         for warning in warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", warning.0);
         }
         let page = metrics::install()?;
         let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -42,6 +42,13 @@ pub(super) fn provider() -> CryptoProvider {
     CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() }
 }
 
+/// Draws some randomness for nothing. aws-lc gathers its entropy at a process's first draw, which takes some 30 ms: better
+/// at the start than in the first handshake.
+pub(super) fn draw_randomness() {
+    // Should it fail here it fails in the handshake as well, which says so.
+    let _ = provider().secure_random.fill(&mut [0; 32]);
+}
+
 /// The signature algorithms of certificates and handshakes.
 pub(super) fn signatures() -> &'static WebPkiSupportedAlgorithms {
     static ALGORITHMS: std::sync::LazyLock<WebPkiSupportedAlgorithms> =

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::LoadError, pki, snapshot::Snapshot};
+use super::{error::LoadError, pki, settings, snapshot::Snapshot};
 use crate::watch::Watched;
 
 /// Holds the [`Snapshot`] in force.
@@ -37,6 +37,7 @@ impl Store {
     pub fn load(tls: &Tls) -> Result<Self, LoadError> {
         let files = Watched::new(files(tls));
         let snapshot = Snapshot::load(tls, SystemTime::now())?;
+        settings::draw_randomness();
         show_expiry(&snapshot);
         Ok(Self {
             tls: tls.clone(),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     identity::Store,
     streams::random_below,
+    telemetry::metrics,
     tunnel::arrive::wait,
     wire::{
         channel::Filled,
@@ -33,6 +34,16 @@ pub struct IdleLimits {
     pub spread: Duration,
 }
 
+impl IdleLimits {
+    /// The limit that a tunnel of this age has reached, if it is one that retires it.
+    fn reached(&self, born: Instant, idle_since: Instant) -> Option<&'static str> {
+        if self.age.is_some_and(|age| born.elapsed() >= age) {
+            return Some("tunnel_age");
+        }
+        (idle_since.elapsed() >= self.idle).then_some("tunnel_idle_acceptor")
+    }
+}
+
 /// What came of waiting.
 #[derive(Debug)]
 pub(super) enum IdleEnd {
@@ -40,8 +51,10 @@ pub(super) enum IdleEnd {
     Open(Result<Preamble, Refusal>),
     /// The dialer left, or the tunnel was retired and nothing came: to be closed.
     Over,
+    /// A RESET that crossed the end of its stream: to be closed at once, with no word more.
+    Reset,
     /// The peer broke this rule.
-    Broken(String),
+    Broken(Violation),
 }
 
 /// Waits for the next OPEN on an idle tunnel.
@@ -58,7 +71,8 @@ pub(super) async fn next_open(
         return IdleEnd::Over;
     }
     let mut changed = identity.changed();
-    let mut retire_at = Instant::now() + limits.idle;
+    let idle_since = Instant::now();
+    let mut retire_at = idle_since + limits.idle;
     if let Some(age) = limits.age {
         retire_at = retire_at.min(born + age);
     }
@@ -68,13 +82,17 @@ pub(super) async fn next_open(
     loop {
         match read(tunnel) {
             Err(Gone::Over) => return IdleEnd::Over,
-            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule.to_string()),
+            Err(Gone::Reset) => return IdleEnd::Reset,
+            Err(Gone::Broken(rule)) => return IdleEnd::Broken(rule),
             Ok(Some(opening)) => return IdleEnd::Open(opening),
             Ok(None) => {}
         }
+        if let Err(late) = tunnel.check_frame(limits.frame) {
+            return IdleEnd::Broken(late);
+        }
         let retired = is_retired(tunnel);
         tokio::select! {
-            ready = wait(tunnel, Some(retire_at)) => match ready {
+            ready = wait(tunnel, Some(retire_at), limits.frame) => match ready {
                 Ok(()) => {}
                 Err(()) => return IdleEnd::Over,
             },
@@ -87,12 +105,12 @@ pub(super) async fn next_open(
             },
             () = draining.cancelled(), if !retired => retire_at = Instant::now(),
         }
-        if tunnel.frame_deadline(limits.frame).is_some_and(|deadline| deadline <= std::time::Instant::now()) {
-            return IdleEnd::Broken(format!("a frame was begun and not finished within {:?}", limits.frame));
-        }
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {
                 return IdleEnd::Over;
+            }
+            if let Some(limit) = limits.reached(born, idle_since) {
+                metrics::limit_reached(limit);
             }
             retire_at = Instant::now() + RETIRED_LIMIT;
         }
@@ -104,7 +122,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
     loop {
         match tunnel.arrival().map_err(Gone::Broken)? {
             Some(Arrival::Open(opening)) => return Ok(Some(opening)),
-            Some(Arrival::CloseQuietly) => return Err(Gone::Over),
+            Some(Arrival::CloseQuietly) => return Err(Gone::Reset),
             Some(_) => {}
             None => match tunnel.fill() {
                 Filled::Some => {}
@@ -118,6 +136,7 @@ fn read(tunnel: &mut Tunnel) -> Result<Option<Result<Preamble, Refusal>>, Gone> 
 /// Why no OPEN will come.
 enum Gone {
     Over,
+    Reset,
     Broken(Violation),
 }
 

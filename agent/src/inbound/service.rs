@@ -16,7 +16,9 @@ use crate::{
     addr::Address,
     balance::Lease,
     router::{RouteError, Router},
-    wire::plain::{Plain, SocketOptions},
+    streams::{Hop, OwnConnection, Streams},
+    telemetry::metrics,
+    wire::plain::{Connecting, Plain, SocketOptions},
 };
 
 /// Endpoints of one service that are tried for one stream.
@@ -31,6 +33,8 @@ pub struct Services {
     pub bounds: Vec<Bounds>,
     /// The addresses this agent itself listens on.
     pub doors: Vec<SocketAddr>,
+    /// All live streams: they are told of each connection that is made for one.
+    pub streams: Arc<Streams>,
 }
 
 /// What bounds one service.
@@ -49,25 +53,30 @@ pub struct Connected {
     pub service: Plain,
     /// Where it is, for the record.
     pub to: String,
-    /// The stream's place among those of the service, and its lease on the endpoint.
-    pub _permit: (OwnedSemaphorePermit, Option<Lease>),
+    /// The stream's place among those of the service.
+    pub _slot: OwnedSemaphorePermit,
+    /// Its lease on the endpoint.
+    pub _lease: Option<Lease>,
+    /// What keeps the connection known as ours.
+    pub _own: Option<OwnConnection>,
 }
 
 impl Services {
-    /// Connects to the admitted service.
+    /// Connects to the admitted service, for the stream `hop`.
     ///
     /// # Errors
     /// The refusal that says why not, for a peer that may know.
-    pub async fn connect(&self, admitted: &Admitted, options: &SocketOptions) -> Result<Connected, Refusal> {
+    pub async fn connect(&self, admitted: &Admitted, hop: Hop, options: &SocketOptions) -> Result<Connected, Refusal> {
         let bounds = &self.bounds[admitted.service()];
         let slot = Arc::clone(&bounds.slots).try_acquire_owned().map_err(|_| {
-            crate::telemetry::metrics::limit_reached("service_streams");
+            metrics::limit_reached("service_streams");
             Refusal::new(Code::Overloaded, "the service has too many streams")
         })?;
-        match tokio::time::timeout(bounds.connect, self.reach(admitted, options)).await {
-            Ok(Ok((service, to, lease))) => Ok(Connected { service, to, _permit: (slot, lease) }),
+        match tokio::time::timeout(bounds.connect, self.reach(admitted, hop, options)).await {
+            Ok(Ok(((service, own), to, lease))) => Ok(Connected { service, to, _slot: slot, _lease: lease, _own: own }),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
+                metrics::limit_reached("connect");
                 Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect)))
             }
         }
@@ -91,13 +100,14 @@ impl Services {
     async fn reach(
         &self,
         admitted: &Admitted,
+        hop: Hop,
         options: &SocketOptions,
-    ) -> Result<(Plain, String, Option<Lease>), Refusal> {
+    ) -> Result<((Plain, Option<OwnConnection>), String, Option<Lease>), Refusal> {
         let mut avoid = Vec::new();
         loop {
             let (address, lease) = self.pick(admitted, &avoid).await?;
             self.check(admitted, &address)?;
-            match Plain::connect(&address, options).await {
+            match self.connect_to(&address, hop, options).await {
                 Ok(service) => return Ok((service, address.to_string(), lease)),
                 Err(error) => {
                     let refusal = unavailable(&address, &error);
@@ -110,6 +120,21 @@ impl Services {
                 }
             }
         }
+    }
+
+    /// The connection is known as ours before anybody can accept it: it may be one of our own doors, however it got there.
+    async fn connect_to(
+        &self,
+        address: &Address,
+        hop: Hop,
+        options: &SocketOptions,
+    ) -> io::Result<(Plain, Option<OwnConnection>)> {
+        let (connecting, own) = self.streams.own(hop, || {
+            let connecting = Connecting::begin(address)?;
+            let ends = connecting.ends();
+            Ok((connecting, ends))
+        })?;
+        Ok((connecting.finish(options).await?, own))
     }
 
     async fn pick(&self, admitted: &Admitted, avoid: &[Address]) -> Result<(Address, Option<Lease>), Refusal> {

@@ -1,22 +1,26 @@
 //! A probe: everything a stream would go through, up to the far policy and the service's address, but nothing is connected
 //! there. Its steps are told one by one, so that a person sees how far it came.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-use adit_config::Verify;
+use adit_config::limits::ATTEMPTS;
 use adit_protocol::{Answer, Name, Phase, Preamble};
 use tokio::time::Instant;
 
 use super::{Asks, Outbound};
 use crate::{
-    addr::Address,
+    balance::{Balancer, Lease},
+    identity::{Credential, Peer, text::date},
     streams::new_id,
     tunnel::{
         arrive::next_arrival,
         attempt::{Eager, attempt},
         close::close,
-        dial::{Dialed, Key, dial},
-        retry::Failure,
+        dial::{DialError, Dialed, Key, Took, dial},
+        retry::{Failure, Next, Was, next},
     },
     wire::tunnel::{Role, Tunnel},
 };
@@ -26,25 +30,32 @@ use crate::{
 pub enum Step {
     /// What the name leads to.
     Resolved {
-        /// The logical name.
-        name: Name,
         /// The bound name.
         bound: Name,
-        /// The endpoint that was picked.
-        address: Address,
+        /// Its endpoints.
+        addresses: Vec<String>,
     },
-    /// Who must answer there.
+    /// What we show of ourselves.
+    Shows {
+        /// The id of the certificate.
+        id: String,
+        /// What it proves.
+        names: Vec<String>,
+        /// Its last moment.
+        until: SystemTime,
+    },
+    /// The endpoint that was picked, and who must answer there.
     Expected(Key),
+    /// This endpoint failed, and the next one is tried, as for a stream.
+    Failed(Failure),
     /// Who answered.
     Met {
         /// What it proved, or showed.
         peer: String,
         /// Its certificate's serial number, issuer, and how long it is still valid.
         certificate: String,
-        /// TCP.
-        connect: Duration,
-        /// TLS.
-        handshake: Duration,
+        /// What that took.
+        took: Took,
     },
     /// What the far side would do.
     Answered {
@@ -55,8 +66,16 @@ pub enum Step {
     },
 }
 
+/// Why a probe came to nothing.
+enum Miss {
+    /// This host's own rules or files: no other endpoint would do.
+    Own(String),
+    /// What happened at an endpoint.
+    At(Failure),
+}
+
 impl Outbound {
-    /// Sends a probe for `asks` to one endpoint, telling each step to `tell`.
+    /// Sends a probe for `asks`, to as many endpoints as a stream would try, telling each step to `tell`.
     ///
     /// # Errors
     /// Why a stream would not open, in one line.
@@ -66,83 +85,121 @@ impl Outbound {
         let balancer = routed
             .map_err(|_| format!("look-up of {name}: no answer within {:?}", self.opening.all))?
             .map_err(|error| format!("look-up of {name}: {error}"))?;
-        let lease = balancer.pick(&[]).ok_or_else(|| format!("{name} has no endpoint now"))?;
-        tell(&Step::Resolved { name: name.clone(), bound: lease.bound().clone(), address: lease.address().clone() });
-        let (key, destination) = self.expect(&lease, asks).map_err(|ending| ending.detail)?;
-        tell(&Step::Expected(key.clone()));
-        let at = |failure: Failure| format!("{name} at {}: {failure}", key.address);
+        tell(&Step::resolved(&balancer));
         let snapshot = self.identity.snapshot();
-        let dialed = dial(&key, &snapshot, &self.options, self.opening.handshake).await;
-        let mut dialed = dialed.map_err(|error| at(Failure::Dial(error)))?;
+        let id = asks.certificate.as_deref();
+        let missing = || format!("this host has no certificate `{}`", id.unwrap_or("default"));
+        tell(&Step::shows(snapshot.credential(id).ok_or_else(missing)?));
+        let mut avoid = Vec::new();
+        let mut last = format!("{name} has no endpoint now");
+        while let Some(lease) = balancer.pick(&avoid) {
+            match self.probe_at(&lease, asks, &mut tell).await {
+                Ok(()) => return Ok(()),
+                Err(Miss::Own(why)) => return Err(why),
+                Err(Miss::At(failure)) => {
+                    last = format!("{name} at {}: {failure}", lease.address());
+                    avoid.push(lease.address().clone());
+                    let untried = balancer.status().endpoints.len() > avoid.len() && avoid.len() < ATTEMPTS;
+                    if !untried || next(&failure, Was::Fresh) == Next::Stop {
+                        return Err(last);
+                    }
+                    tell(&Step::Failed(failure));
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn probe_at(&self, lease: &Lease, asks: &Asks, tell: &mut impl FnMut(&Step)) -> Result<(), Miss> {
+        let (key, destination) = self.expect(lease, asks).map_err(|ending| Miss::Own(ending.detail))?;
+        tell(&Step::Expected(key.clone()));
+        let dialed = dial(&key, &self.identity.snapshot(), &self.options, self.opening.handshake).await;
+        let mut dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(DialError::Setup(why)) => return Err(Miss::Own(why)),
+            Err(error) => return Err(Miss::At(Failure::Dial(error))),
+        };
         tell(&Step::met(&dialed));
         let mut preamble = Preamble::to(destination);
         preamble.id = Some(new_id());
         preamble.probe = true;
         let began = Instant::now();
-        let answer = attempt(&mut dialed, &preamble, None, &mut Eager::ended(), self.opening.answer).await;
+        let answer =
+            attempt(&mut dialed, &preamble, None, &mut Eager::ended(), self.patience(self.opening.answer)).await;
         let took = began.elapsed();
-        let answer = answer.map_err(at)?;
+        let answer = answer.map_err(Miss::At)?;
         tell(&Step::Answered { answer, took });
         // The answer is what was asked for; DONE only makes the close a clean one.
-        let _ = tokio::time::timeout(self.opening.answer, over(&mut dialed.tunnel)).await;
+        let _ = tokio::time::timeout(self.opening.answer, over(&mut dialed.tunnel, self.limits.frame)).await;
         close(dialed.tunnel).await;
         Ok(())
     }
 }
 
 /// Reads to DONE, or to the tunnel's end.
-async fn over(tunnel: &mut Tunnel) {
+async fn over(tunnel: &mut Tunnel, frame: Duration) {
     while !matches!(tunnel.role(), Role::Dialer(dialer) if dialer.phase() == Phase::Idle) {
-        if next_arrival(tunnel).await.is_err() {
+        if next_arrival(tunnel, frame).await.is_err() {
             return;
         }
     }
 }
 
 impl Step {
-    fn met(dialed: &Dialed) -> Self {
-        let peer = &dialed.peer;
-        let left = peer.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
-        let certificate = format!(
-            "serial {}, issued by {}, valid for {} more days",
-            peer.subject_serial,
-            peer.issuer,
-            left.as_secs() / 86_400
-        );
-        Self::Met {
-            peer: peer.to_string(),
-            certificate,
-            connect: dialed.took.connect,
-            handshake: dialed.took.handshake,
-        }
+    fn resolved(balancer: &Balancer) -> Self {
+        let endpoints = balancer.status().endpoints;
+        let addresses = endpoints.into_iter().map(|endpoint| endpoint.address).collect();
+        Self::Resolved { bound: balancer.bound().clone(), addresses }
     }
+
+    fn shows(credential: &Credential) -> Self {
+        Self::Shows { id: credential.id.clone(), names: credential.names.clone(), until: credential.not_after }
+    }
+
+    fn met(dialed: &Dialed) -> Self {
+        let peer: &Peer = &dialed.peer;
+        let until = validity(peer.not_after);
+        let certificate = format!("serial {}, issued by {}, {until}", peer.subject_serial, peer.issuer);
+        Self::Met { peer: peer.to_string(), certificate, took: dialed.took }
+    }
+}
+
+/// `valid until 2027-02-23T02:34:58Z (89 days)`.
+fn validity(until: SystemTime) -> String {
+    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    format!("valid until {} ({} days)", date(until), left.as_secs() / 86_400)
+}
+
+fn millis(span: Duration) -> String {
+    format!("{:.2} ms", span.as_secs_f64() * 1e3)
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolved { name, bound, address } => write!(f, "resolved   {name} -> {bound} -> {address}"),
+            Self::Resolved { bound, addresses } => write!(f, "leads to    {bound}: {}", addresses.join(", ")),
+            Self::Shows { id, names, until } => {
+                write!(f, "shows       {} (certificate `{id}`, {})", names.join(", "), validity(*until))
+            }
             Self::Expected(key) => {
-                match &key.verify {
-                    Verify::Identity(identity) => write!(f, "expects    {identity}")?,
-                    Verify::None => {
-                        write!(f, "expects    nobody: verify = \"none\" encrypts and does not authenticate")?;
-                    }
-                }
+                write!(f, "tries       {}, expecting {}", key.address, key.expected())?;
                 match &key.sni {
-                    Some(sni) => write!(f, ", asking for {sni}"),
-                    None => write!(f, ", asking for no server name"),
+                    Some(sni) => write!(f, " (server name {sni})"),
+                    None => write!(f, " (no server name)"),
                 }
             }
-            Self::Met { peer, certificate, connect, handshake } => {
-                writeln!(f, "met        {peer} ({certificate})")?;
-                write!(f, "took       connect {connect:.1?}, TLS handshake {handshake:.1?}")
+            Self::Failed(failure) => write!(f, "failed      {failure}"),
+            Self::Met { peer, certificate, took } => {
+                writeln!(f, "met         {peer}")?;
+                writeln!(f, "            {certificate}")?;
+                write!(f, "took        TCP {}, TLS {}", millis(took.connect), millis(took.handshake))
             }
             Self::Answered { answer, took } => {
                 let bound = answer.bound.as_deref().unwrap_or("a place it does not tell");
                 let rule = answer.rule.as_deref().unwrap_or("a rule it does not tell");
-                writeln!(f, "admitted   by {rule} of its policy")?;
-                write!(f, "would open {bound} (answer after {took:.1?})")
+                writeln!(f, "answered    after {}", millis(*took))?;
+                writeln!(f, "admitted    by {rule} of its policy")?;
+                write!(f, "would open  {bound}")
             }
         }
     }

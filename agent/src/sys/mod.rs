@@ -2,5 +2,7 @@
 //! reason why it is sound.
 #![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
 
+pub mod child;
 pub mod limits;
+pub mod memory;
 pub mod tcp_info;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use adit_protocol::Violation;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -48,10 +49,15 @@ pub const METRICS: [Metric; 22] = [
         "adit_refusals_total",
         Shape::Counter,
         "direction, code",
-        "REFUSE frames sent (inbound) or final ones received (outbound)",
+        "REFUSE frames sent (inbound), or received with no endpoint left to try (outbound)",
     ),
     Metric("adit_open_retries_total", Shape::Counter, "", "attempts to open a stream after the first"),
-    Metric("adit_handshakes_total", Shape::Counter, "side, outcome", "TLS handshakes, by outcome"),
+    Metric(
+        "adit_handshakes_total",
+        Shape::Counter,
+        "side, outcome",
+        "TLS handshakes of `dialer` or `acceptor`: `ok`, `failed`, `timeout`, `closed` (not a word was said), `setup`",
+    ),
     Metric("adit_handshake_seconds", Shape::Histogram, "side", "what a TLS handshake that succeeded took"),
     Metric("adit_tunnels_used_total", Shape::Counter, "kind", "streams put on a `fresh` or a `recycled` tunnel"),
     Metric("adit_tunnels_idle", Shape::Gauge, "", "idle tunnels in the outbound pool"),
@@ -60,22 +66,59 @@ pub const METRICS: [Metric; 22] = [
         "adit_protocol_violations_total",
         Shape::Counter,
         "side",
-        "tunnels closed because the peer broke the protocol",
+        "tunnels closed because the peer (of this `dialer` or `acceptor`) broke the protocol",
     ),
     Metric("adit_accept_errors_total", Shape::Counter, "", "accept calls that failed, such as for want of descriptors"),
-    Metric("adit_limit_reached_total", Shape::Counter, "limit", "times a limit turned something away"),
+    Metric(
+        "adit_limit_reached_total",
+        Shape::Counter,
+        "limit",
+        "times a limit turned something away, ended it, or made it wait; `limit` is its key under `[limits]`",
+    ),
     Metric("adit_unverified_tunnels_total", Shape::Counter, "", "tunnels opened under verify = \"none\""),
-    Metric("adit_dns_lookups_total", Shape::Counter, "outcome", "DNS look-ups"),
+    Metric(
+        "adit_dns_lookups_total",
+        Shape::Counter,
+        "outcome",
+        "DNS look-ups: `found`, `negative` (an authority says there is no such name), `failed`",
+    ),
     Metric(
         "adit_certificate_expiry_timestamp_seconds",
         Shape::Gauge,
         "id",
         "when a certificate of ours expires, in seconds since 1970",
     ),
-    Metric("adit_tls_reloads_total", Shape::Counter, "outcome", "reloads of certificates, bundle and revocation lists"),
+    Metric(
+        "adit_tls_reloads_total",
+        Shape::Counter,
+        "outcome",
+        "reloads of certificates, bundle and revocation lists: `ok`, or `failed` (what was in force stays)",
+    ),
     Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
     Metric("adit_build_info", Shape::Gauge, "version", "always 1"),
+];
+
+/// The values of `limit` in `adit_limit_reached_total`: keys of `[limits]`, but for two. `service_streams` is a service's
+/// own `max_streams`; `admin_connections` is a constant of the admin door. The limits that are not here end streams, and
+/// are the `end` of `adit_streams_ended_total`: `idle` and `half_closed` are idle, `stalled` and `unread` stalled, `life`
+/// aged, `drain` drained; keepalive and `user_timeout` are the kernel's, and show as reset.
+pub const LIMITS: [&str; 15] = [
+    "handshake",
+    "open_frame",
+    "connect",
+    "answer",
+    "open",
+    "tunnels",
+    "tunnels_per_peer",
+    "handshakes",
+    "eager_bytes",
+    "streams",
+    "service_streams",
+    "tunnel_idle_dialer",
+    "tunnel_idle_acceptor",
+    "tunnel_age",
+    "admin_connections",
 ];
 
 /// Installs the recorder of this process.
@@ -95,7 +138,39 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     }
     gauge!("adit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("adit_draining").set(0.0);
+    begin_at_zero();
     Ok(handle)
+}
+
+/// A counter that is absent until its first event hides that event: a rate begins at its second sample.
+fn begin_at_zero() {
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let label = direction.label();
+        counter!("adit_streams_opened_total", "direction" => label).absolute(0);
+        gauge!("adit_streams_active", "direction" => label).set(0.0);
+        stream_bytes(direction, 0, 0);
+    }
+    for limit in LIMITS {
+        counter!("adit_limit_reached_total", "limit" => limit).absolute(0);
+    }
+    for side in ["dialer", "acceptor"] {
+        counter!("adit_protocol_violations_total", "side" => side).absolute(0);
+    }
+    for kind in ["fresh", "recycled"] {
+        counter!("adit_tunnels_used_total", "kind" => kind).absolute(0);
+    }
+    for outcome in ["ok", "failed"] {
+        counter!("adit_tls_reloads_total", "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["found", "negative", "failed"] {
+        counter!("adit_dns_lookups_total", "outcome" => outcome).absolute(0);
+    }
+    for name in ["adit_open_retries_total", "adit_accept_errors_total", "adit_unverified_tunnels_total"] {
+        counter!(name).absolute(0);
+    }
+    for name in ["adit_tunnels_idle", "adit_tunnels_accepted"] {
+        gauge!(name).set(0.0);
+    }
 }
 
 /// A stream was asked for.
@@ -161,6 +236,13 @@ pub fn tunnels_accepted(change: f64) {
     gauge!("adit_tunnels_accepted").increment(change);
 }
 
+/// A peer broke this rule. The one that is a limit of ours as well counts as such.
+pub fn rule_broken(rule: &Violation) {
+    if matches!(rule, Violation::Unfinished) {
+        limit_reached("open_frame");
+    }
+}
+
 /// A peer broke the protocol.
 pub fn violation(side: &'static str) {
     counter!("adit_protocol_violations_total", "side" => side).increment(1);
@@ -171,7 +253,7 @@ pub fn accept_failed() {
     counter!("adit_accept_errors_total").increment(1);
 }
 
-/// A limit turned something away.
+/// A limit of [`LIMITS`] turned something away, ended it, or made it wait.
 pub fn limit_reached(limit: &'static str) {
     counter!("adit_limit_reached_total", "limit" => limit).increment(1);
 }
@@ -185,4 +267,37 @@ pub fn draining() {
 #[allow(clippy::cast_precision_loss, reason = "no limit is above 2^52")]
 pub fn descriptors(limit: u64) {
     gauge!("adit_descriptors_limit").set(limit as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// The rows of the reference, in the order of the table.
+    fn reference() -> String {
+        let row = |Metric(name, shape, labels, help): &Metric| {
+            let shape = format!("{shape:?}").to_lowercase();
+            format!("| `{name}` | {shape} | {labels} | {help} |\n")
+        };
+        METRICS.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_readmes_reference_is_this_table() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let readme = fs::read_to_string(readme).unwrap();
+        let rows: String =
+            readme.lines().filter(|line| line.starts_with("| `adit_")).map(|line| format!("{line}\n")).collect();
+        assert!(rows == reference(), "the README's metrics reference shall be:\n{}", reference());
+    }
+
+    #[test]
+    fn every_limit_that_counts_is_named_once() {
+        let mut limits = LIMITS.to_vec();
+        limits.sort_unstable();
+        limits.dedup();
+        assert_eq!(limits.len(), LIMITS.len());
+    }
 }

@@ -13,8 +13,8 @@ pub fn ended(stream: &Stream, ending: &Ending) {
     metrics::stream_ended(stream.direction, ending);
     let sent = stream.sent.load(Relaxed);
     let received = stream.received.load(Relaxed);
-    let peer = stream.peer.get().map_or("-", String::as_str);
-    let to = stream.to.get().map_or("-", String::as_str);
+    let met = stream.met();
+    let (to, peer) = (met.to.as_deref().unwrap_or("-"), met.peer.as_deref().unwrap_or("-"));
     let seconds = stream.since.elapsed().as_secs_f64();
     macro_rules! line {
         ($level:ident) => {

@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use adit_protocol::{Answer, Kind, MAX_EAGER, Preamble};
+use adit_protocol::{Answer, Kind, MAX_EAGER, Preamble, Violation};
 use tokio::{
     io::Interest,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -13,10 +13,13 @@ use tokio::{
 };
 
 use super::{dial::Dialed, retry::Failure};
-use crate::wire::{
-    channel::{Filled, PeerEnd},
-    plain::Plain,
-    tunnel::{Arrival, Role, Tunnel, Unsent},
+use crate::{
+    telemetry::metrics,
+    wire::{
+        channel::{Filled, PeerEnd},
+        plain::Plain,
+        tunnel::{Arrival, Role, Tunnel, Unsent},
+    },
 };
 
 /// What the application said before the stream was open, kept for another attempt.
@@ -78,7 +81,16 @@ impl Eager {
     }
 }
 
-/// Asks for the stream `preamble` on `dialed`, and waits for the answer until `deadline`. `app` is `None` for a probe.
+/// How long an acceptor may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From OPEN to its answer.
+    pub answer: Duration,
+    /// For a frame that was begun.
+    pub frame: Duration,
+}
+
+/// Asks for the stream `preamble` on `dialed`, and waits for the answer. `app` is `None` for a probe.
 ///
 /// # Errors
 /// Why there is no stream. After `Refused` the tunnel may be used again, after anything else it may not.
@@ -87,13 +99,13 @@ pub async fn attempt(
     preamble: &Preamble,
     app: Option<&Plain>,
     eager: &mut Eager,
-    limit: Duration,
+    patience: Patience,
 ) -> Result<Answer, Failure> {
-    let recycled = dialed.recycled;
     let tunnel = &mut dialed.tunnel;
-    let mut attempt = Attempt { handed: !eager.bytes.is_empty() || eager.fin, spoken: recycled };
+    let spoken = dialed.recycled || !tunnel.channel.opened().is_empty();
+    let mut attempt = Attempt { handed: !eager.bytes.is_empty() || eager.fin, spoken };
     tunnel.open(preamble, &eager.bytes, eager.fin).map_err(|unsent| attempt.unsent(tunnel, &unsent))?;
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patience.answer;
     loop {
         let flushed = tunnel.channel.flush();
         if let Some(answer) = attempt.read_answer(tunnel)? {
@@ -104,28 +116,31 @@ pub async fn attempt(
         if flushed && attempt.pass_on(tunnel, app, eager)? {
             continue;
         }
-        attempt.wait(tunnel, app, eager, deadline, limit).await?;
+        tunnel.check_frame(patience.frame).map_err(broken)?;
+        attempt.wait(tunnel, app, eager, deadline, patience).await?;
     }
 }
 
 struct Attempt {
+    /// DATA or FIN was handed to TLS.
     handed: bool,
+    /// An application byte was read on the tunnel.
     spoken: bool,
 }
 
 impl Attempt {
     fn read_answer(&mut self, tunnel: &mut Tunnel) -> Result<Option<Answer>, Failure> {
         loop {
-            match tunnel.arrival().map_err(|violation| Failure::Protocol(violation.to_string()))? {
+            match tunnel.arrival().map_err(broken)? {
                 Some(Arrival::Accept(answer)) => return Ok(Some(answer)),
                 Some(Arrival::Refuse(refusal)) => {
                     finish_refused(tunnel);
                     return Err(Failure::Refused(refusal));
                 }
                 // RETIRE lets this stream go on; the state machine lets nothing else through before the answer.
-                Some(_) => self.spoken = true,
+                Some(_) => {}
                 None => match tunnel.fill() {
-                    Filled::Some => {}
+                    Filled::Some => self.spoken |= !tunnel.channel.opened().is_empty(),
                     Filled::NotNow => return Ok(None),
                     Filled::Ended => {
                         return Err(self.lost(tunnel.channel.end().cloned().unwrap_or(PeerEnd::Bare(None))));
@@ -161,8 +176,9 @@ impl Attempt {
         app: Option<&Plain>,
         eager: &Eager,
         deadline: Instant,
-        limit: Duration,
+        patience: Patience,
     ) -> Result<(), Failure> {
+        let due = tunnel.frame_deadline(patience.frame).map_or(deadline, |due| deadline.min(Instant::from_std(due)));
         let mut on_tunnel = Interest::READABLE;
         if tunnel.channel.unsent() > 0 {
             on_tunnel = on_tunnel.add(Interest::WRITABLE);
@@ -172,7 +188,11 @@ impl Attempt {
                 ready.map(|_| ()).map_err(|error| self.lost(PeerEnd::Bare(Some(error.kind()))))
             }
             gone = application(app, eager.room() > 0 && tunnel.channel.unsent() == 0) => gone,
-            () = tokio::time::sleep_until(deadline) => Err(Failure::Silent { limit, handed: self.handed }),
+            () = tokio::time::sleep_until(due) => {
+                // Before the answer's time is over it is a begun frame's, which is looked at where frames are.
+                let silent = Failure::Silent { limit: patience.answer, handed: self.handed };
+                if due < deadline { Ok(()) } else { Err(silent) }
+            }
         }
     }
 
@@ -186,6 +206,11 @@ impl Attempt {
             Unsent::Tls => self.lost(tunnel.channel.end().cloned().unwrap_or(PeerEnd::Bare(None))),
         }
     }
+}
+
+fn broken(rule: Violation) -> Failure {
+    metrics::rule_broken(&rule);
+    Failure::Protocol(rule.to_string())
 }
 
 /// Waits until the application has more to read, where that is wanted, or has failed: also while it is not read.

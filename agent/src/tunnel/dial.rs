@@ -63,6 +63,14 @@ pub struct Took {
 }
 
 impl Key {
+    /// Who must answer, for people.
+    pub fn expected(&self) -> String {
+        match &self.verify {
+            Verify::Identity(identity) => identity.to_string(),
+            Verify::None => "anybody (verify = \"none\")".to_owned(),
+        }
+    }
+
     /// How the peer's certificate is used under this key.
     pub fn role(&self) -> Role {
         match self.verify {
@@ -81,8 +89,13 @@ pub enum DialError {
     ConnectTimeout(Duration),
     /// The handshake was not over in time.
     HandshakeTimeout(Duration),
-    /// The handshake failed: who refused whom, and why.
-    Handshake(String),
+    /// The handshake failed.
+    Handshake {
+        /// Who had to answer.
+        expected: String,
+        /// Who refused whom, and why.
+        why: String,
+    },
     /// What must be set right on this host before anything can be dialled.
     Setup(String),
 }
@@ -139,17 +152,17 @@ async fn connect(address: SocketAddr, deadline: Instant, limit: Duration) -> Res
 
 async fn shake(mut channel: Channel, key: &Key, snapshot: &Snapshot) -> Result<(Channel, Peer), DialError> {
     let met = SystemTime::now();
+    let failed = |why: String| DialError::Handshake { expected: key.expected(), why };
     if let Err(end) = channel.handshake().await {
         let why = why_ended(&end);
         // An alert of ours tells the acceptor why; whether it arrives changes nothing here.
         let _ = channel.flush();
-        return Err(DialError::Handshake(why));
+        return Err(failed(why));
     }
     if !speaks_adit(channel.alpn()) {
-        return Err(DialError::Handshake("the acceptor does not speak adit/1 (no ALPN agreed)".to_owned()));
+        return Err(failed("the acceptor does not speak adit/1 (no ALPN agreed)".to_owned()));
     }
-    let peer = snapshot.peer(channel.peer_chain(), key.role(), met);
-    let peer = peer.map_err(|error| DialError::Handshake(error.to_string()))?;
+    let peer = snapshot.peer(channel.peer_chain(), key.role(), met).map_err(|error| failed(error.to_string()))?;
     Ok((channel, peer))
 }
 
@@ -168,7 +181,7 @@ impl DialError {
         match self {
             Self::Connect(..) | Self::ConnectTimeout(_) => "unreachable",
             Self::HandshakeTimeout(_) => "timeout",
-            Self::Handshake(_) => "failed",
+            Self::Handshake { .. } => "failed",
             Self::Setup(_) => "setup",
         }
     }
@@ -180,7 +193,7 @@ impl fmt::Display for DialError {
             Self::Connect(_, error) => write!(f, "connect: {error}"),
             Self::ConnectTimeout(limit) => write!(f, "connect: no answer within {limit:?}"),
             Self::HandshakeTimeout(limit) => write!(f, "TLS handshake: not finished within {limit:?}"),
-            Self::Handshake(why) => write!(f, "TLS handshake: {why}"),
+            Self::Handshake { expected, why } => write!(f, "TLS handshake, expecting {expected}: {why}"),
             Self::Setup(why) => write!(f, "this agent's own set-up: {why}"),
         }
     }

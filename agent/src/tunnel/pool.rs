@@ -14,8 +14,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use adit_protocol::Violation;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use super::{
     close::close,
@@ -27,7 +29,7 @@ use crate::{
     telemetry::metrics,
     wire::{
         channel::Filled,
-        tunnel::{Arrival, Role, Tunnel},
+        tunnel::{Role, Tunnel},
     },
 };
 
@@ -45,6 +47,8 @@ pub struct PoolLimits {
     pub of_key: usize,
     /// Tunnels in all: what streams do not use may idle.
     pub all: usize,
+    /// A frame that was begun must be whole.
+    pub frame: Duration,
 }
 
 /// The idle tunnels of this agent's outbound side.
@@ -114,8 +118,10 @@ impl Pool {
     /// Whether a tunnel may carry another stream: nothing arrived that forbids it, it is not too old, and its peer is
     /// still who it was and not revoked.
     fn fit(&self, mut dialed: Dialed) -> Result<Dialed, Unfit> {
-        if !is_quiet(&mut dialed.tunnel) {
-            return Err(Unfit::Broken);
+        match rest(&mut dialed.tunnel, self.limits.frame) {
+            Ok(true) => {}
+            Ok(false) => return Err(Unfit::Ended),
+            Err(rule) => return Err(Unfit::Broken(Box::new(dialed), rule)),
         }
         let reusable = matches!(dialed.tunnel.role(), Role::Dialer(dialer) if dialer.is_reusable());
         let young = self.limits.age.is_none_or(|age| dialed.born.elapsed() < age);
@@ -127,6 +133,11 @@ impl Pool {
     pub fn empty(&self, key: &Key) {
         let dropped = self.lock().remove(key).unwrap_or_default();
         self.left(dropped.len());
+    }
+
+    /// How many idle tunnels there are.
+    pub fn all(&self) -> usize {
+        self.all.load(Relaxed)
     }
 
     /// How many idle tunnels there are of `key`.
@@ -157,10 +168,16 @@ impl Pool {
         let mut swept = Vec::new();
         self.lock().retain(|key, idle| {
             for one in std::mem::take(idle) {
-                let old = now.duration_since(one.since) >= self.limits.idle || key.generation != generation;
+                let overdue = now.duration_since(one.since) >= self.limits.idle;
+                let outdated = key.generation != generation;
                 match self.fit(one.dialed) {
-                    Ok(dialed) if !old => idle.push(Idle { dialed, since: one.since }),
-                    Ok(dialed) => swept.push(Unfit::Clean(Box::new(dialed))),
+                    Ok(dialed) if !overdue && !outdated => idle.push(Idle { dialed, since: one.since }),
+                    Ok(dialed) => {
+                        if overdue {
+                            metrics::limit_reached("tunnel_idle_dialer");
+                        }
+                        swept.push(Unfit::Clean(Box::new(dialed)));
+                    }
                     Err(unfit) => swept.push(unfit),
                 }
             }
@@ -173,7 +190,14 @@ impl Pool {
     fn drop_tunnel(&self, unfit: Unfit) {
         match unfit {
             Unfit::Clean(dialed) => drop(self.tasks.spawn(close(dialed.tunnel))),
-            Unfit::Broken => {}
+            Unfit::Ended => {}
+            Unfit::Broken(dialed, rule) => {
+                let Dialed { tunnel, key, peer, .. } = *dialed;
+                warn!(to = %key.address, %peer, "the peer broke the protocol: {rule}; closing its tunnel");
+                metrics::rule_broken(&rule);
+                metrics::violation("dialer");
+                tunnel.channel.reset();
+            }
         }
     }
 
@@ -191,21 +215,17 @@ impl Pool {
 enum Unfit {
     /// It is to be closed as an idle tunnel is.
     Clean(Box<Dialed>),
-    /// It has ended, or its peer broke the protocol: it was closed at once.
-    Broken,
+    /// It has ended, and was closed at once.
+    Ended,
+    /// Its peer broke this rule.
+    Broken(Box<Dialed>, Violation),
 }
 
-/// Reads all that has arrived; false when the tunnel has ended or its peer broke the protocol.
-fn is_quiet(tunnel: &mut Tunnel) -> bool {
-    loop {
-        match tunnel.arrival() {
-            Ok(Some(Arrival::Retire)) => {}
-            Ok(Some(_)) | Err(_) => return false,
-            Ok(None) => match tunnel.fill() {
-                Filled::Some => {}
-                Filled::NotNow => return true,
-                Filled::Ended => return false,
-            },
-        }
-    }
+/// Writes what is sealed, and reads all that has arrived; false when the tunnel has ended.
+fn rest(tunnel: &mut Tunnel, frame: Duration) -> Result<bool, Violation> {
+    // What a failed write means is read; what the socket does not take now (our FIN after a refusal, say) goes later.
+    let _ = tunnel.channel.flush();
+    while tunnel.arrival()?.is_some() || tunnel.fill() == Filled::Some {}
+    tunnel.check_frame(frame)?;
+    Ok(tunnel.channel.end().is_none())
 }

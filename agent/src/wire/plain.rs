@@ -3,15 +3,23 @@
 //! From its first moment a TCP one carries SO_LINGER 0, so that whatever ends it but a clean close, a crash of this
 //! process included, reaches the other end as a reset (PROTOCOL.md section 4, "Abort").
 
-use std::{io, net::Shutdown, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
     net::{TcpStream, UnixStream},
 };
 
-use crate::{addr::Address, streams::Ends};
+use crate::addr::{Address, Ends};
+
+/// Between two tries at a unix socket whose queue is full: the kernel tells nobody when there is room again.
+const QUEUE_REST: Duration = Duration::from_millis(10);
 
 /// How TCP asks a silent peer whether it lives (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) and, where set, how
 /// long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
@@ -53,6 +61,63 @@ pub enum Plain {
     Unix(UnixStream),
 }
 
+/// A connection under way.
+#[derive(Debug)]
+pub enum Connecting {
+    /// TCP, and where to: the kernel is at it.
+    Tcp(Socket, SocketAddr),
+    /// To the unix socket of this path.
+    Unix(PathBuf),
+}
+
+impl Connecting {
+    /// Begins to connect to `address`. Both its ends are known from now on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(address: &Address) -> io::Result<Self> {
+        let address = match address {
+            Address::Unix(path) => return Ok(Self::Unix(path.clone())),
+            Address::Tcp(address) => *address,
+        };
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+        socket.set_linger(Some(Duration::ZERO))?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            Ok(()) | Err(_) => Ok(Self::Tcp(socket, address)),
+        }
+    }
+
+    /// Both ends; `None` for a unix socket.
+    pub fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::Tcp(socket, to) => Some(Ends::new(socket.local_addr().ok()?.as_socket()?, *to)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Waits until it is connected; the caller sets the limit on the time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn finish(self, options: &SocketOptions) -> io::Result<Plain> {
+        match self {
+            Self::Unix(path) => Ok(Plain::Unix(connect_unix(&path).await?)),
+            Self::Tcp(socket, _) => {
+                let socket = TcpStream::from_std(socket.into())?;
+                // connect(2), EINPROGRESS: writable once it is decided, and SO_ERROR says how.
+                socket.writable().await?;
+                match socket.take_error()? {
+                    Some(error) => Err(error),
+                    None => Plain::tcp(socket, options),
+                }
+            }
+        }
+    }
+}
+
 impl Plain {
     /// Takes over a TCP socket just accepted or connected.
     ///
@@ -62,17 +127,6 @@ impl Plain {
         linger_zero(&socket);
         options.apply(&socket)?;
         Ok(Self::Tcp(socket))
-    }
-
-    /// Connects to `address`; the caller sets the limit on the time.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, options),
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
-        }
     }
 
     /// Reads what is there, once.
@@ -140,12 +194,6 @@ impl Plain {
         drop(self);
     }
 
-    /// Both ends; `None` for a unix socket.
-    pub fn ends(&self) -> Option<Ends> {
-        let socket = self.as_tcp()?;
-        Some(Ends { from: socket.local_addr().ok()?, to: socket.peer_addr().ok()? })
-    }
-
     /// The TCP socket, where it is one: for TCP_INFO.
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match self {
@@ -161,6 +209,17 @@ pub fn destinations(socket: &TcpStream) -> impl Iterator<Item = SocketAddr> {
     let asked = SockRef::from(socket);
     let original = asked.original_dst_v4().or_else(|_| asked.original_dst_v6()).ok();
     own.into_iter().chain(original.and_then(|address| address.as_socket()))
+}
+
+/// A service whose queue is full answers EAGAIN to a connection that does not wait (connect(2), unix(7)), where an
+/// application of its own would be made to wait: so it is asked again, until the caller's limit.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_REST).await,
+            connected => return connected,
+        }
+    }
 }
 
 /// Reads what is there, once: see [`read_once`].
@@ -194,4 +253,42 @@ pub(super) fn linger_zero(socket: &TcpStream) {
 /// The error that waits on the socket (SO_ERROR), if any.
 pub(super) fn take_error(socket: &TcpStream) -> Option<io::Error> {
     socket.take_error().ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const OPTIONS: SocketOptions = SocketOptions {
+        keepalive_idle: Duration::from_secs(60),
+        keepalive_interval: Duration::from_secs(15),
+        keepalive_count: 4,
+        user_timeout: None,
+    };
+
+    #[tokio::test]
+    async fn a_connection_is_known_by_its_ends_before_it_is_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        for written in [at, SocketAddr::from(([0; 4], at.port()))] {
+            let connecting = Connecting::begin(&Address::Tcp(written)).unwrap();
+            let known = connecting.ends().unwrap();
+            let (accepted, from) = listener.accept().unwrap();
+            assert_eq!(known, Ends { from, to: accepted.local_addr().unwrap() }, "{written}");
+            let service = connecting.finish(&OPTIONS).await.unwrap();
+            assert_eq!(service.as_tcp().unwrap().local_addr().unwrap(), from);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_says_so() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = match Connecting::begin(&Address::Tcp(nobody)) {
+            Ok(connecting) => connecting.finish(&OPTIONS).await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

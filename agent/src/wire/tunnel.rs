@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use adit_protocol::{
-    Acceptor, Answer, Decoder, Dialer, HEADER_LEN, Header, Item, Kind, Preamble, Receipt, Refusal, ResetCode,
-    Violation, put,
+    Acceptor, Answer, Decoder, Dialer, FrameClock, HEADER_LEN, Header, Item, Kind, Preamble, Receipt, Refusal,
+    ResetCode, Violation, put,
 };
 
 use super::{
@@ -25,8 +25,8 @@ pub struct Tunnel {
     role: Role,
     /// How many of the channel's opened bytes, from the front, are payload that waits to be taken.
     due: usize,
-    /// Since when a frame that was begun has been waited for.
-    waiting: Option<Instant>,
+    /// How long a frame that was begun has been waited for.
+    clock: FrameClock,
 }
 
 /// The state machine of our side.
@@ -75,7 +75,7 @@ impl Tunnel {
     }
 
     fn new(channel: Channel, role: Role) -> Self {
-        Self { channel: Box::new(channel), decoder: Decoder::new(), role, due: 0, waiting: None }
+        Self { channel: Box::new(channel), decoder: Decoder::new(), role, due: 0, clock: FrameClock::default() }
     }
 
     /// The next thing that arrived and was read; `None` when more must be read first (see [`Self::fill`]).
@@ -88,7 +88,8 @@ impl Tunnel {
         if opened.is_empty() {
             return Ok(None);
         }
-        let taken = self.decoder.next(opened)?;
+        let role = &self.role;
+        let taken = self.decoder.next(opened, |header| role.expect(header))?;
         let receipt = match &taken.item {
             Some(item) => Some(self.role.receive(item)?),
             None => None,
@@ -105,25 +106,43 @@ impl Tunnel {
                 Arrival::from(item)
             }
         });
-        if arrival.is_some() {
-            self.waiting = None;
-        }
         self.channel.take(consumed);
         Ok(arrival)
     }
 
     /// Reads once from the socket; see [`Channel::fill`].
     pub fn fill(&mut self) -> Filled {
+        self.pause();
         let filled = self.channel.fill();
-        if filled == Filled::NotNow && self.decoder.is_mid_frame() {
-            self.waiting.get_or_insert_with(Instant::now);
+        if filled == Filled::NotNow
+            && let Some(frame) = self.decoder.awaited()
+        {
+            self.clock.run(Some(frame), Instant::now());
         }
         filled
     }
 
+    /// Stops the clock of a begun frame: nobody reads the tunnel until the next [`Self::fill`].
+    pub fn pause(&mut self) {
+        if self.clock.is_running() {
+            self.clock.stop(Instant::now());
+        }
+    }
+
     /// When the frame that was begun must be whole, if one was and nothing of it is left to read.
     pub fn frame_deadline(&self, limit: Duration) -> Option<Instant> {
-        self.waiting.map(|since| since + limit)
+        self.clock.deadline(limit)
+    }
+
+    /// Looks whether that moment has passed.
+    ///
+    /// # Errors
+    /// The peer began a frame and did not finish it: the protocol is broken.
+    pub fn check_frame(&self, limit: Duration) -> Result<(), Violation> {
+        match self.frame_deadline(limit) {
+            Some(deadline) if deadline <= Instant::now() => Err(Violation::Unfinished),
+            _ => Ok(()),
+        }
     }
 
     /// The payload that waits to be taken.
@@ -235,6 +254,13 @@ impl Tunnel {
 }
 
 impl Role {
+    fn expect(&self, header: Header) -> Result<(), Violation> {
+        match self {
+            Self::Dialer(dialer) => dialer.expect(header),
+            Self::Acceptor(acceptor) => acceptor.expect(header),
+        }
+    }
+
     fn receive(&mut self, item: &Item<'_>) -> Result<Receipt, Violation> {
         match self {
             Self::Dialer(dialer) => dialer.receive(item),

@@ -95,7 +95,7 @@ fn no_stream_asks_for_a_bound_name() {
     let plain = peers("[[outbound.peer]]\nbound = \"/$/inet/*/*\"\nidentity = \"a.prod\"\n");
     let bound = "/$/inet/10.0.0.1/4143";
     assert!(expected(&plain, bound, bound).unwrap_err().contains("cannot be asked for"));
-    let renamed =
-        peers("[[outbound.peer]]\nbound = \"/{a}/inet/*/*\"\nidentity = \"a.prod\"\nas = \"/{a}/inet/h/1\"\n");
-    assert!(expected(&renamed, "/svc/x", bound).unwrap_err().contains("cannot be asked for"));
+    let renamed = peers("[[outbound.peer]]\nname = \"/svc/{a}\"\nidentity = \"a.prod\"\nas = \"/{a}/inet/h/1\"\n");
+    assert!(expected(&renamed, "/svc/$", bound).unwrap_err().contains("cannot be asked for"));
+    assert!(expected(&renamed, "/svc/a", bound).is_ok());
 }

@@ -17,8 +17,9 @@ use crate::service::{Reach, Service, Target};
 
 /// What `[inbound]` says.
 pub(crate) struct InboundSpec {
+    pub(crate) at: usize,
     pub(crate) listen: Vec<At<SocketAddr>>,
-    dtab: Dtab,
+    pub(crate) dtab: Dtab,
     conceal: bool,
     pub(crate) services: Vec<ServiceSpec>,
 }
@@ -42,6 +43,7 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Inboun
     let services = inbound.tables("service", keys::SERVICE, report);
     let example = "listen = [\"0.0.0.0:4143\"]";
     Some(InboundSpec {
+        at: inbound.at,
         listen: inbound.need_list("listen", example, report, value::address),
         dtab: outbound::dtab(&inbound, report),
         conceal: inbound.read("conceal", report, value::boolean).is_some_and(|at| at.value),

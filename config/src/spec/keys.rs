@@ -33,22 +33,28 @@ pub(crate) fn known(section: &str) -> Vec<&'static str> {
         OUTBOUND => vec!["dtab", "peer", "listener"],
         PEER => vec!["name", "bound", "identity", "verify", "sni", "as"],
         LISTENER => vec!["listen", "to", "certificate", "expose", "mode", "owner", "group"],
-        ADMIN => vec!["listen", "expose", "socket", "mode", "group"],
+        ADMIN => vec!["listen", "expose", "socket", "mode", "owner", "group"],
         DNS => vec!["servers", "min_ttl", "max_ttl", "negative_ttl", "timeout"],
-        LIMITS => Limits::default().rows().iter().map(|(key, _)| *key).collect(),
+        LIMITS => Limits::default().rows().iter().map(|(key, ..)| *key).collect(),
         LOG => vec!["format", "level"],
         RUNTIME => vec!["threads"],
         _ => Vec::new(),
     }
 }
 
-/// The known key nearest to a mistyped one, if it is near: at most a third of it is otherwise.
+/// The known key nearest to a mistyped one, if it is near: at most a quarter of it is otherwise, or it is
+/// the first word of what was written (`idle_timeout` for `idle`).
 pub(crate) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let first = |candidate: &&str| key.strip_prefix(candidate).is_some_and(|rest| rest.starts_with(['_', '-']));
+    mistyped(key, known).or_else(|| known.iter().copied().find(first))
+}
+
+fn mistyped(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key: Vec<char> = key.chars().take(MAX_COMPARED).collect();
     known
         .iter()
         .map(|candidate| (distance(&key, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(4))
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -81,6 +87,7 @@ mod tests {
         assert_eq!(nearest("allows", &known), Some("allow"));
         assert_eq!(nearest("max_stream", &known), Some("max_streams"));
         assert_eq!(nearest("connect-timeout", &known), Some("connect_timeout"));
+        assert_eq!(nearest("certificate_id", &known), Some("certificate"));
         assert_eq!(nearest("redirect", &known), None);
         assert_eq!(nearest(&"x".repeat(100_000), &known), None);
     }

@@ -27,6 +27,7 @@ use outbound::OutboundSpec;
 use report::Report;
 use section::Section;
 use settings::{AdminSpec, LimitsSpec};
+pub(crate) use tls::DEFAULT_ID;
 use tls::TlsSpec;
 
 /// A thousand services fill 200 KiB. A greater file is a mistake, and costs memory to read.
@@ -46,21 +47,15 @@ pub(crate) struct Spec {
 
 /// Reads the file and then its text.
 pub(crate) fn load(file: &Path) -> Result<(Config, Vec<Warning>), Problems> {
-    match text_of(file) {
-        Ok(text) => parse(file, &text),
-        Err((message, help)) => Err(whole_file(file, message, help)),
-    }
-}
-
-fn text_of(file: &Path) -> Result<String, (String, &'static str)> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|cause| (format!("cannot be read: {cause}"), "name a file this user may read"))?;
-    String::from_utf8(bytes).map_err(|cause| {
-        let at = cause.utf8_error().valid_up_to();
-        (format!("is no UTF-8 text from byte {at} on"), "TOML is UTF-8; save the file as such")
-    })
+        .map_err(|cause| whole_file(file, format!("cannot be read: {cause}"), "name a file this user may read"))?;
+    match std::str::from_utf8(&bytes) {
+        _ if bytes.len() as u64 > MAX_FILE => Err(too_long(file)),
+        Ok(text) => parse(file, text),
+        Err(cause) => Err(not_utf8(file, &bytes[..cause.valid_up_to()])),
+    }
 }
 
 fn whole_file(file: &Path, message: String, help: &str) -> Problems {
@@ -68,11 +63,21 @@ fn whole_file(file: &Path, message: String, help: &str) -> Problems {
     Problems(vec![Problem { file, line: 0, column: 0, message, help: help.to_owned() }])
 }
 
+fn too_long(file: &Path) -> Problems {
+    whole_file(file, "is longer than 4 MiB".to_owned(), "no configuration is; name the right file")
+}
+
+/// The place is where the text ends that could be read.
+fn not_utf8(file: &Path, before: &[u8]) -> Problems {
+    let mut report = Report::default();
+    report.problem(before.len(), "this byte is no UTF-8, and TOML is nothing else", "save the file as UTF-8");
+    report.problems(file, &String::from_utf8_lossy(before))
+}
+
 /// Reads a text, checks it, and says what it means.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Warning>), Problems> {
     if text.len() as u64 > MAX_FILE {
-        let message = "is longer than 4 MiB".to_owned();
-        return Err(whole_file(file, message, "no configuration is; name the right file"));
+        return Err(too_long(file));
     }
     let mut report = Report::default();
     match understand(text, &mut report) {
@@ -87,7 +92,11 @@ fn understand(text: &str, report: &mut Report) -> Option<Config> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
-        report.problem(at, format!("this is no TOML: {}", one_line(error.message())), "");
+        let help = match error.message() {
+            "duplicate key" => "a key and a [section] may stand once; only a [[section]] may stand again",
+            _ => "",
+        };
+        report.problem(at, format!("this is no TOML: {}", one_line(error.message())), help);
     }
     if !errors.is_empty() {
         return None;
@@ -97,8 +106,9 @@ fn understand(text: &str, report: &mut Report) -> Option<Config> {
     if report.is_clean() { spec.mean(report) } else { None }
 }
 
+/// What was found, and what was expected.
 fn one_line(message: &str) -> String {
-    message.lines().collect::<Vec<_>>().join(", ")
+    message.lines().collect::<Vec<_>>().join(", ").replacen(", expected", "; expected", 1)
 }
 
 impl Spec {

@@ -12,7 +12,7 @@ use crate::peers::{PeerMatch, PeerRule, PeerVerify, Peers};
 
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
-    dtab: Dtab,
+    pub(crate) dtab: Dtab,
     pub(crate) peers: Vec<PeerSpec>,
     pub(crate) listeners: Vec<ListenerSpec>,
 }
@@ -62,7 +62,8 @@ pub(super) fn dtab(section: &Section<'_>, report: &mut Report) -> Dtab {
     let Some(field) = section.field("dtab") else {
         return Dtab::empty();
     };
-    match value::text(&field).map(Dtab::parse) {
+    match value::text(&field, "write the rules as a string, such as \"/svc => /$/inet/10.0.0.2/4143\"").map(Dtab::parse)
+    {
         Ok(Ok(dtab)) => return dtab,
         Ok(Err(errors)) => {
             for error in errors {

@@ -25,6 +25,8 @@ pub(crate) struct Field<'a> {
     pub(crate) key: &'a str,
     /// The value, still as TOML has it.
     pub(crate) value: &'a DeValue<'a>,
+    /// It stands in the key's list, and is not what the key says in all.
+    listed: bool,
     span: Range<usize>,
     text: &'a str,
 }
@@ -59,13 +61,23 @@ impl<'a> Section<'a> {
         let known = keys::known(self.name);
         for key in self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let word = key.get_ref();
-            let near = match keys::nearest(word, &known) {
-                Some(near) => format!("did you mean `{near}`? "),
-                None => String::new(),
+            let (message, known_are) = self.unknown(word);
+            let help = match keys::nearest(word, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("{known_are} {}", known.join(", ")),
             };
-            let message = format!("unknown key `{}` in {}", word.escape_debug(), self.name);
-            let help = format!("{near}known keys are {}", known.join(", "));
             report.problem(key.span().start, message, help);
+        }
+    }
+
+    /// What the file itself holds is sections; a value there most often stands above the header it belongs under.
+    fn unknown(&self, word: &str) -> (String, &'static str) {
+        let shown = word.escape_debug();
+        let is_value = self.table.get(word).is_some_and(|value| !holds_tables(value.get_ref()));
+        match self.name {
+            keys::FILE if is_value => (format!("`{shown}` stands in no section"), "write it under one of"),
+            keys::FILE => (format!("unknown section `{shown}`"), "known sections are"),
+            name => (format!("unknown key `{shown}` in {name}"), "known keys are"),
         }
     }
 
@@ -87,7 +99,7 @@ impl<'a> Section<'a> {
     /// The value as it stands, for what is read in a way of its own.
     pub(crate) fn field(&self, key: &'a str) -> Option<Field<'a>> {
         debug_assert!(keys::known(self.name).contains(&key), "{key} is no key of {}", self.name);
-        self.table.get(key).map(|value| Field::new(key, value, self.text))
+        self.table.get(key).map(|value| Field::new(key, value, false, self.text))
     }
 
     /// A value that may be missing.
@@ -166,14 +178,19 @@ impl<'a> Section<'a> {
             report.problem(field.span.start, format!("`{key}` is {kind}"), format!("write {name}"));
             return Vec::new();
         };
-        let elements = list.iter().map(|value| Field::new(key, value, self.text));
+        let elements = list.iter().map(|value| Field::new(key, value, true, self.text));
         elements.filter_map(|element| element.section(name, report)).collect()
     }
 }
 
 impl<'a> Field<'a> {
-    fn new(key: &'a str, value: &'a Spanned<DeValue<'a>>, text: &'a str) -> Field<'a> {
-        Field { key, value: value.get_ref(), span: value.span(), text }
+    fn new(key: &'a str, value: &'a Spanned<DeValue<'a>>, listed: bool, text: &'a str) -> Field<'a> {
+        Field { key, value: value.get_ref(), listed, span: value.span(), text }
+    }
+
+    /// The beginning of a sentence about the value.
+    pub(crate) fn is(&self) -> String {
+        format!("`{}` {}", self.key, if self.listed { "holds" } else { "is" })
     }
 
     fn parse<T>(&self, report: &mut Report, parse: impl FnOnce(&Field<'a>) -> Result<T, Wrong>) -> Option<At<T>> {
@@ -189,7 +206,7 @@ impl<'a> Field<'a> {
     /// A list's elements; a value that is no list is a list of one.
     fn elements(self) -> Vec<Field<'a>> {
         match self.value {
-            DeValue::Array(list) => list.iter().map(|value| Field::new(self.key, value, self.text)).collect(),
+            DeValue::Array(list) => list.iter().map(|value| Field::new(self.key, value, true, self.text)).collect(),
             _ => vec![self],
         }
     }
@@ -218,6 +235,14 @@ impl<'a> Field<'a> {
             (Some(offset), Some(before)) => self.span.start + before + offset,
             _ => self.span.start,
         }
+    }
+}
+
+fn holds_tables(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(list) => list.iter().any(|value| value.get_ref().is_table()),
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ use super::section::{Field, Section, Wrong};
 use super::{keys, value};
 use crate::config::{Admin, Dns, Log, LogFormat, LogLevel, Runtime, UnixListen};
 use crate::limits::{Limits, Row};
+use crate::print::wait;
 
 /// What `[admin]` says.
 #[derive(Default)]
@@ -18,6 +19,7 @@ pub(crate) struct AdminSpec {
     pub(crate) socket: Option<At<PathBuf>>,
     pub(crate) expose: bool,
     mode: Option<At<u32>>,
+    owner: Option<At<String>>,
     group: Option<At<String>>,
 }
 
@@ -25,28 +27,29 @@ pub(super) fn admin<'a>(file: &Section<'a>, report: &mut Report) -> AdminSpec {
     let Some(admin) = file.table("admin", keys::ADMIN, report) else {
         return AdminSpec::default();
     };
-    for key in ["mode", "group"] {
-        if admin.has(key) && !admin.has("socket") {
-            let message = format!("`{key}` has no meaning without `socket`");
-            report.problem(admin.place_of(key), message, "add `socket`, or leave it out");
-        }
+    let belongs = [("expose", "listen"), ("mode", "socket"), ("owner", "socket"), ("group", "socket")];
+    for (key, door) in belongs.into_iter().filter(|(key, door)| admin.has(key) && !admin.has(door)) {
+        let message = format!("`{key}` has no meaning without `{door}`");
+        report.problem(admin.place_of(key), message, format!("add `{door}`, or leave it out"));
     }
     AdminSpec {
         listen: admin.read("listen", report, value::address),
         socket: admin.read("socket", report, value::socket_path),
         expose: admin.read("expose", report, value::boolean).is_some_and(|at| at.value),
         mode: admin.read("mode", report, value::mode),
+        owner: admin.read("owner", report, value::account),
         group: admin.read("group", report, value::account),
     }
 }
 
 impl AdminSpec {
     pub(super) fn mean(self) -> Admin {
-        let (mode, group) = (self.mode, self.group);
+        let (mode, owner, group) = (self.mode, self.owner, self.group);
         let socket = self.socket.map(|path| UnixListen {
+            path: path.value,
             mode: mode.map_or(UnixListen::MODE, |mode| mode.value),
+            owner: owner.map(|owner| owner.value),
             group: group.map(|group| group.value),
-            ..UnixListen::at(path.value)
         });
         Admin { listen: self.listen.map(|listen| listen.value), socket, expose: self.expose }
     }
@@ -65,7 +68,7 @@ pub(super) fn dns<'a>(file: &Section<'a>, report: &mut Report) -> Dns {
     set(&section, "timeout", &mut dns.timeout, report, value::wait);
     if dns.min_ttl > dns.max_ttl {
         let key = if section.has("max_ttl") { "max_ttl" } else { "min_ttl" };
-        let message = "`max_ttl` is shorter than `min_ttl`";
+        let message = format!("`min_ttl` ({}) is longer than `max_ttl` ({})", wait(dns.min_ttl), wait(dns.max_ttl));
         report.problem(section.place_of(key), message, "make `max_ttl` the longer one");
     }
     dns
@@ -84,19 +87,21 @@ fn set<'a, T>(
     }
 }
 
-/// What `[limits]` says, and where it says the two that are checked against each other.
+/// What `[limits]` says, and where it says those that are checked against each other.
 #[derive(Default)]
 pub(crate) struct LimitsSpec {
     pub(crate) limits: Limits,
-    /// Where `answer` and `connect`, or else the section, stand; none without a section.
+    /// None without a section.
     pub(crate) places: Option<LimitPlaces>,
 }
 
-/// Where limits stand that are compared.
+/// Where limits stand that are compared; for one that is not in the file, the other or the section.
 pub(crate) struct LimitPlaces {
     pub(crate) answer: usize,
     pub(crate) open: usize,
     pub(crate) tunnel_idle: usize,
+    pub(crate) handshakes: usize,
+    pub(crate) tunnels: usize,
 }
 
 pub(super) fn limits<'a>(file: &Section<'a>, report: &mut Report) -> LimitsSpec {
@@ -104,13 +109,15 @@ pub(super) fn limits<'a>(file: &Section<'a>, report: &mut Report) -> LimitsSpec 
     let Some(section) = file.table("limits", keys::LIMITS, report) else {
         return LimitsSpec::default();
     };
-    for (key, row) in limits.rows() {
+    for (key, row, _) in limits.rows() {
         limit(&section, key, row, report);
     }
     let places = LimitPlaces {
         answer: first_place(&section, &["answer", "connect"]),
         open: first_place(&section, &["open", "answer"]),
         tunnel_idle: first_place(&section, &["tunnel_idle_dialer", "tunnel_idle_acceptor"]),
+        handshakes: first_place(&section, &["handshakes_per_source", "handshakes"]),
+        tunnels: first_place(&section, &["tunnels_per_peer", "tunnels"]),
     };
     LimitsSpec { limits, places: Some(places) }
 }

@@ -27,14 +27,16 @@ pub(crate) struct CertificateSpec {
 pub(crate) const DEFAULT_ID: &str = "default";
 
 pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> TlsSpec {
-    file.require("tls", "[tls] with ca, cert and key", report);
+    if !file.has("tls") {
+        report.problem(file.at, "the file has no section [tls]", "add one with `ca`, `cert` and `key`");
+    }
     let Some(tls) = file.table("tls", keys::TLS, report) else {
         return TlsSpec::default();
     };
     let mut certificates: Vec<_> = host_certificate(&tls, report).into_iter().collect();
     let more = tls.tables("certificate", keys::CERTIFICATE, report);
     certificates.extend(more.iter().map(|section| certificate(section, report)));
-    if certificates.is_empty() {
+    if certificates.is_empty() && !tls.has("certificate") {
         let help = "add `cert = \"/etc/adit/tls/host.pem\"` and its `key`";
         report.problem(tls.at, "[tls] has no certificate", help);
     }

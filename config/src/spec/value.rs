@@ -15,24 +15,25 @@ use crate::service::{Reach, Target};
 /// Longer waits are "off": it also keeps every sum with a clock far from overflow.
 const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-const WAIT_HELP: &str = "write a whole number and a unit: ms, s, m, h or d, such as \"10s\"";
+const WAIT_HELP: &str = "write a number and its unit (ms, s, m, h or d) as a string, such as \"10s\"";
 const ADDRESS_HELP: &str = "write an address and a port, such as \"127.0.0.1:4143\" or \"[::1]:4143\"";
 
-pub(super) fn text<'a>(field: &Field<'a>) -> Result<&'a str, Wrong> {
+/// A string; `help` says which, for one who wrote something else.
+pub(super) fn text<'a>(field: &Field<'a>, help: &str) -> Result<&'a str, Wrong> {
     match field.value {
         DeValue::String(text) => Ok(text),
-        other => Err(mistyped(field, other, "a string")),
+        other => Err(mistyped(field, other, help)),
     }
 }
 
-fn mistyped(field: &Field<'_>, value: &DeValue<'_>, wanted: &str) -> Wrong {
-    Wrong::new(format!("`{}` is {}", field.key, kind(value)), format!("write {wanted}"))
+fn mistyped(field: &Field<'_>, value: &DeValue<'_>, help: &str) -> Wrong {
+    Wrong::new(format!("{} {}", field.is(), kind(value)), help)
 }
 
 pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
     match field.value {
         DeValue::Boolean(value) => Ok(*value),
-        other => Err(mistyped(field, other, "true or false")),
+        other => Err(mistyped(field, other, "write true or false")),
     }
 }
 
@@ -41,11 +42,11 @@ fn number(field: &Field<'_>) -> Result<u64, Wrong> {
     match field.value {
         DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
             .map_err(|_| Wrong::new(format!("`{}` cannot be {number}", field.key), COUNT_HELP)),
-        other => Err(mistyped(field, other, "a whole number")),
+        other => Err(mistyped(field, other, COUNT_HELP)),
     }
 }
 
-const COUNT_HELP: &str = "write a whole number from 0 to 2147483647";
+const COUNT_HELP: &str = "write a whole number, at most 2147483647";
 
 /// A number that fits every type it may be turned into, on every machine.
 pub(super) fn count_or_zero(field: &Field<'_>) -> Result<usize, Wrong> {
@@ -62,7 +63,7 @@ fn small(field: &Field<'_>) -> Result<u32, Wrong> {
 
 pub(super) fn count_u32(field: &Field<'_>) -> Result<u32, Wrong> {
     match small(field)? {
-        0 => Err(Wrong::new(format!("`{}` is 0, so nothing could pass", field.key), "write 1 or more")),
+        0 => Err(Wrong::new(format!("{} 0, so nothing could pass", field.is()), "write 1 or more")),
         number => Ok(number),
     }
 }
@@ -73,18 +74,22 @@ pub(super) fn count(field: &Field<'_>) -> Result<usize, Wrong> {
 
 /// A count, or `"auto"`.
 pub(super) fn count_or_auto(field: &Field<'_>) -> Result<Option<usize>, Wrong> {
-    match field.value.as_str() {
-        Some("auto") => Ok(None),
-        Some(other) => Err(Wrong::new(format!("`{}` is {other:?}", field.key), "write a whole number, or \"auto\"")),
-        None => count(field).map(Some),
+    let help = "write a whole number, or \"auto\"";
+    match field.value {
+        DeValue::Integer(_) => count(field).map(Some),
+        DeValue::String(word) if word == "auto" => Ok(None),
+        DeValue::String(word) => Err(Wrong::new(format!("{} {word:?}", field.is()), help)),
+        other => Err(mistyped(field, other, help)),
     }
 }
 
 /// A number of bytes: a whole number, or `"64MiB"`.
 pub(super) fn bytes(field: &Field<'_>) -> Result<usize, Wrong> {
-    let Some(text) = field.value.as_str() else {
+    let help = "write a number and KiB, MiB or GiB below 2 GiB, such as \"64MiB\"";
+    if let DeValue::Integer(_) = field.value {
         return count_or_zero(field);
-    };
+    }
+    let text = text(field, help)?;
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
     units
         .iter()
@@ -92,10 +97,7 @@ pub(super) fn bytes(field: &Field<'_>) -> Result<usize, Wrong> {
         .and_then(|(number, shift)| number.checked_mul(1 << shift))
         .filter(|bytes| *bytes <= u64::from(u32::MAX / 2))
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| {
-            let message = format!("`{}` is {text:?}", field.key);
-            Wrong::new(message, "write a number and KiB, MiB or GiB below 2 GiB, such as \"64MiB\"")
-        })
+        .ok_or_else(|| Wrong::new(format!("{} {text:?}", field.is()), help))
 }
 
 /// Digits and nothing else: `u64::from_str` would take a sign.
@@ -107,7 +109,7 @@ fn whole(text: &str) -> Option<u64> {
 pub(super) fn wait(field: &Field<'_>) -> Result<Duration, Wrong> {
     match wait_or_zero(field)? {
         Duration::ZERO => {
-            let message = format!("`{}` is zero, so it would be over before it began", field.key);
+            let message = format!("{} zero, so it would be over before it began", field.is());
             Err(Wrong::new(message, "write a longer time"))
         }
         wait => Ok(wait),
@@ -124,14 +126,14 @@ pub(super) fn wait_or_off(field: &Field<'_>) -> Result<Option<Duration>, Wrong> 
 
 /// A duration.
 pub(super) fn wait_or_zero(field: &Field<'_>) -> Result<Duration, Wrong> {
-    let text = text(field)?;
+    let text = text(field, WAIT_HELP)?;
     if text == "off" {
         let message = format!("`{}` cannot be off: something always waits for it", field.key);
         return Err(Wrong::new(message, WAIT_HELP));
     }
-    let wait = parse_wait(text).ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), WAIT_HELP))?;
+    let wait = parse_wait(text).ok_or_else(|| Wrong::new(format!("{} {text:?}", field.is()), WAIT_HELP))?;
     if wait > MAX_WAIT {
-        let message = format!("`{}` is longer than a year", field.key);
+        let message = format!("{} longer than a year", field.is());
         return Err(Wrong::new(message, "write a shorter time, or \"off\" where it may be"));
     }
     Ok(wait)
@@ -154,7 +156,8 @@ fn parse_wait(text: &str) -> Option<Duration> {
 
 /// A path from the root: a service's working directory is not its file's.
 pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
-    absolute(field, text(field)?, "write the whole path, from `/`")
+    const HELP: &str = "write the whole path, from `/`";
+    absolute(field, text(field, HELP)?, HELP)
 }
 
 fn absolute(field: &Field<'_>, text: &str, help: &str) -> Result<PathBuf, Wrong> {
@@ -163,7 +166,7 @@ fn absolute(field: &Field<'_>, text: &str, help: &str) -> Result<PathBuf, Wrong>
     }
     match PathBuf::from(text) {
         path if path.is_absolute() => Ok(path),
-        _ => Err(Wrong::new(format!("`{}` is {text:?}, which is no absolute path", field.key), help)),
+        _ => Err(Wrong::new(format!("{} {text:?}, which is no absolute path", field.is()), help)),
     }
 }
 
@@ -172,56 +175,59 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// A path a socket may have.
 pub(super) fn socket_path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
-    short(field, text(field)?)
+    short(field, text(field, "write the whole path, such as \"/run/adit/admin.sock\"")?, "")
 }
 
-fn short(field: &Field<'_>, text: &str) -> Result<PathBuf, Wrong> {
+/// `scheme` is what stands before the path where the file writes it.
+fn short(field: &Field<'_>, text: &str, scheme: &str) -> Result<PathBuf, Wrong> {
     if text.len() > MAX_SOCKET_PATH {
         let message = format!("the socket path of `{}` is longer than 107 bytes", field.key);
         return Err(Wrong::new(message, "choose a shorter one"));
     }
-    absolute(field, text, "write the whole path, such as \"unix:/run/adit/redis.sock\"")
+    absolute(field, text, &format!("write the whole path, such as \"{scheme}/run/adit/redis.sock\""))
 }
 
 /// The path of `unix:/path`, or `None` for another text.
 pub(super) fn unix(field: &Field<'_>) -> Result<Option<PathBuf>, Wrong> {
-    match text(field)?.strip_prefix("unix:") {
-        Some(path) => short(field, path).map(Some),
+    match field.value.as_str().and_then(|text| text.strip_prefix("unix:")) {
+        Some(path) => short(field, path, "unix:").map(Some),
         None => Ok(None),
     }
 }
 
 /// An address to listen on. A host name is refused: what it means may change under the file.
 pub(super) fn address(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
-    let text = text(field)?;
-    text.parse()
-        .map_err(|_| Wrong::new(format!("`{}` is {text:?}, which is no address and port", field.key), ADDRESS_HELP))
+    let text = text(field, ADDRESS_HELP)?;
+    text.parse().map_err(|_| Wrong::new(format!("{} {text:?}, which is no address and port", field.is()), ADDRESS_HELP))
 }
 
 /// An address to ask; the port may be left out.
 pub(super) fn server(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
     /// RFC 1035 section 4.2.
     const DNS_PORT: u16 = 53;
-    match text(field)?.parse::<IpAddr>() {
+    match text(field, ADDRESS_HELP)?.parse::<IpAddr>() {
         Ok(ip) => Ok(SocketAddr::new(ip, DNS_PORT)),
-        Err(_) => address(field),
+        Err(_) => address(field).and_then(|server| match server.port() {
+            0 => Err(Wrong::new(format!("{} {server}, and nothing answers on port 0", field.is()), ADDRESS_HELP)),
+            _ => Ok(server),
+        }),
     }
 }
 
 /// Permission bits, as chmod(1) writes them.
 pub(super) fn mode(field: &Field<'_>) -> Result<u32, Wrong> {
-    let text = text(field)?;
-    let help = "write the octal digits of chmod, such as \"0660\"";
+    let help = "write the octal digits of chmod(1), such as \"0660\"";
+    let text = text(field, help)?;
     Some(text)
         .filter(|text| (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
         .and_then(|text| u32::from_str_radix(text, 8).ok())
         .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| Wrong::new(format!("`{}` is {text:?}", field.key), help))
+        .ok_or_else(|| Wrong::new(format!("{} {text:?}", field.is()), help))
 }
 
 /// A user's or group's name, or its number as text.
 pub(super) fn account(field: &Field<'_>) -> Result<String, Wrong> {
-    word(field, "write the name of an account, such as \"adit\"")
+    word(field, "write the name of an account or its number, such as \"adit\" or \"1000\"")
 }
 
 /// What a certificate is called in the file.
@@ -230,56 +236,64 @@ pub(super) fn id(field: &Field<'_>) -> Result<String, Wrong> {
 }
 
 fn word(field: &Field<'_>, help: &str) -> Result<String, Wrong> {
-    let text = text(field)?;
+    let text = text(field, help)?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_word) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(format!("`{}` is {text:?}", field.key), help))
+    Err(Wrong::new(format!("{} {text:?}", field.is()), help))
 }
 
 /// One of a few words.
 pub(super) fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> Result<T, Wrong> {
-    let text = text(field)?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-        let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        Wrong::new(format!("`{}` is {text:?}", field.key), format!("write {}", known.join(", ")))
-    })
+    let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+    let help = format!("write {}", known.join(" or "));
+    let text = text(field, &help)?;
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| Wrong::new(format!("{} {text:?}", field.is()), help))
 }
 
 /// A logical name, written out.
 pub(super) fn name(field: &Field<'_>) -> Result<Name, Wrong> {
-    let text = text(field)?;
-    Name::parse(text).map_err(|cause| Wrong::new(format!("`{}` is {text:?}, which is no name: {cause}", field.key), ""))
+    let text = text(field, "write a name, such as \"/svc/redis\"")?;
+    Name::parse(text).map_err(|cause| Wrong::new(format!("{} {text:?}, which is no name: {cause}", field.is()), ""))
 }
 
 /// A pattern over names.
 pub(super) fn pattern(field: &Field<'_>) -> Result<Pattern, Wrong> {
-    Pattern::parse(text(field)?).map_err(|cause| misshapen(field, &cause))
+    Pattern::parse(text(field, "write a name or a pattern, such as \"/svc/redis\" or \"/svc/{service}\"")?)
+        .map_err(|cause| misshapen(field, &cause))
 }
 
 /// A text with captures.
 pub(super) fn template(field: &Field<'_>) -> Result<Template, Wrong> {
-    Template::parse(text(field)?).map_err(|cause| misshapen(field, &cause))
+    Template::parse(text(field, "write a string, which may hold captures: \"{service}.prod.internal\"")?)
+        .map_err(|cause| misshapen(field, &cause))
 }
 
 fn misshapen(field: &Field<'_>, cause: &PatternError) -> Wrong {
-    let message = format!("`{}` is misshapen here: {cause}", field.key);
+    let message = format!("{} misshapen here: {cause}", field.is());
     Wrong { offset: Some(cause.offset), message, help: String::new() }
 }
 
+const STAR_HELP: &str = "a `*` is the first label of a name, as in `*.web.prod.internal`, or the end of a SPIFFE id, as in \
+                         `spiffe://prod.internal/web/*`";
+
 /// One entry of an allow list.
 pub(super) fn identity_pattern(field: &Field<'_>) -> Result<IdentityPattern, Wrong> {
-    IdentityPattern::parse(text(field)?).map_err(|cause| Wrong::new(cause.message, cause.help))
+    let text = text(field, "write whom to admit, such as \"*.web.prod.internal\"")?;
+    IdentityPattern::parse(text).map_err(|cause| match text {
+        "*" => Wrong::new(cause.message, cause.help),
+        _ if text.contains('*') => Wrong::new(cause.message, STAR_HELP),
+        _ => Wrong::new(cause.message, cause.help),
+    })
 }
 
 /// One entry of `reach`.
 pub(super) fn reach(field: &Field<'_>) -> Result<Reach, Wrong> {
-    let text = text(field)?;
-    Reach::parse(text).map_err(|cause| {
-        let help = "write a network and a port, such as \"10.1.0.0/16:5432\" or \"[fd00::/8]:5432\"";
-        Wrong::new(format!("`{text}` is not where a name may lead: {cause}"), help)
-    })
+    let help = "write a network and a port, such as \"10.1.0.0/16:5432\" or \"[fd00::/8]:5432\"";
+    let text = text(field, help)?;
+    Reach::parse(text).map_err(|cause| Wrong::new(format!("`{text}` is not where a name may lead: {cause}"), help))
 }
 
 /// Where a service is.
@@ -287,7 +301,7 @@ pub(super) fn target(field: &Field<'_>) -> Result<Target, Wrong> {
     if let Some(path) = unix(field)? {
         return Ok(Target::Unix(path));
     }
-    let text = text(field)?;
+    let text = text(field, TARGET_HELP)?;
     if text.starts_with('/') {
         return target_name(field).map(Target::Name);
     }

@@ -55,13 +55,15 @@ pub struct Taken<'a> {
 /// Reads frames incrementally. Feed it a tunnel's plaintext as it comes.
 #[derive(Clone, Default, Debug)]
 pub struct Decoder {
-    state: State,
+    pub(super) state: State,
     /// Bytes of extension frames since the last frame that was neither one nor RETIRE.
     extensions: usize,
+    /// How many headers of DATA, and whole frames of the other kinds, have come.
+    came: u64,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     /// The first `have` bytes of a header are here.
     Header { bytes: [u8; HEADER_LEN], have: usize },
     /// `left` more bytes of a DATA payload are to come.
@@ -88,43 +90,53 @@ impl Decoder {
     }
 
     /// Takes bytes off the front of `input` up to the end of one item. Call again with the rest until no item comes;
-    /// then all of the input was taken.
+    /// then all of the input was taken. `judge` is shown each header as soon as it is whole, and says whether such a
+    /// frame has its place now: nothing of a payload is awaited for one that has none.
     ///
     /// # Errors
-    /// The rule of PROTOCOL.md 2 the peer broke; every later call says the same.
-    pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Taken<'a>, Violation> {
+    /// The rule of PROTOCOL.md 2 the peer broke, or the judge's; every later call says the same.
+    pub fn next<'a>(
+        &mut self,
+        input: &'a [u8],
+        mut judge: impl FnMut(Header) -> Result<(), Violation>,
+    ) -> Result<Taken<'a>, Violation> {
         let mut rest = input;
         loop {
-            let item = self.step(&mut rest).inspect_err(|broken| self.state = State::Broken(*broken))?;
+            let step = self.step(&mut rest, &mut judge);
+            let item = step.inspect_err(|broken| self.state = State::Broken(*broken))?;
             if item.is_some() || rest.is_empty() {
                 return Ok(Taken { consumed: input.len() - rest.len(), item });
             }
         }
     }
 
-    /// Whether a header or a frame other than DATA was begun and is not whole: then the 5 s of PROTOCOL.md 2 run. An
-    /// extension counts as such a frame; a DATA payload does not.
+    /// The number of the frame that was begun and must be whole within the 5 s of PROTOCOL.md 2: a header of which a
+    /// part is here, or a frame other than DATA, extensions among them. A DATA payload has no such limit.
     #[must_use]
-    pub fn is_mid_frame(&self) -> bool {
-        match self.state {
+    pub fn awaited(&self) -> Option<u64> {
+        let begun = match self.state {
             State::Header { have, .. } => have > 0,
             State::Control { .. } | State::Skip { .. } => true,
             State::Data { .. } | State::Broken(_) => false,
-        }
-    }
-
-    /// Whether no frame at all is begun, DATA counted: only then can a tunnel be idle.
-    #[must_use]
-    pub fn is_between_frames(&self) -> bool {
-        matches!(self.state, State::Header { have: 0, .. })
+        };
+        begun.then_some(self.came)
     }
 
     /// One step of the state; takes at least a byte if there is one.
-    fn step<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Item<'a>>, Violation> {
+    fn step<'a>(
+        &mut self,
+        rest: &mut &'a [u8],
+        judge: &mut impl FnMut(Header) -> Result<(), Violation>,
+    ) -> Result<Option<Item<'a>>, Violation> {
         match &mut self.state {
             State::Header { bytes, have } => match header(bytes, have, rest) {
                 None => Ok(None),
-                Some(bytes) => self.begin(Header::decode(bytes)?, rest),
+                Some(bytes) => {
+                    let header = Header::decode(bytes)?;
+                    self.count_extension(header)?;
+                    judge(header)?;
+                    self.begin(header, rest)
+                }
             },
             State::Data { left } => {
                 let piece = take(rest, *left);
@@ -140,13 +152,13 @@ impl Decoder {
                     return Ok(None);
                 }
                 let item = whole(*kind, payload)?;
-                self.state = State::default();
+                self.between_frames();
                 Ok(Some(item))
             }
             State::Skip { left } => {
                 *left -= take(rest, *left).len();
                 if *left == 0 {
-                    self.state = State::default();
+                    self.between_frames();
                 }
                 Ok(None)
             }
@@ -154,29 +166,48 @@ impl Decoder {
         }
     }
 
-    /// A header is whole: chooses what comes next, and takes a control frame that is at hand without keeping it.
+    /// A header is whole: chooses what comes next, and takes what is at hand without keeping it.
     fn begin<'a>(&mut self, header: Header, rest: &mut &'a [u8]) -> Result<Option<Item<'a>>, Violation> {
         let len = header.len as usize;
-        self.count_extension(header.kind, len)?;
-        self.state = match header.kind {
-            Kind::Data => State::Data { left: len },
-            Kind::Extension(_) if len > 0 => State::Skip { left: len },
-            Kind::Extension(_) => State::default(),
-            kind if rest.len() >= len => {
-                self.state = State::default();
-                return whole(kind, take(rest, len)).map(Some);
+        match header.kind {
+            Kind::Data => {
+                self.came += 1;
+                let piece = take(rest, len);
+                let left = len - piece.len();
+                self.state = if left == 0 { State::default() } else { State::Data { left } };
+                Ok((!piece.is_empty()).then_some(Item::Data(piece)))
             }
-            // Grows as bytes come, not by the length it was told.
-            kind => State::Control { kind, len, payload: Vec::new() },
-        };
-        if matches!(self.state, State::Data { .. }) { self.step(rest) } else { Ok(None) }
+            Kind::Extension(_) if len > 0 => {
+                self.state = State::Skip { left: len };
+                Ok(None)
+            }
+            Kind::Extension(_) => {
+                self.between_frames();
+                Ok(None)
+            }
+            kind if rest.len() >= len => {
+                self.between_frames();
+                whole(kind, take(rest, len)).map(Some)
+            }
+            kind => {
+                // Grows as bytes come, not by the length it was told.
+                self.state = State::Control { kind, len, payload: Vec::new() };
+                Ok(None)
+            }
+        }
+    }
+
+    /// A frame other than DATA is whole.
+    fn between_frames(&mut self) {
+        self.state = State::default();
+        self.came += 1;
     }
 
     /// More than 64 KiB of extensions, headers included, with no frame but RETIRE between them is a protocol error
     /// (PROTOCOL.md 2).
-    fn count_extension(&mut self, kind: Kind, len: usize) -> Result<(), Violation> {
-        match kind {
-            Kind::Extension(_) => self.extensions += HEADER_LEN + len,
+    fn count_extension(&mut self, header: Header) -> Result<(), Violation> {
+        match header.kind {
+            Kind::Extension(_) => self.extensions += HEADER_LEN + header.len as usize,
             Kind::Retire => {}
             _ => self.extensions = 0,
         }

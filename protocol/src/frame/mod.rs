@@ -1,10 +1,14 @@
 //! Frames (PROTOCOL.md 2): kinds, bounds, the four bytes of a header, and the encoding of one frame. Which frame may
 //! stand where is the `stream` module's; reading them off a byte stream is the [`Decoder`]'s.
 
+mod clock;
 mod decoder;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
+pub use clock::FrameClock;
 pub use decoder::{Decoder, Item, Taken};
 
 use crate::Violation;

@@ -2,7 +2,7 @@
 //! Before ACCEPT it says REFUSE and never RESET, and after REFUSE or DONE it says nothing of the stream any more.
 
 use super::{Phase, Receipt, Way};
-use crate::{Item, Kind, Preamble, Refusal, Violation};
+use crate::{Header, Item, Kind, Preamble, Refusal, Violation};
 
 /// The acceptor of a tunnel. A call that fails changes nothing.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -59,38 +59,47 @@ impl Acceptor {
         }
     }
 
+    /// Whether a frame with this header may arrive now; asked as soon as the header is whole. DATA is judged by what
+    /// its header announces.
+    ///
+    /// # Errors
+    /// The rule the dialer broke.
+    pub fn expect(&self, header: Header) -> Result<(), Violation> {
+        self.judge(header.kind, header.len as usize)
+    }
+
     /// Shows what arrived.
     ///
     /// # Errors
     /// The rule the dialer broke.
     pub fn receive(&mut self, item: &Item<'_>) -> Result<Receipt, Violation> {
-        match (self.phase, item) {
-            (Phase::Reset, _) => return Ok(Receipt::Ignored),
-            (Phase::Idle, Item::Open(preamble)) => self.opened(preamble)?,
-            (Phase::Idle, Item::Reset(_)) => {
-                // It crossed our DONE, or our REFUSE when the dialer's FIN was in already.
-                self.phase = Phase::Aborted;
-                return Ok(Receipt::CloseQuietly);
+        if self.phase == Phase::Reset {
+            return Ok(Receipt::Ignored);
+        }
+        let piece = if let Item::Data(piece) = item { piece.len() } else { 0 };
+        self.judge(item.kind(), piece)?;
+        match item {
+            Item::Open(preamble) => self.opened(preamble),
+            Item::Data(piece) => {
+                self.back.data(piece.len())?;
+                if self.phase == Phase::Refused {
+                    return Ok(Receipt::Ignored);
+                }
             }
-            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Data(_)) if self.probe => {
-                return Err(Violation::ProbeData);
-            }
-            (Phase::Opened, Item::Data(piece)) => self.back.eager(piece.len())?,
-            (Phase::Accepted, Item::Data(piece)) => self.back.data(piece.len())?,
-            (Phase::Refused, Item::Data(piece)) => {
-                // No ACCEPT was sent, so all DATA of a refused stream is eager.
-                self.back.eager(piece.len())?;
-                return Ok(Receipt::Ignored);
-            }
-            (Phase::Opened | Phase::Accepted, Item::Fin) => self.back.fin()?,
-            (Phase::Refused, Item::Fin) => {
+            Item::Fin => {
                 self.back.fin()?;
-                self.phase = Phase::Idle;
+                if self.phase == Phase::Refused {
+                    self.phase = Phase::Idle;
+                }
             }
-            (Phase::Opened | Phase::Accepted | Phase::Refused, Item::Reset(_)) => {
-                self.phase = Phase::Aborted;
+            Item::Reset(_) => {
+                // On an idle tunnel it crossed our DONE, or our REFUSE when the dialer's FIN was in already.
+                let was = std::mem::replace(&mut self.phase, Phase::Aborted);
+                return Ok(if was == Phase::Idle { Receipt::CloseQuietly } else { Receipt::Taken });
             }
-            _ => return Err(self.no_place(item.kind())),
+            Item::Accept(_) | Item::Refuse(_) | Item::Retire | Item::Done => {
+                return Err(self.no_place(item.kind()));
+            }
         }
         Ok(Receipt::Taken)
     }
@@ -144,15 +153,30 @@ impl Acceptor {
         self.phase == Phase::Accepted && self.out.fin && self.back.fin
     }
 
-    fn opened(&mut self, preamble: &Result<Preamble, Refusal>) -> Result<(), Violation> {
-        let retire = match self.retire {
-            Retire::No => Retire::No,
-            Retire::MayCross => Retire::Last,
-            Retire::Last => return Err(Violation::OpenAfterRetire),
-        };
+    /// What may arrive at an acceptor (PROTOCOL.md 4), DATA of `len` bytes; the one place that says so.
+    fn judge(&self, kind: Kind, len: usize) -> Result<(), Violation> {
+        let on_stream = matches!(self.phase, Phase::Opened | Phase::Accepted | Phase::Refused);
+        match kind {
+            _ if self.phase == Phase::Reset => Ok(()),
+            _ if self.phase == Phase::Aborted => Err(self.no_place(kind)),
+            Kind::Extension(_) => Ok(()),
+            Kind::Open if self.phase == Phase::Idle && self.retire == Retire::Last => Err(Violation::OpenAfterRetire),
+            Kind::Open | Kind::Reset if self.phase == Phase::Idle => Ok(()),
+            Kind::Data if on_stream && self.probe => Err(Violation::ProbeData),
+            Kind::Data | Kind::Fin if on_stream && self.back.fin => Err(Violation::AfterFin(kind)),
+            // Without ACCEPT all DATA is eager, that of a refused stream too.
+            Kind::Data if on_stream && self.phase != Phase::Accepted && len > self.back.eager_room() => {
+                Err(Violation::Eager)
+            }
+            Kind::Data | Kind::Fin | Kind::Reset if on_stream => Ok(()),
+            _ => Err(self.no_place(kind)),
+        }
+    }
+
+    fn opened(&mut self, preamble: &Result<Preamble, Refusal>) {
+        let retire = if self.retire == Retire::No { Retire::No } else { Retire::Last };
         let probe = preamble.as_ref().is_ok_and(|preamble| preamble.probe);
         *self = Acceptor { phase: Phase::Opened, probe, malformed: preamble.is_err(), retire, ..Acceptor::default() };
-        Ok(())
     }
 
     fn send_accept(&mut self, len: usize) -> Result<(), Violation> {

@@ -2,7 +2,7 @@
 //! its own FIN, that the tunnel is idle again. It keeps no copy of what it sent and never decides to try again.
 
 use super::{Phase, Receipt, Way};
-use crate::{Answer, Item, Kind, Violation};
+use crate::{Answer, Header, Item, Kind, Violation};
 
 /// The dialer of a tunnel. A call that fails changes nothing.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -58,26 +58,32 @@ impl Dialer {
         }
     }
 
+    /// Whether a frame with this header may arrive now; asked as soon as the header is whole.
+    ///
+    /// # Errors
+    /// The rule the acceptor broke.
+    pub fn expect(&self, header: Header) -> Result<(), Violation> {
+        self.judge(header.kind)
+    }
+
     /// Shows what arrived.
     ///
     /// # Errors
     /// The rule the acceptor broke.
     pub fn receive(&mut self, item: &Item<'_>) -> Result<Receipt, Violation> {
-        match (self.phase, item) {
-            (Phase::Reset, _) => return Ok(Receipt::Ignored),
-            (Phase::Idle | Phase::Opened | Phase::Accepted | Phase::Refused, Item::Retire) => {
-                self.retire()?;
-            }
-            (Phase::Opened, Item::Accept(answer)) => self.accepted(answer)?,
-            (Phase::Opened, Item::Refuse(_)) => {
-                self.phase = if self.out.fin { Phase::Idle } else { Phase::Refused };
-            }
-            (Phase::Accepted, Item::Data(_)) if self.probe => return Err(Violation::ProbeData),
-            (Phase::Accepted, Item::Data(piece)) => self.back.data(piece.len())?,
-            (Phase::Accepted, Item::Fin) => self.back.fin()?,
-            (Phase::Accepted, Item::Done) => self.done()?,
-            (Phase::Accepted, Item::Reset(_)) => self.phase = Phase::Aborted,
-            _ => return Err(self.no_place(item.kind())),
+        if self.phase == Phase::Reset {
+            return Ok(Receipt::Ignored);
+        }
+        self.judge(item.kind())?;
+        match item {
+            Item::Accept(answer) => self.accepted(answer)?,
+            Item::Refuse(_) => self.phase = if self.out.fin { Phase::Idle } else { Phase::Refused },
+            Item::Data(piece) => self.back.data(piece.len())?,
+            Item::Fin => self.back.fin()?,
+            Item::Reset(_) => self.phase = Phase::Aborted,
+            Item::Retire => self.retired = true,
+            Item::Done => self.phase = Phase::Idle,
+            Item::Open(_) => return Err(self.no_place(Kind::Open)),
         }
         Ok(Receipt::Taken)
     }
@@ -136,24 +142,28 @@ impl Dialer {
         self.phase == Phase::Idle && !self.retired
     }
 
+    /// What may arrive at a dialer (PROTOCOL.md 4); the one place that says so.
+    fn judge(&self, kind: Kind) -> Result<(), Violation> {
+        match (self.phase, kind) {
+            (Phase::Reset, _) => Ok(()),
+            (Phase::Aborted, _) => Err(self.no_place(kind)),
+            (_, Kind::Extension(_)) => Ok(()),
+            (_, Kind::Retire) if self.retired => Err(Violation::RetireTwice),
+            (_, Kind::Retire) | (Phase::Opened, Kind::Accept | Kind::Refuse) => Ok(()),
+            (Phase::Accepted, Kind::Data) if self.probe => Err(Violation::ProbeData),
+            (Phase::Accepted, Kind::Data | Kind::Fin) if self.back.fin => Err(Violation::AfterFin(kind)),
+            (Phase::Accepted, Kind::Done) if !(self.out.fin && self.back.fin) => Err(Violation::DoneEarly),
+            (Phase::Accepted, Kind::Data | Kind::Fin | Kind::Reset | Kind::Done) => Ok(()),
+            _ => Err(self.no_place(kind)),
+        }
+    }
+
     fn accepted(&mut self, answer: &Answer) -> Result<(), Violation> {
         if !self.probe && !answer.is_empty() {
             return Err(Violation::AnswerToStream);
         }
         self.phase = Phase::Accepted;
         Ok(())
-    }
-
-    fn done(&mut self) -> Result<(), Violation> {
-        if !(self.out.fin && self.back.fin) {
-            return Err(Violation::DoneEarly);
-        }
-        self.phase = Phase::Idle;
-        Ok(())
-    }
-
-    fn retire(&mut self) -> Result<(), Violation> {
-        if std::mem::replace(&mut self.retired, true) { Err(Violation::RetireTwice) } else { Ok(()) }
     }
 
     fn no_place(&self, kind: Kind) -> Violation {

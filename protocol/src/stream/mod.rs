@@ -4,6 +4,8 @@
 
 mod acceptor;
 mod dialer;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

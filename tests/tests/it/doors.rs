@@ -72,6 +72,8 @@ fn bytes_that_are_no_tls_are_turned_away_and_the_door_stays_open() {
     client.send(b"hello");
     assert_eq!(service.accept().receive(5), b"hello");
     let _ = silent.failure();
+    assert!(mesh.b.metric("adit_limit_reached_total{limit=\"handshake\"}") >= 1.0);
+    assert!(mesh.b.metric("adit_handshakes_total{side=\"acceptor\",outcome=\"timeout\"}") >= 1.0);
 }
 
 #[test]

@@ -6,11 +6,18 @@
     reason = "every function here is a test's, and a panic is how a test fails"
 )]
 
+mod admin;
 mod bulk;
+mod callers;
 mod certificates;
+mod check;
 mod crashes;
 mod crowd;
+mod cuts;
+mod demo;
 mod doors;
+mod identities;
+mod metrics;
 mod names;
 mod peers;
 mod pool;
@@ -19,5 +26,7 @@ mod redis;
 mod refusals;
 mod rig;
 mod rights;
+mod starts;
+mod status;
 mod streams;
 mod two_hosts;

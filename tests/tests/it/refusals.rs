@@ -7,7 +7,7 @@ use adit_tests::{
     address::{Address, free_port},
     end::End,
     listener::Listener,
-    mesh::{A, Mesh},
+    mesh::{A, B, Mesh},
 };
 
 const ECHO: &str = "/svc/echo";
@@ -19,11 +19,13 @@ fn a_denied_identity_is_refused_and_the_application_sees_a_reset() {
     let mesh = Mesh::plan().service(ECHO, service.address()).only_for("b.web.example").start();
     // when A's application speaks to it
     let mut client = End::connect(&mesh.front(ECHO));
+    let failure = client.failure_after(b"let me in");
     // then it is reset, the service never heard of it, and A's log and ping say who was denied
-    assert_eq!(client.failure_after(b"let me in"), Some(ErrorKind::ConnectionReset));
+    assert_eq!(failure, Some(ErrorKind::ConnectionReset));
     assert!(!service.has_caller());
     mesh.a.until_logged("denied");
     assert!(mesh.a.log().contains(A), "{}", mesh.a.log());
+    assert!(mesh.a.log().contains(&format!("peer=\"{B}\"")), "who refused: {}", mesh.a.log());
     let ping = mesh.ping(ECHO);
     assert!(!ping.status.success());
     assert!(ping.all().contains("denied") && ping.all().contains(A), "{}", ping.all());
@@ -62,7 +64,7 @@ fn ping_names_the_peer_and_the_rule_that_admits() {
     let mesh = Mesh::plan().service(ECHO, service.address()).start();
     let report = mesh.ping(ECHO).expect_success();
     let bound = format!("/$/inet/{}", service.address().to_string().replace(':', "/"));
-    for word in [adit_tests::mesh::B, &bound, "rule 1 allow 1"] {
+    for word in [B, &bound, "rule 1 allow 1"] {
         assert!(report.contains(word), "no `{word}` in:\n{report}");
     }
     assert!(!service.has_caller(), "a probe connects to nothing");

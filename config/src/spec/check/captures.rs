@@ -1,11 +1,12 @@
 //! Captures: what a text fills in must be what its pattern takes, and where a peer's words choose a
 //! target they are fenced in.
 
-use adit_protocol::{Pattern, Template};
+use adit_protocol::{Captures, Name, Pattern, Template};
 
+use crate::dtab::{Bound, Host, Namer};
 use crate::identity::Identity;
 use crate::peers::server_name;
-use crate::service::Target;
+use crate::service::{Target, is_near};
 use crate::spec::Spec;
 use crate::spec::inbound::ServiceSpec;
 use crate::spec::outbound::PeerSpec;
@@ -14,11 +15,12 @@ use crate::spec::report::{At, Report};
 pub(super) fn check(spec: &Spec, report: &mut Report) {
     for service in spec.inbound.iter().flat_map(|inbound| &inbound.services) {
         undefined_in_target(service, report);
+        filled_target(service, report);
         fence(service, report);
     }
     for peer in spec.outbound.iter().flat_map(|outbound| &outbound.peers) {
         undefined_in_peer(peer, report);
-        literal_identity(peer, report);
+        filled_peer(peer, report);
     }
 }
 
@@ -51,6 +53,8 @@ fn undefined(key: &str, at: usize, text: &Template, pattern: &Pattern, report: &
     }
 }
 
+const WRITE_OUT: &str = "loopback, link-local, multicast and unix targets must stand in `to` without captures";
+
 /// DESIGN.md section 4: a capture may stand in `to` only with `reach`, and never leads near.
 fn fence(service: &ServiceSpec, report: &mut Report) {
     let Some(to) = &service.to else { return };
@@ -65,40 +69,80 @@ fn fence(service: &ServiceSpec, report: &mut Report) {
             report.problem(reach.at, message, "leave it out");
         } else if to.value.is_captured() && reach.value.is_near() {
             let message = format!("no captured name may lead to {}", reach.value);
-            let help = "write loopback, link-local, multicast and unix targets out in `to`";
-            report.problem(reach.at, message, help);
+            report.problem(reach.at, message, WRITE_OUT);
         }
     }
 }
 
-/// An identity without captures is known now, so it is judged now; so are an SNI and a name.
-fn literal_identity(peer: &PeerSpec, report: &mut Report) {
-    if let Some(identity) = literal(&peer.identity)
-        && let Err(cause) = Identity::name(identity.value)
+/// What comes of a text without captures is known now. One with captures is tried with a letter in
+/// each: what is no identity, SNI or name even then will never be one.
+fn filled_peer(peer: &PeerSpec, report: &mut Report) {
+    if let Some(text) = &peer.identity
+        && let Err(cause) = Identity::name(&sample(&text.value, "x"))
     {
-        report.problem(identity.at, cause.message, cause.help);
+        report.problem(text.at, cause.message + tried(&text.value), cause.help);
     }
-    if let Some(sni) = literal(&peer.sni)
-        && let Err(cause) = server_name(sni.value)
+    if let Some(text) = &peer.sni
+        && let Err(cause) = server_name(&sample(&text.value, "x"))
     {
-        report.problem(sni.at, cause.message, cause.help);
+        report.problem(text.at, cause.message + tried(&text.value), cause.help);
     }
-    if let Some(name) = literal(&peer.send_as) {
-        literal_name(&name, report);
+    if let Some(text) = &peer.send_as {
+        sendable(text, report);
     }
 }
 
-fn literal_name(name: &At<&str>, report: &mut Report) {
-    match adit_protocol::Name::parse(name.value) {
-        Err(cause) => report.problem(name.at, format!("`as` is no name: {cause}"), ""),
-        Ok(name_) if name_.is_bound() => {
-            let message = format!("`as` is the bound name {name_}, which no agent may be asked for");
-            report.problem(name.at, message, "write a logical name, such as \"/svc/redis\"");
+fn tried(template: &Template) -> &'static str {
+    if template.is_literal() { "" } else { " (tried with x for each capture)" }
+}
+
+/// The text with the same word for each capture.
+fn sample(template: &Template, word: &str) -> String {
+    let captures: Captures = template.names().map(|name| (name, word)).collect();
+    template.expand(&captures).unwrap_or_default()
+}
+
+fn sendable(text: &At<Template>, report: &mut Report) {
+    let template = &text.value;
+    match Name::parse(&sample(template, "x")) {
+        Err(cause) => report.problem(text.at, format!("`as` is \"{template}\", which is no name: {cause}"), ""),
+        Ok(name) if name.is_bound() => {
+            let message = format!("`as` is the bound name {template}, which no agent may be asked for");
+            report.problem(text.at, message, "write a logical name, such as \"/svc/redis\"");
         }
         Ok(_) => {}
     }
 }
 
-fn literal(text: &Option<At<Template>>) -> Option<At<&str>> {
-    text.as_ref().filter(|text| text.value.is_literal()).map(|text| At { at: text.at, value: text.value.as_str() })
+/// A name for the inbound table must be one, and a bound name one that a namer takes. A digit is
+/// both a host's label and a port.
+fn filled_target(service: &ServiceSpec, report: &mut Report) {
+    let Some(At { at, value: Target::Name(to) }) = &service.to else {
+        return;
+    };
+    match Name::parse(&sample(to, "1")) {
+        Err(cause) => report.problem(*at, format!("`to` is \"{to}\", which is no name: {cause}"), ""),
+        Ok(name) if name.is_bound() => {
+            filled_bound(*at, to, &name, report);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn filled_bound(at: usize, to: &Template, name: &Name, report: &mut Report) {
+    match Bound::parse(name) {
+        Err(cause) => report.problem(at, format!("`to` is \"{to}\", which leads nowhere: {cause}"), ""),
+        Ok(bound) if !to.is_literal() && leads_near(&bound) => {
+            report.problem(at, format!("no captured name may lead to {to}"), WRITE_OUT);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn leads_near(bound: &Bound) -> bool {
+    match bound.namer() {
+        Namer::Unix(_) => true,
+        Namer::Inet { host: Host::Ip(ip), .. } => is_near(*ip),
+        Namer::Inet { host: Host::Name(_), .. } | Namer::Dns { .. } => false,
+    }
 }

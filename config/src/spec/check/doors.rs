@@ -2,14 +2,15 @@
 //! back into one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use adit_protocol::Template;
+use adit_protocol::Name;
 
 use crate::config::ListenAddr;
+use crate::dtab::{Bound, Dtab, Host, NameTree, Namer};
 use crate::service::Target;
 use crate::spec::Spec;
-use crate::spec::report::Report;
+use crate::spec::report::{At, Report};
 
 /// A listener of the file, of whatever section.
 struct Door {
@@ -81,16 +82,29 @@ fn refuse_twice(doors: &[Door], report: &mut Report) {
 }
 
 fn refuse_own(spec: &Spec, doors: &[Door], report: &mut Report) {
-    for service in spec.inbound.iter().flat_map(|inbound| &inbound.services) {
-        let Some(to) = &service.to else { continue };
-        let Some(target) = Place::of_target(&to.value) else {
-            continue;
-        };
-        if let Some(door) = doors.iter().find(|door| door.place.takes(&target)) {
-            let message = format!("`to` leads back to this agent's own {} listener", door.what);
-            report.problem(to.at, message, "name the address of the service itself");
+    for inbound in spec.inbound.as_slice() {
+        for to in inbound.services.iter().filter_map(|service| service.to.as_ref()) {
+            let targets = Place::of_target(&to.value, &inbound.dtab);
+            if let Some(door) = doors.iter().find(|door| targets.iter().any(|target| door.place.takes(target))) {
+                own(door, to, report);
+            }
         }
     }
+}
+
+/// What a table leads to is only warned of: it may be one branch of several, and the agent refuses a
+/// stream that would come back to itself.
+fn own(door: &Door, to: &At<Target>, report: &mut Report) {
+    let message = format!("`to` leads back to this agent itself: {} listens on {}", door.what, door.place.shown());
+    let help = "write where the service itself is";
+    match &to.value {
+        Target::Name(name) if !is_bound(name.as_str()) => report.warn(to.at, message, help),
+        Target::Name(_) | Target::Tcp(_) | Target::Unix(_) => report.problem(to.at, message, help),
+    }
+}
+
+fn is_bound(name: &str) -> bool {
+    Name::parse(name).is_ok_and(|name| name.is_bound())
 }
 
 impl Place {
@@ -101,26 +115,28 @@ impl Place {
         }
     }
 
-    /// Where a target certainly leads; a name that must be looked up is the agent's to judge.
-    fn of_target(target: &Target) -> Option<Place> {
+    /// Where a target leads, as far as the file alone can say: host names and captures are the agent's to judge.
+    fn of_target(target: &Target, dtab: &Dtab) -> Vec<Place> {
         match target {
-            Target::Tcp(address) => Some(Place::Tcp(*address)),
-            Target::Unix(path) => Some(Place::Unix(path.clone())),
-            Target::Name(template) => Place::of_bound(template),
+            Target::Tcp(address) => vec![Place::Tcp(*address)],
+            Target::Unix(path) => vec![Place::Unix(path.clone())],
+            Target::Name(template) => {
+                let name = Name::parse(template.as_str()).ok().filter(|_| template.is_literal());
+                let tree = name.and_then(|name| dtab.look_up(&name).ok());
+                tree.iter().flat_map(NameTree::leaves).filter_map(Place::of_bound).collect()
+            }
         }
     }
 
-    /// `/$/inet/<ip>/<port>` and `/$/unix/<path…>`.
-    fn of_bound(template: &Template) -> Option<Place> {
-        if !template.is_literal() {
-            return None;
+    fn of_bound(bound: &Bound) -> Option<Place> {
+        match bound.namer() {
+            Namer::Inet { host: Host::Ip(ip), port } => Some(Place::Tcp(SocketAddr::new(*ip, *port))),
+            Namer::Inet { host: Host::Name(name), port } => {
+                (name == "localhost").then(|| Place::Tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)))
+            }
+            Namer::Unix(path) => Some(Place::Unix(path.clone())),
+            Namer::Dns { .. } => None,
         }
-        if let Some(path) = template.as_str().strip_prefix("/$/unix/") {
-            return Some(Place::Unix(Path::new("/").join(path)));
-        }
-        let (ip, port) = template.as_str().strip_prefix("/$/inet/")?.split_once('/')?;
-        let ip = if ip == "localhost" { Ipv4Addr::LOCALHOST.into() } else { ip.parse().ok()? };
-        Some(Place::Tcp(SocketAddr::new(ip, port.split('/').next()?.parse().ok()?)))
     }
 
     /// Whether the system would refuse to open both. Port 0 is another port each time.

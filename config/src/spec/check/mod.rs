@@ -4,6 +4,7 @@
 mod captures;
 mod certificates;
 mod doors;
+mod leads;
 mod peers;
 mod shadows;
 mod waits;
@@ -18,5 +19,6 @@ pub(super) fn all(spec: &Spec, report: &mut Report) {
     captures::check(spec, report);
     shadows::check(spec, report);
     peers::check(spec, report);
+    leads::check(spec, report);
     waits::check(spec, report);
 }

@@ -1,10 +1,12 @@
 //! `[[outbound.peer]]`: each entry says whom it is about and who must answer, and every door leads to
 //! a name that some entry is about.
 
-use crate::peers::{PeerMatch, Peers};
+use adit_protocol::Name;
+
+use crate::peers::{NoRule, Peers};
 use crate::spec::Spec;
-use crate::spec::outbound::{ListenerSpec, OutboundSpec, PeerSpec};
-use crate::spec::report::Report;
+use crate::spec::outbound::{OutboundSpec, PeerSpec};
+use crate::spec::report::{At, Report};
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
     let Some(outbound) = &spec.outbound else {
@@ -23,10 +25,10 @@ fn names(peer: &PeerSpec, report: &mut Report) {
         (true, false) | (false, true) => {}
         (true, true) => {
             let help = "keep `name`, which rewriting cannot change, or make two entries";
-            report.problem(peer.at, "this entry has both `name` and `bound`", help);
+            report.problem(peer.at, "this [[outbound.peer]] has both `name` and `bound`", help);
         }
         (false, false) => {
-            let message = "this entry does not say which names it is about";
+            let message = "this [[outbound.peer]] does not say which names it is about";
             report.problem(peer.at, message, "add `name = \"/svc/{service}\"`");
         }
     }
@@ -39,11 +41,11 @@ fn unit(peer: &PeerSpec, report: &mut Report) {
         (false, true) => warn_unverified(peer, report),
         (true, true) => {
             let help = "remove `verify` to have the identity verified, or else `identity`";
-            report.problem(peer.at, "this entry has both `identity` and `verify`", help);
+            report.problem(peer.at, "this [[outbound.peer]] has both `identity` and `verify`", help);
         }
         (false, false) => {
             let help = "add `identity = \"{service}.prod.internal\"`";
-            report.problem(peer.at, "this entry does not say who must answer", help);
+            report.problem(peer.at, "this [[outbound.peer]] does not say who must answer", help);
         }
     }
 }
@@ -66,22 +68,34 @@ fn idle_sni(peer: &PeerSpec, report: &mut Report) {
     }
 }
 
-/// Only where rules by logical name alone decide can it be told before a table is asked.
+/// A door of whose destinations none has a rule; where the table leads nowhere, that is said by `leads`.
 fn listeners(outbound: &OutboundSpec, report: &mut Report) {
     let rules: Option<Vec<_>> = outbound.peers.iter().map(PeerSpec::rule).collect();
     let Some(rules) = rules else { return };
     let peers = Peers { rules };
-    if peers.rules.iter().any(|rule| matches!(rule.matches, PeerMatch::Bound(_))) {
-        return;
-    }
-    for listener in &outbound.listeners {
-        refused(listener, &peers, report);
+    for to in outbound.listeners.iter().filter_map(|listener| listener.to.as_ref()) {
+        let Ok(tree) = outbound.dtab.look_up(&to.value) else {
+            continue;
+        };
+        let refusals: Vec<_> =
+            tree.leaves().into_iter().map(|bound| peers.expect(&to.value, bound.path()).err()).collect();
+        if let Some(Some(cause)) = refusals.first()
+            && refusals.iter().all(Option::is_some)
+        {
+            refused(to, cause, report);
+        }
     }
 }
 
-fn refused(listener: &ListenerSpec, peers: &Peers, report: &mut Report) {
-    let Some(to) = &listener.to else { return };
-    if let Err(cause) = peers.expect(&to.value, &to.value) {
-        report.warn(to.at, "every connection to this listener will be refused", cause.to_string());
+fn refused(to: &At<Name>, cause: &NoRule, report: &mut Report) {
+    match cause {
+        NoRule::NoMatch { logical, bound } => {
+            let message = format!("every connection here will be refused: no [[outbound.peer]] is about {logical}");
+            let help = format!("add one with `name = \"{logical}\"`, or, for where it leads, `bound = \"{bound}\"`");
+            report.warn(to.at, message, help);
+        }
+        NoRule::Identity { .. } | NoRule::Template { .. } | NoRule::Bound { .. } => {
+            report.warn(to.at, format!("every connection here will be refused by {cause}"), "");
+        }
     }
 }

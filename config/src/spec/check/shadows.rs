@@ -3,6 +3,7 @@
 
 use adit_protocol::{Name, Pattern};
 
+use crate::dtab::Bound;
 use crate::spec::Spec;
 use crate::spec::report::{At, Report};
 
@@ -37,6 +38,26 @@ fn refuse_logical(bound: &At<Pattern>, report: &mut Report) {
     if !first.is_empty() && !["$", "#"].iter().any(|mark| segment_covers(first, mark)) {
         let message = format!("`{}` can never match: a bound name begins with /$ or /#", bound.value);
         report.problem(bound.at, message, "write `name` for a logical name");
+        return;
+    }
+    if let Some(cause) = shape_fault(&bound.value) {
+        report.problem(bound.at, format!("`{}` can never match: {cause}", bound.value), "");
+    }
+}
+
+/// Why no namer makes such a bound name, if the pattern says which namer it is about: it is tried
+/// with a digit, which is both a host's label and a port, for all that it leaves open.
+fn shape_fault(pattern: &Pattern) -> Option<String> {
+    let open = |segment: &str| segment == "*" || segment.contains('{');
+    let filled: Vec<_> = segments(pattern).map(|segment| erase(segment).replace("{}", "1").replace('*', "1")).collect();
+    if segments(pattern).take(2).any(open) {
+        return None;
+    }
+    let name = Name::parse(&format!("/{}", filled.join("/"))).ok()?;
+    match Bound::parse(&name) {
+        Err(cause) => Some(cause.to_string()),
+        Ok(bound) if bound.residual().is_empty() => None,
+        Ok(_) => Some("a bound name ends with its port; leave out what follows".to_owned()),
     }
 }
 

@@ -1,5 +1,9 @@
-//! Waits that cannot both be kept: none of these stops the agent, each makes some limit useless.
+//! Limits that cannot both be kept: none of these stops the agent, each makes some limit useless.
 
+use std::time::Duration;
+
+use crate::limits::Limits;
+use crate::print::wait;
 use crate::spec::Spec;
 use crate::spec::inbound::ServiceSpec;
 use crate::spec::report::Report;
@@ -18,17 +22,35 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 fn limits(spec: &LimitsSpec, places: &LimitPlaces, report: &mut Report) {
     let limits = &spec.limits;
     if limits.answer <= limits.connect {
-        let message = "`answer` is not longer than `connect`";
+        let message = compared("answer", limits.answer, "longer", "connect", limits.connect);
         let help = "make it longer, or a dialer gives up before it can hear why";
         report.warn(places.answer, message, help);
     }
     if limits.open <= limits.answer {
-        let message = "`open` is not longer than `answer`";
-        report.warn(places.open, message, "make it longer, or nothing is ever tried again");
+        let message = compared("open", limits.open, "longer", "answer", limits.answer);
+        report.warn(places.open, message, "make it longer, or a slow first attempt leaves no time for another");
     }
     if limits.tunnel_idle_dialer >= limits.tunnel_idle_acceptor {
-        let message = "`tunnel_idle_dialer` is not shorter than `tunnel_idle_acceptor`";
-        report.warn(places.tunnel_idle, message, "make it shorter, or streams will cross a RETIRE");
+        let (dialer, acceptor) = (limits.tunnel_idle_dialer, limits.tunnel_idle_acceptor);
+        let message = compared("tunnel_idle_dialer", dialer, "shorter", "tunnel_idle_acceptor", acceptor);
+        let help = "make it shorter, or acceptors retire tunnels that dialers are about to use";
+        report.warn(places.tunnel_idle, message, help);
+    }
+    counts(limits, places, report);
+}
+
+fn compared(key: &str, value: Duration, how: &str, other: &str, than: Duration) -> String {
+    format!("`{key}` ({}) is not {how} than `{other}` ({})", wait(value), wait(than))
+}
+
+fn counts(limits: &Limits, places: &LimitPlaces, report: &mut Report) {
+    if limits.handshakes_per_source > limits.handshakes {
+        let message = "`handshakes_per_source` is greater than `handshakes`, so it limits nothing";
+        report.warn(places.handshakes, message, "make it smaller");
+    }
+    if limits.tunnels_per_peer.zip(limits.tunnels).is_some_and(|(each, all)| each > all) {
+        let message = "`tunnels_per_peer` is greater than `tunnels`, so it limits nothing";
+        report.warn(places.tunnels, message, "make it smaller");
     }
 }
 
@@ -37,7 +59,8 @@ fn connect(service: &ServiceSpec, limits: &LimitsSpec, report: &mut Report) {
         return;
     };
     if timeout.value >= limits.limits.answer {
-        let message = "`connect_timeout` is not shorter than [limits] `answer`";
+        let answer = limits.limits.answer;
+        let message = compared("connect_timeout", timeout.value, "shorter", "answer", answer);
         let help = "make it shorter, or a dialer with the same limits gives up before it can hear why";
         report.warn(timeout.at, message, help);
     }

@@ -16,6 +16,8 @@ use adit_tests::{
     load::{Load, Service},
 };
 
+use crate::Units;
+
 const BULK_BYTES: u64 = 2 << 30;
 const SHORT_CONNECTIONS: u64 = 4000;
 const SMALL_CONNECTIONS: u64 = 64;
@@ -49,12 +51,12 @@ impl Kind {
         }
     }
 
-    /// Divisor and unit of the rate, factor and unit of the CPU.
-    pub(crate) fn units(self) -> (f64, &'static str, f64, &'static str) {
+    pub(crate) fn units(self) -> Units {
+        let micros = (1e6, "CPU us each");
         match self {
-            Self::Bulk(_) => (1e6, "MB/s", 1e9, "CPU ns/byte"),
-            Self::Short => (1.0, "connections/s", 1e6, "CPU us each"),
-            Self::Small => (1.0, "requests/s", 1e6, "CPU us each"),
+            Self::Bulk(_) => Units { rate: (1e6, "MB/s"), cpu: (1e9, "CPU ns/byte") },
+            Self::Short => Units { rate: (1.0, "connections/s"), cpu: micros },
+            Self::Small => Units { rate: (1.0, "requests/s"), cpu: micros },
         }
     }
 }

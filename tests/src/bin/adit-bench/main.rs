@@ -1,15 +1,21 @@
 //! Side by side: adit against a HAProxy pair and a stunnel pair (plain, mutual TLS 1.3, plain; ECDSA P-256; loopback),
 //! interleaved, medians; the CPU of both processes of a pair is counted, that of the load is not.
 //!
-//! `adit-bench [ROUNDS] [bulk|short|small]` prints a table for each kind of load, or for one; `adit-bench idle [STREAMS]`
-//! prints what idle streams cost in memory. Nothing else should run meanwhile.
+//! `adit-bench [ROUNDS] [bulk|short|small]` prints a table for each kind of load, or for one; `adit-bench programs
+//! [ROUNDS]` those of redis-benchmark and pgbench, direct and through; `adit-bench idle [STREAMS]` prints what idle
+//! streams cost in memory. Nothing else should run meanwhile.
 
 mod load;
 mod pairs;
+mod programs;
 
 use std::{collections::BTreeMap, env, fs, process::ExitCode, time::Duration};
 
-use adit_tests::load::{Load, Service};
+use adit_tests::{
+    address::Address,
+    load::{Load, Service},
+    wait::until_still,
+};
 use load::Kind;
 use pairs::{Pair, Setup};
 
@@ -25,10 +31,12 @@ fn main() -> ExitCode {
         ["idle"] => idle(IDLE),
         ["idle", streams] => idle(streams.parse().expect("a number of streams")),
         [] => compare(ROUNDS, ""),
+        ["programs"] => programs(ROUNDS),
+        ["programs", rounds] => programs(rounds.parse().expect("a number of rounds")),
         [rounds] => compare(rounds.parse().expect("a number of rounds"), ""),
         [rounds, kind] => compare(rounds.parse().expect("a number of rounds"), kind),
         _ => {
-            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | idle [STREAMS]");
+            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | programs [ROUNDS] | idle [STREAMS]");
             return ExitCode::from(2);
         }
     }
@@ -50,30 +58,57 @@ fn compare(rounds: usize, which: &str) {
     let setup = Setup::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kind.name().contains(which)) {
         let pairs = setup.pairs(services.address(kind));
-        let mut all: BTreeMap<usize, Vec<Figures>> = BTreeMap::new();
-        for round in 0..=rounds {
-            for (index, pair) in pairs.iter().enumerate() {
-                let figures = measure(kind, pair);
-                // The first round warms up, and is not counted.
-                if round > 0 {
-                    all.entry(index).or_default().push(figures);
-                }
-            }
-        }
-        print_table(kind, &pairs, &all);
+        interleave(&kind.title(), kind.units(), &pairs, rounds, |front| load::run(kind, front));
     }
 }
 
-fn measure(kind: Kind, pair: &Pair) -> Figures {
-    let before = pair.cpu();
-    let (units, took) = load::run(kind, pair.front());
-    let cpu = pair.cpu().saturating_sub(before);
-    Figures { rate: units / took.as_secs_f64(), cpu: cpu.as_secs_f64() / units }
+/// Real programs against real servers, direct and through adit.
+fn programs(rounds: usize) {
+    let servers = programs::Servers::start();
+    let setup = Setup::new();
+    for program in programs::Program::ALL {
+        let pairs = setup.direct_and_adit(&servers.address(program));
+        interleave(program.title(), program.units(), &pairs, rounds, |front| program.run(front));
+    }
 }
 
-fn print_table(kind: Kind, pairs: &[Pair], all: &BTreeMap<usize, Vec<Figures>>) {
-    let (rate, rate_unit, cpu, cpu_unit) = kind.units();
-    println!("\n{}", kind.title());
+/// What the figures of one kind of load are told in.
+#[derive(Clone, Copy)]
+struct Units {
+    /// The rate is divided by this, and is then this.
+    rate: (f64, &'static str),
+    /// The CPU seconds of one unit of work are multiplied by this, and are then this.
+    cpu: (f64, &'static str),
+}
+
+/// Does one kind of load over each pair in turn, round by round, and prints the table. `run` returns the units of work
+/// done, and how long they took.
+fn interleave(
+    title: &str,
+    units: Units,
+    pairs: &[Pair],
+    rounds: usize,
+    mut run: impl FnMut(&Address) -> (f64, Duration),
+) {
+    let mut all: BTreeMap<usize, Vec<Figures>> = BTreeMap::new();
+    for round in 0..=rounds {
+        for (index, pair) in pairs.iter().enumerate() {
+            let before = pair.cpu();
+            let (done, took) = run(pair.front());
+            let cpu = pair.cpu().saturating_sub(before);
+            // The first round warms up, and is not counted.
+            if round > 0 {
+                let figures = Figures { rate: done / took.as_secs_f64(), cpu: cpu.as_secs_f64() / done };
+                all.entry(index).or_default().push(figures);
+            }
+        }
+    }
+    print_table(title, units, pairs, &all);
+}
+
+fn print_table(title: &str, units: Units, pairs: &[Pair], all: &BTreeMap<usize, Vec<Figures>>) {
+    let Units { rate: (rate, rate_unit), cpu: (cpu, cpu_unit) } = units;
+    println!("\n{title}");
     println!("  {:<22} {:>14} {:>22} {:>16}", "", rate_unit, "(least to most)", cpu_unit);
     for (index, pair) in pairs.iter().enumerate() {
         let rates = sorted(all[&index].iter().map(|figures| figures.rate / rate));
@@ -94,7 +129,9 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 fn idle(streams: usize) {
     let echo = Service::start(adit_tests::address::Wire::Tcp, "echo");
     let setup = Setup::new();
-    let pair = setup.adit("adit", echo.address(), "", &format!("tunnels_per_peer = {}\n", streams + 100));
+    // Tunnels idle for a second only, so that the end shows what comes back when nothing is left.
+    let limits = format!("tunnels_per_peer = {}\ntunnel_idle_dialer = \"1s\"\n", streams + 100);
+    let pair = setup.adit("adit", echo.address(), "", &limits);
     let before = pss(&pair);
     let mut crowd = Load::start(&["idle", &pair.front().to_string(), &streams.to_string()]);
     crowd.until("open", Duration::from_secs(300));
@@ -102,11 +139,14 @@ fn idle(streams: usize) {
     crowd.until("alive", Duration::from_secs(300));
     let with = pss(&pair);
     drop(crowd);
+    let after = until_still("their memory", Duration::from_secs(7), || pss(&pair));
     println!("idle streams: {streams}");
-    for ((name, before), (_, with)) in before.iter().zip(&with) {
+    for (((name, before), (_, with)), (_, after)) in before.iter().zip(&with).zip(&after) {
         #[allow(clippy::cast_precision_loss, reason = "kibibytes of a process")]
         let each = (with - before) as f64 / streams as f64;
-        println!("  {name:<10} Pss {before:>8} KiB before, {with:>8} KiB with them: {each:.2} KiB a stream");
+        println!(
+            "  {name:<10} Pss {before:>8} KiB before, {with:>8} KiB with them, {after:>8} KiB after: {each:.2} KiB a stream"
+        );
     }
 }
 

@@ -85,16 +85,24 @@ impl Setup {
         Self { dir }
     }
 
-    /// Every pair in front of this service.
-    pub(crate) fn pairs(&self, service: &Address) -> Vec<Pair> {
+    /// The service itself, and adit in front of it, with and without recycling.
+    pub(crate) fn direct_and_adit(&self, service: &Address) -> Vec<Pair> {
         vec![
             Pair { name: "direct".to_owned(), front: service.clone(), programs: Vec::new(), _dir: None },
             self.adit("adit", service, "", ""),
             self.adit("adit, no recycling", service, "", "tunnel_age = \"1ms\"\n"),
+        ]
+    }
+
+    /// Every pair in front of this service.
+    pub(crate) fn pairs(&self, service: &Address) -> Vec<Pair> {
+        let mut pairs = self.direct_and_adit(service);
+        pairs.extend([
             self.adit("adit, one thread", service, "[runtime]\nthreads = 1\n", ""),
             self.haproxy(service),
             self.stunnel(service),
-        ]
+        ]);
+        pairs
     }
 
     /// Two agents; `more` are tables for both files, `limits` are lines of `[limits]`.

@@ -1,0 +1,101 @@
+//! Asking a running agent at its admin door: one GET over its unix socket or its TCP port. What comes back is text; what
+//! it means is the caller's to know.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    task::JoinSet,
+};
+
+/// How long an answer may take: an agent that lives answers within milliseconds, from a thread of its own.
+const LIMIT: Duration = Duration::from_secs(5);
+/// The longest answer that is read: ten thousand names and endpoints stay far below.
+const LONGEST: usize = 64 << 20;
+
+/// Where an agent answers its operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Why there is no answer: one line.
+#[derive(Debug)]
+pub(super) struct AskError {
+    door: Door,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Connect(io::Error),
+    Talk(String),
+    Status(StatusCode),
+    Late,
+}
+
+/// The body of the answer to GET `path`.
+///
+/// # Errors
+/// Nobody listens there, or no good answer came within 5 s.
+pub(super) async fn get(door: &Door, path: &str) -> Result<String, AskError> {
+    let asked = tokio::time::timeout(LIMIT, fetch(door, path)).await;
+    asked.unwrap_or(Err(Cause::Late)).map_err(|cause| AskError { door: door.clone(), cause })
+}
+
+async fn fetch(door: &Door, path: &str) -> Result<String, Cause> {
+    match door {
+        Door::Unix(file) => talk(UnixStream::connect(file).await.map_err(Cause::Connect)?, path).await,
+        Door::Tcp(address) => talk(TcpStream::connect(address).await.map_err(Cause::Connect)?, path).await,
+    }
+}
+
+async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> Result<String, Cause> {
+    let failed = |error: hyper::Error| Cause::Talk(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
+    // Dropping the set ends the connection with this function.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = Request::get(path).header("host", "adit").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| Cause::Talk(error.to_string()))?;
+    let answer = sender.send_request(request).await.map_err(failed)?;
+    if answer.status() != StatusCode::OK {
+        return Err(Cause::Status(answer.status()));
+    }
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let body = body.map_err(|error| Cause::Talk(error.to_string()))?;
+    String::from_utf8(body.to_bytes().into()).map_err(|_| Cause::Talk("the answer is not text".to_owned()))
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(file) => write!(f, "unix:{}", file.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let door = &self.door;
+        match &self.cause {
+            Cause::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "{door}: {error}; ask as root, or as a member of the socket's group")
+            }
+            Cause::Connect(error) => write!(f, "no agent answers at {door}: {error}"),
+            Cause::Talk(error) => write!(f, "{door} answers, but not as an adit agent does: {error}"),
+            Cause::Status(status) => write!(f, "the agent at {door} answers {status}"),
+            Cause::Late => write!(f, "no answer from {door} within {LIMIT:?}"),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}

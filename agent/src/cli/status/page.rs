@@ -1,0 +1,252 @@
+//! The status page as text: sections of aligned columns. It reads the JSON leniently, for the agent that answers may be
+//! of another version than this command: what is not there is shown as `-` or left out.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Rows of a section that are shown; `--json` has all of them.
+const ROWS: usize = 40;
+
+/// The whole page.
+pub(super) fn page(status: &Value) -> String {
+    let mut page = head(status);
+    let mut section = |title: &str, header: &[&str], rows: Vec<Vec<String>>| page += &table(title, header, &rows);
+    section("listeners", &["door", "address", "leads to"], rows(&status["listeners"], listener));
+    section(
+        "certificates",
+        &["id", "names", "expires in", "issuer", "serial"],
+        rows(&status["certificates"], certificate),
+    );
+    section("services", &["name", "to", "allow", "certificate", "most streams"], rows(&status["services"], service));
+    for side in list(&status["routes"]) {
+        let title = format!("names, {}", text(&side["side"]));
+        section(&title, &["name", "leads to", "unused for"], rows(&side["routes"], route));
+        section(
+            "endpoints",
+            &["bound name", "address", "health", "streams", "opened in", "last error"],
+            endpoints(side),
+        );
+    }
+    section("DNS", &["host", "state", "age", "addresses", "last error"], rows(&status["names"], host));
+    section(
+        "idle tunnels to",
+        &["address", "who must answer", "certificate", "tunnels"],
+        rows(&status["tunnels_idle"], idle),
+    );
+    section("tunnels from", &["peer", "tunnels"], rows(&status["tunnels_accepted"], accepted));
+    let live = format!("streams, {} live", text(&status["streams_live"]));
+    section(&live, &["way", "name", "from", "to", "peer", "age", "sent", "received"], rows(&status["streams"], stream));
+    page + &limits(&status["limits"])
+}
+
+fn head(status: &Value) -> String {
+    let up = duration(&status["uptime_seconds"]);
+    let state = if status["draining"] == true { "draining" } else { "ready" };
+    let mut head = format!("adit {}, {state}, up {up}, pid {}\n", text(&status["version"]), text(&status["pid"]));
+    if let Some(fault) = status["tls_fault"].as_str() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(head, "TLS fault: {fault}\n           (what was in force before stays)");
+    }
+    head
+}
+
+fn listener(door: &Value) -> Vec<String> {
+    let to = match (door["to"].as_str(), door["certificate"].as_str()) {
+        (Some(to), Some(certificate)) => format!("{to} as {certificate}"),
+        (Some(to), None) => to.to_owned(),
+        (None, _) => String::new(),
+    };
+    vec![text(&door["listener"]), text(&door["address"]), to]
+}
+
+fn certificate(one: &Value) -> Vec<String> {
+    let left = match one["expires_in_seconds"].as_i64() {
+        Some(past) if past < 0 => "EXPIRED".to_owned(),
+        _ => duration(&one["expires_in_seconds"]),
+    };
+    vec![text(&one["id"]), joined(&one["names"]), left, text(&one["issuer"]), text(&one["serial"])]
+}
+
+fn service(one: &Value) -> Vec<String> {
+    let optional = |key: &str| if one[key].is_null() { String::new() } else { text(&one[key]) };
+    vec![
+        joined(&one["name"]),
+        text(&one["to"]),
+        joined(&one["allow"]),
+        optional("certificate"),
+        optional("max_streams"),
+    ]
+}
+
+fn route(one: &Value) -> Vec<String> {
+    vec![text(&one["name"]), text(&one["tree"]), duration(&one["idle_s"])]
+}
+
+fn endpoints(side: &Value) -> Vec<Vec<String>> {
+    let of = |balancer: &Value| {
+        let bound = text(&balancer["bound"]);
+        let row = |endpoint: &Value| {
+            let health = match endpoint["down_for_ms"].as_u64() {
+                Some(left) => format!("{} for {}", text(&endpoint["health"]), millis(left)),
+                None => text(&endpoint["health"]),
+            };
+            let took = endpoint["opened_in_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
+            let (address, open) = (text(&endpoint["address"]), text(&endpoint["open"]));
+            vec![bound.clone(), address, health, open, took, error(&endpoint["last_error"])]
+        };
+        list(&balancer["endpoints"]).iter().map(row).collect::<Vec<_>>()
+    };
+    list(&side["balancers"]).iter().flat_map(of).collect()
+}
+
+fn host(one: &Value) -> Vec<String> {
+    let age = one["age_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
+    vec![text(&one["name"]), text(&one["state"]), age, joined(&one["addresses"]), error(&one["last_error"])]
+}
+
+fn idle(one: &Value) -> Vec<String> {
+    vec![text(&one["address"]), text(&one["expects"]), text(&one["certificate"]), text(&one["idle"])]
+}
+
+fn accepted(one: &Value) -> Vec<String> {
+    vec![text(&one["peer"]), text(&one["tunnels"])]
+}
+
+fn stream(one: &Value) -> Vec<String> {
+    let mut row: Vec<_> = ["direction", "name", "from", "to", "peer"].map(|key| text(&one[key])).into();
+    row.extend([duration(&one["age_seconds"]), text(&one["bytes_sent"]), text(&one["bytes_received"])]);
+    row
+}
+
+/// `key value`, three to a line, in the order of the answer.
+fn limits(limits: &Value) -> String {
+    let Some(limits) = limits.as_object() else { return String::new() };
+    let shown = |(key, value): (&String, &Value)| match value {
+        Value::Null => format!("{key} off"),
+        Value::Number(seconds) if seconds.is_f64() => format!("{key} {}", duration(value)),
+        other => format!("{key} {other}"),
+    };
+    let all: Vec<_> = limits.iter().map(shown).collect();
+    let rows: Vec<Vec<String>> = all.chunks(3).map(<[String]>::to_vec).collect();
+    table("limits", &[], &rows)
+}
+
+/// A title and rows in aligned columns; nothing at all if there are no rows. Columns that are empty are left out.
+fn table(title: &str, header: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header: Vec<String> = header.iter().map(|word| (*word).to_owned()).collect();
+    let lines = || [&header].into_iter().chain(rows.iter().take(ROWS)).filter(|row| !row.is_empty());
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let used: Vec<_> = (0..columns).filter(|at| rows.iter().any(|row| !cell(row, *at).is_empty())).collect();
+    let width = |at: usize| lines().map(|row| cell(row, at).chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = used.iter().map(|at| width(*at)).collect();
+    let mut out = format!("\n{title}\n");
+    for row in lines() {
+        let cells = used.iter().zip(&widths).map(|(at, width)| format!("{:<width$}", cell(row, *at)));
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    if rows.len() > ROWS {
+        let _ = writeln!(out, "  and {} more (--json shows them)", rows.len() - ROWS);
+    }
+    out
+}
+
+fn cell(row: &[String], at: usize) -> &str {
+    row.get(at).map_or("", String::as_str)
+}
+
+fn rows(value: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    list(value).iter().map(row).collect()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// An error is the last column: without one nothing stands there.
+fn error(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn joined(value: &Value) -> String {
+    let all: Vec<_> = list(value).iter().map(text).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+}
+
+fn millis(millis: u64) -> String {
+    if millis == 0 {
+        return "<1ms".to_owned();
+    }
+    if millis < 1000 { format!("{millis}ms") } else { duration(&Value::from(millis / 1000)) }
+}
+
+/// Seconds as a person says them: the greatest unit and the next.
+fn duration(seconds: &Value) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let Some(exact) = seconds.as_f64() else { return "-".to_owned() };
+    if exact < 1.0 && exact > 0.0 {
+        return format!("{exact:.1}s");
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "negative ones are zero, as they should"
+    )]
+    let whole = exact as u64;
+    let mut parts = UNITS.iter().scan(whole, |left, (unit, name)| {
+        let count = *left / unit;
+        *left %= unit;
+        Some((count, *name))
+    });
+    let Some((count, name)) = parts.find(|(count, _)| *count > 0) else { return "0s".to_owned() };
+    match parts.next() {
+        Some((next, unit)) if next > 0 => format!("{count}{name} {next}{unit}"),
+        _ => format!("{count}{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_empty_ones_left_out() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let table = table("title", &["a", "b", "c"], &[row(["long cell", "", "x"]), row(["s", "", "y"])]);
+        assert_eq!(table, "\ntitle\n  a          c\n  long cell  x\n  s          y\n");
+    }
+
+    #[test]
+    fn times_are_told_by_their_greatest_units() {
+        let told = [0, 59, 61, 3600, 90_061].map(|seconds| duration(&Value::from(seconds)));
+        assert_eq!(told, ["0s", "59s", "1m 1s", "1h", "1d 1h"]);
+        assert_eq!(duration(&json!(0.25)), "0.2s");
+    }
+
+    #[test]
+    fn an_answer_of_another_version_is_shown_as_far_as_it_goes() {
+        let page = page(&json!({ "version": "9", "services": [{ "name": ["/svc/a"] }], "new": 1 }));
+        assert!(page.starts_with("adit 9, ready"), "{page}");
+        assert!(page.contains("  /svc/a  -   -\n"), "{page}");
+    }
+
+    #[test]
+    fn what_is_wrong_stands_at_the_top() {
+        let page = page(&json!({ "draining": true, "tls_fault": "host.pem: is empty" }));
+        assert!(page.contains("draining") && page.contains("TLS fault: host.pem: is empty"), "{page}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The files of `examples/`: every good one is read and printed back, every bad one is told what stands
+//! beside it, word for word. The messages are part of the product, so a change of one is seen here.
+
+#![allow(clippy::panic, reason = "every function here is a test's, and a panic is how a test fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use adit_config::{Config, Problem, Problems, Warning};
+
+/// The TOML files of a folder, in order; fewer than there are at least is a test that tests nothing.
+fn examples(folder: &str, at_least: usize) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("read {}: {error}", folder.display()));
+    let files = entries.map(|entry| entry.expect("an entry of the folder").path());
+    let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ext| ext == "toml")).collect();
+    files.sort();
+    assert!(files.len() >= at_least, "{} holds {} files", folder.display(), files.len());
+    files
+}
+
+fn text(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
+}
+
+fn good(file: &Path) -> (Config, Vec<Warning>) {
+    Config::load(file).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What a reader of the file is told, a line each, the file named without its folder.
+fn told(file: &Path) -> String {
+    let named = |problem: &Problem| Problem { file: file.file_name().expect("a file").into(), ..problem.clone() };
+    let lines: Vec<String> = match Config::load(file) {
+        Err(Problems(problems)) => problems.iter().map(|problem| named(problem).to_string()).collect(),
+        Ok((_, warnings)) => warnings.iter().map(|warning| Warning(named(&warning.0)).to_string()).collect(),
+    };
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn every_good_example_is_read() {
+    for file in examples("good", 12) {
+        let (_, warnings) = good(&file);
+        let unverified = warnings.iter().filter(|warning| warning.0.message.contains("verify = \"none\"")).count();
+        assert_eq!(warnings.len(), unverified, "{}: {warnings:?}", file.display());
+    }
+}
+
+#[test]
+fn every_good_example_survives_being_printed() {
+    for file in examples("good", 12) {
+        let (config, warnings) = good(&file);
+        let printed = config.to_toml();
+        let (read, again) = Config::parse(&file, &printed).unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
+        assert_eq!(read, config, "{printed}");
+        assert_eq!(again.len(), warnings.len(), "{again:?}");
+        assert_eq!(read.to_toml(), printed);
+    }
+}
+
+#[test]
+fn every_bad_example_is_told_what_stands_beside_it() {
+    let mut wrong = String::new();
+    for file in examples("bad", 30) {
+        let (told, expected) = (told(&file), text(&file.with_extension("txt")));
+        assert!(!expected.is_empty(), "{} expects nothing to be told", file.display());
+        if told != expected {
+            wrong += &format!("{}:\n-- expected\n{expected}-- told\n{told}\n", file.display());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_file_of_five_mistakes_is_told_five_lines_each_with_its_place_and_what_would_be_right() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bad/five-mistakes.toml");
+    let Problems(problems) = Config::load(&file).expect_err("five mistakes");
+    let places: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(places, [11, 13, 16, 20, 23]);
+    assert!(problems.iter().all(|problem| problem.column > 0 && problem.to_string().contains("; ")));
+}
+
+#[test]
+fn the_two_hosts_of_the_readme_are_among_the_good_examples() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = text(&root.join("../README.md"));
+    for name in ["host-a.toml", "host-b.toml"] {
+        let example = text(&root.join("examples/good").join(name));
+        let block = format!("<!-- file: {name} -->\n```toml\n{example}```\n");
+        assert!(readme.contains(&block), "{name} is not what the README shows");
+    }
+}
