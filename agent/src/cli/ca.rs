@@ -49,7 +49,7 @@ struct Issue {
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// A DNS name; may be given more than once.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = dns)]
     dns: Vec<String>,
     /// The SPIFFE id.
     #[arg(long, value_name = "URI", value_parser = spiffe)]
@@ -122,6 +122,15 @@ fn existing(force: bool) -> Existing {
     match force {
         true => Existing::Replace,
         false => Existing::Keep,
+    }
+}
+
+/// A name that no peer would take for one is refused before it is signed; `*.` before one is a wildcard.
+fn dns(text: &str) -> Result<String, String> {
+    match adit_config::Identity::name(text.strip_prefix("*.").unwrap_or(text)) {
+        Ok(adit_config::Identity::Dns(_)) => Ok(text.to_owned()),
+        Ok(_) => Err("it is no DNS name; give --spiffe or --ip".to_owned()),
+        Err(cause) => Err(cause.to_string()),
     }
 }
 
@@ -221,10 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_spiffe_id_is_refused_on_the_command_line() {
+    fn what_is_no_name_is_refused_on_the_command_line() {
         let dir = tempfile::tempdir().unwrap();
-        let error = ca(dir.path(), "issue --dir DIR --spiffe a.b --out DIR/x").unwrap_err();
-        assert!(error.contains("spiffe://"), "{error}");
+        ca(dir.path(), "init --dir DIR").unwrap();
+        for (option, said) in [
+            ("--spiffe a.b", "spiffe://"),
+            ("--spiffe spiffe://b/../a", "SPIFFE id"),
+            ("--dns spiffe://b/a", "--spiffe"),
+            ("--dns 10.0.0.1", "DNS name"),
+            ("--dns a..b", "label is empty"),
+            ("--dns a.*.b", "DNS name"),
+            ("--dns *.*.b", "DNS name"),
+            ("--dns a/b", "DNS name"),
+        ] {
+            let error = ca(dir.path(), &format!("issue --dir DIR {option} --out DIR/x")).unwrap_err();
+            assert!(error.contains(said), "{option}: {error}");
+        }
+        ca(dir.path(), "issue --dir DIR --dns *.a.b --out DIR/x").unwrap();
     }
 
     #[test]
