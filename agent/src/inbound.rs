@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use idle::{IdleEnd, next_open};
+use idle::{Generations, IdleEnd, next_open};
 use service::Connected;
 
 use crate::{
@@ -138,7 +138,7 @@ impl Inbound {
         let _place = self.tunnels_per_peer.enter(peer_name(&met.peer));
         let mut met = Met { crowded: _place.is_none(), ..met };
         metrics::tunnels_accepted(1.0);
-        let credential_generation = met.credential_generation;
+        let made_under = Generations { credential: met.credential_generation, trust: met.peer.generation };
         let born = Instant::now();
         // A tunnel too many is kept to say so and no longer, or its peer would hold the places of all others by it.
         let mut limits = self.idle;
@@ -146,8 +146,7 @@ impl Inbound {
             limits.idle = limits.idle.min(CROWDED_IDLE);
         }
         loop {
-            match next_open(&mut met.tunnel, &limits, born, credential_generation, &self.identity, &self.draining).await
-            {
+            match next_open(&mut met.tunnel, &limits, born, made_under, &self.identity, &self.draining).await {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
                     Some(back) => {
                         met = back;

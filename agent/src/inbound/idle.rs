@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    identity::Store,
+    identity::{Snapshot, Store},
     streams::random_below,
     telemetry::metrics,
     tunnel::arrive::wait,
@@ -44,6 +44,27 @@ impl IdleLimits {
     }
 }
 
+/// What was in force when a tunnel was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Generations {
+    /// Of our own certificates.
+    pub(super) credential: u64,
+    /// Of the bundle and the lists.
+    pub(super) trust: u64,
+}
+
+impl Generations {
+    /// When the tunnel is retired for what has changed since, if it ever is: for a new bundle or list at once, for a renewed
+    /// certificate of our own within a while.
+    fn retire_at(self, now: &Snapshot, limits: &IdleLimits) -> Instant {
+        if now.trust_generation != self.trust {
+            return Instant::now();
+        }
+        let renewed = now.credential_generation != self.credential;
+        Instant::now() + if renewed { random_below(limits.spread) } else { limits.idle }
+    }
+}
+
 /// What came of waiting.
 #[derive(Debug)]
 pub(super) enum IdleEnd {
@@ -62,7 +83,7 @@ pub(super) async fn next_open(
     tunnel: &mut Tunnel,
     limits: &IdleLimits,
     born: Instant,
-    credential_generation: u64,
+    made_under: Generations,
     identity: &Arc<Store>,
     draining: &CancellationToken,
 ) -> IdleEnd {
@@ -76,9 +97,7 @@ pub(super) async fn next_open(
     if let Some(age) = limits.age {
         retire_at = retire_at.min(born + age);
     }
-    if identity.snapshot().credential_generation != credential_generation {
-        retire_at = retire_at.min(Instant::now() + random_below(limits.spread));
-    }
+    retire_at = retire_at.min(made_under.retire_at(&identity.snapshot(), limits));
     loop {
         match read(tunnel) {
             Err(Gone::Over) => return IdleEnd::Over,
@@ -97,11 +116,7 @@ pub(super) async fn next_open(
                 Err(()) => return IdleEnd::Over,
             },
             Ok(()) = changed.changed(), if !retired => {
-                // A renewed certificate of our own retires tunnels spread; a new bundle or list at once.
-                let snapshot = identity.snapshot();
-                let renewed = snapshot.credential_generation != credential_generation;
-                let wait = if renewed { random_below(limits.spread) } else { Duration::ZERO };
-                retire_at = retire_at.min(Instant::now() + wait);
+                retire_at = retire_at.min(made_under.retire_at(&identity.snapshot(), limits));
             },
             () = draining.cancelled(), if !retired => retire_at = Instant::now(),
         }

@@ -68,12 +68,35 @@ fn a_certificate_that_expires_ends_no_stream_and_opens_none_on_the_tunnel_it_mad
     }
 }
 
+#[test]
+fn a_tunnel_whose_stream_outlives_a_change_of_the_lists_is_retired_after_it() {
+    // given a live stream, and then a list of B's that says nothing of its peer
+    let world = World::new();
+    let mut live = world.open();
+    replace(&world.mesh.b.dir().join("crl.pem"), &world.mesh.authority.revoke(&[&world.b]));
+    until_reloaded(&world.mesh.b, 0.0);
+    live.speaks();
+    // when the stream is over, then its tunnel is not kept, though A has no reason of its own to drop it
+    drop(live);
+    until("B to have no tunnel", LIMIT, || (world.mesh.b.metric("adit_tunnels_accepted") == 0.0).then_some(()));
+    // and the next stream takes a fresh one
+    world.open().speaks();
+    assert_eq!(world.mesh.a.metric("adit_tunnels_used_total{kind=\"fresh\"}"), 2.0);
+}
+
 /// The other host's certificate is renewed, and that has been seen.
 fn renew(agent: &Agent, authority: &Authority, expired: &str) {
-    let reloads = || agent.metric("adit_tls_reloads_total{outcome=\"ok\"}");
-    let before = reloads();
+    let before = reloads(agent);
     agent.swap_credential(&authority.issue(&Leaf::dns(&[if expired == A { B } else { A }])));
-    until("the renewal to be seen", LIMIT, || (reloads() > before).then_some(()));
+    until_reloaded(agent, before);
+}
+
+fn reloads(agent: &Agent) -> f64 {
+    agent.metric("adit_tls_reloads_total{outcome=\"ok\"}")
+}
+
+fn until_reloaded(agent: &Agent, before: f64) {
+    until("the change to be seen", LIMIT, || (reloads(agent) > before).then_some(()));
 }
 
 /// Two agents that keep lists, and a service behind B.
