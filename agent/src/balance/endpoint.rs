@@ -70,20 +70,22 @@ impl Endpoint {
         self.record().health.admission(now) != Admission::Closed
     }
 
-    pub(super) fn is_up(&self, now: Instant) -> bool {
-        self.record().health.admission(now) == Admission::Free
-    }
-
     /// Takes a hold; if a probe is due, this is it.
     pub(super) fn lease(self: &Arc<Self>, bound: &Name, now: Instant) -> Lease {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        let lease = self.hold(bound);
         let mut record = self.record();
-        let probing = record.health.admission(now) == Admission::Probe;
-        if probing {
+        if record.health.admission(now) == Admission::Probe {
             record.health = record.health.probed();
+            lease.probing.store(true, Ordering::Relaxed);
         }
         drop(record);
-        Lease { endpoint: self.clone(), bound: bound.clone(), probing: AtomicBool::new(probing) }
+        lease
+    }
+
+    /// Takes a hold that is no probe, even if one is due.
+    pub(super) fn hold(self: &Arc<Self>, bound: &Name) -> Lease {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Lease { endpoint: self.clone(), bound: bound.clone(), probing: AtomicBool::new(false) }
     }
 
     pub(super) fn status(&self, now: Instant) -> EndpointStatus {

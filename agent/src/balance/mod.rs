@@ -83,12 +83,12 @@ impl Balancer {
         Some(endpoints[chosen].lease(&self.bound, now))
     }
 
-    /// A lease on each endpoint that is up, for what is no stream and may probe none.
+    /// A lease on each endpoint that a stream would be let in to now, for what is no stream: none of them is the probe.
     #[must_use]
-    pub fn up(&self) -> Vec<Lease> {
+    pub fn admitting(&self) -> Vec<Lease> {
         let now = Instant::now();
         let endpoints = self.endpoints();
-        endpoints.iter().filter(|endpoint| endpoint.is_up(now)).map(|up| up.lease(&self.bound, now)).collect()
+        endpoints.iter().filter(|endpoint| endpoint.is_admitting(now)).map(|one| one.hold(&self.bound)).collect()
     }
 
     /// Streams that hold one of the endpoints now.

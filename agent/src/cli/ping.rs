@@ -44,3 +44,32 @@ fn listeners_certificate(config: &Config, name: &Name) -> Option<String> {
     let mut listeners = config.outbound.iter().flat_map(|outbound| &outbound.listeners);
     listeners.find(|listener| listener.to == *name)?.certificate.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_first_listener_of_a_name_says_which_certificate_a_probe_shows() {
+        let listener = |to: &str, port: u16, more: &str| {
+            format!("[[outbound.listener]]\nlisten = \"127.0.0.1:{port}\"\nto = \"{to}\"\n{more}\n")
+        };
+        let text = [
+            "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n",
+            "[[tls.certificate]]\nid = \"web\"\ncert = \"/cert2\"\nkey = \"/key2\"\n",
+            "[outbound]\ndtab = \"/svc => /$/inet/127.0.0.1/1\"\n",
+            "[[outbound.peer]]\nname = \"/svc/{service}\"\nidentity = \"b.example\"\n",
+            &listener("/svc/a", 1, ""),
+            &listener("/svc/a", 2, "certificate = \"web\""),
+            &listener("/svc/b", 3, "certificate = \"web\""),
+        ]
+        .concat();
+        let (config, _) = Config::parse(Path::new("adit.toml"), &text).unwrap();
+        let shown = |name: &str| listeners_certificate(&config, &Name::parse(name).unwrap());
+        assert_eq!(shown("/svc/a"), None);
+        assert_eq!(shown("/svc/b").as_deref(), Some("web"));
+        assert_eq!(shown("/svc/c"), None);
+    }
+}

@@ -1,7 +1,8 @@
 //! Warm tunnels: idle ones kept ready at every endpoint that a listener's name leads to, so that the first stream after a
 //! start, a reload or a quiet hour finds its handshake done.
 //!
-//! What keeps them is no stream: it takes no probe from an endpoint that is down, and nobody waits for it.
+//! What keeps them is no stream: nobody waits for it, and it leaves an endpoint's one probe to a stream. It goes where one
+//! would be let in, so an endpoint that came back is warm before it is tried.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +40,7 @@ impl Outbound {
         // A name that leads nowhere is told to the streams that ask for it.
         let Ok(balancer) = self.route(&asks.to, Instant::now() + self.opening.all).await else { return };
         let mut opening = JoinSet::new();
-        for lease in balancer.up() {
+        for lease in balancer.admitting() {
             let Ok((key, _)) = self.expect(&lease, asks) else { continue };
             let missing = each.saturating_sub(self.pool.idle(&key));
             let lease = Arc::new(lease);

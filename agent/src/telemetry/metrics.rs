@@ -103,7 +103,7 @@ pub const METRICS: [Metric; 22] = [
 /// own `max_streams`; `admin_connections` is a constant of the admin door. The limits that are not here end streams, and
 /// are the `end` of `adit_streams_ended_total`: `idle` and `half_closed` are idle, `stalled` and `unread` stalled, `life`
 /// aged, `drain` drained; keepalive and `user_timeout` are the kernel's, and show as reset.
-pub const LIMITS: [&str; 14] = [
+pub const LIMITS: [&str; 15] = [
     "handshake",
     "open_frame",
     "connect",
@@ -115,6 +115,7 @@ pub const LIMITS: [&str; 14] = [
     "eager_bytes",
     "streams",
     "service_streams",
+    "tunnel_idle_dialer",
     "tunnel_idle_acceptor",
     "tunnel_age",
     "admin_connections",

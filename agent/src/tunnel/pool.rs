@@ -168,10 +168,16 @@ impl Pool {
         let mut swept = Vec::new();
         self.lock().retain(|key, idle| {
             for one in std::mem::take(idle) {
-                let old = now.duration_since(one.since) >= self.limits.idle || key.generation != generation;
+                let overdue = now.duration_since(one.since) >= self.limits.idle;
+                let outdated = key.generation != generation;
                 match self.fit(one.dialed) {
-                    Ok(dialed) if !old => idle.push(Idle { dialed, since: one.since }),
-                    Ok(dialed) => swept.push(Unfit::Clean(Box::new(dialed))),
+                    Ok(dialed) if !overdue && !outdated => idle.push(Idle { dialed, since: one.since }),
+                    Ok(dialed) => {
+                        if overdue {
+                            metrics::limit_reached("tunnel_idle_dialer");
+                        }
+                        swept.push(Unfit::Clean(Box::new(dialed)));
+                    }
                     Err(unfit) => swept.push(unfit),
                 }
             }

@@ -153,7 +153,8 @@ fn an_agent_does_not_start_with_a_certificate_that_cannot_serve() {
     let cases =
         [(authority.issue(&leaf.expired()), "expired"), (mismatched, "is not the key"), (unreadable, "key.pem")];
     for (credential, cause) in cases {
-        let ended = Mesh::plan().b_shows(credential).fail_to_start_b();
+        let service = Address::parse("127.0.0.1:1");
+        let ended = Mesh::plan().b_shows(credential).service(ECHO, &service).fail_to_start_b();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.all());
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
         assert!(ended.stderr.contains(cause), "no `{cause}` in {}", ended.stderr);

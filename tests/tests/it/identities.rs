@@ -5,10 +5,12 @@ use std::{fs, io::ErrorKind};
 use adit_tests::{
     address::{Address, Wire},
     authority::{Authority, Credential, Leaf},
+    dns::Dns,
     end::End,
     listener::Listener,
     load::Service,
     mesh::{A, B, Mesh, Plan},
+    need,
 };
 
 const ECHO: &str = "/svc/echo";
@@ -155,7 +157,10 @@ fn a_pattern_admits_one_label_more_and_no_two() {
 
 #[test]
 fn a_service_that_is_this_agents_own_listener_is_a_loop() {
-    // given a B with a listener of its own, and a service whose name the table leads to that very listener
+    need!("unbound", "unbound-control");
+    // given a B with a listener of its own, and a service whose name leads to that very listener, which only DNS shows
+    let dns = Dns::start();
+    dns.answer("back.mesh.example", 60, &["127.0.0.1"]);
     let listener = adit_tests::address::free_port();
     let b_also = format!(
         "[[inbound.service]]\nname = \"{ECHO}\"\nto = \"/back\"\nallow = [\"{A}\"]\n\
@@ -163,9 +168,9 @@ fn a_service_that_is_this_agents_own_listener_is_a_loop() {
          [[outbound.peer]]\nname = \"{ECHO}\"\nidentity = \"{B}\"\n\
          [[outbound.listener]]\nlisten = \"127.0.0.1:{listener}\"\nto = \"{ECHO}\"\n"
     );
-    let back = format!("/back => /$/inet/127.0.0.1/{listener}");
+    let back = format!("/back => /#/dns/back.mesh.example/{listener}");
     let also = format!("[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"{ECHO}\"\n");
-    let mesh = Mesh::plan().b_table(&back).b_also(&b_also).a_also(&also).start();
+    let mesh = Mesh::plan().b_table(&back).b_also(&b_also).b_also(&dns.table()).a_also(&also).start();
     // when a stream goes there, then it is refused, and not sent round
     assert_eq!(End::connect(&mesh.front(ECHO)).failure(), Some(ErrorKind::ConnectionReset));
     mesh.a.until_logged("refused (loop)");

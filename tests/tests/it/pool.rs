@@ -60,6 +60,7 @@ fn an_idle_tunnel_is_dropped_after_its_time() {
     let (mesh, _echo) = world("[limits]\ntunnel_idle_dialer = \"100ms\"\n");
     call(&mesh, 1);
     until_idle(&mesh.a, 0.0);
+    assert_eq!(mesh.a.metric("adit_limit_reached_total{limit=\"tunnel_idle_dialer\"}"), 1.0);
     until("B to see it go", LIMIT, || (mesh.b.metric("adit_tunnels_accepted") == 0.0).then_some(()));
 }
 

@@ -10,7 +10,7 @@ use crate::config::ListenAddr;
 use crate::dtab::{Bound, Dtab, Host, NameTree, Namer};
 use crate::service::Target;
 use crate::spec::Spec;
-use crate::spec::report::Report;
+use crate::spec::report::{At, Report};
 
 /// A listener of the file, of whatever section.
 struct Door {
@@ -86,12 +86,25 @@ fn refuse_own(spec: &Spec, doors: &[Door], report: &mut Report) {
         for to in inbound.services.iter().filter_map(|service| service.to.as_ref()) {
             let targets = Place::of_target(&to.value, &inbound.dtab);
             if let Some(door) = doors.iter().find(|door| targets.iter().any(|target| door.place.takes(target))) {
-                let place = door.place.shown();
-                let message = format!("`to` leads back to this agent itself: {} listens on {place}", door.what);
-                report.problem(to.at, message, "write where the service itself is");
+                own(door, to, report);
             }
         }
     }
+}
+
+/// What a table leads to is only warned of: it may be one branch of several, and the agent refuses a
+/// stream that would come back to itself.
+fn own(door: &Door, to: &At<Target>, report: &mut Report) {
+    let message = format!("`to` leads back to this agent itself: {} listens on {}", door.what, door.place.shown());
+    let help = "write where the service itself is";
+    match &to.value {
+        Target::Name(name) if !is_bound(name.as_str()) => report.warn(to.at, message, help),
+        Target::Name(_) | Target::Tcp(_) | Target::Unix(_) => report.problem(to.at, message, help),
+    }
+}
+
+fn is_bound(name: &str) -> bool {
+    Name::parse(name).is_ok_and(|name| name.is_bound())
 }
 
 impl Place {
