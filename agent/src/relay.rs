@@ -181,7 +181,7 @@ impl<'a> Relay<'a> {
                     turns += 1;
                     if turns == TURNS_BEFORE_YIELD {
                         turns = 0;
-                        tokio::task::yield_now().await;
+                        self.let_others_run(stop.as_mut()).await?;
                     }
                 }
                 Turn::Stuck => {
@@ -196,6 +196,16 @@ impl<'a> Relay<'a> {
                 }
             }
         }
+    }
+
+    /// A stream that always finds more to move never comes to wait: here it hears that it is to end.
+    async fn let_others_run(&mut self, stop: Pin<&mut impl Future<Output = Ending>>) -> Result<(), Ending> {
+        tokio::select! {
+            biased;
+            ending = stop => return Err(ending),
+            () = tokio::task::yield_now() => {}
+        }
+        self.overdue()
     }
 
     /// Moves what can be moved without waiting, both ways.

@@ -1,6 +1,7 @@
 //! Callers that crowd, say nothing, or are gone before they are met: what one of them costs the others.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     thread,
 };
@@ -16,7 +17,7 @@ use adit_tests::{
     peer::Papers,
     wait::{LIMIT, until},
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 const ECHO: &str = "/svc/echo";
@@ -66,6 +67,7 @@ fn an_application_that_reset_before_it_was_met_opens_no_stream() {
     let service = Listener::at(&Address::any_port());
     let mesh = Mesh::plan().service(ECHO, service.address()).start();
     mesh.a.signal(Signal::STOP);
+    until("A to stand still", LIMIT, || is_stopped(mesh.a.pid()).then_some(()));
     End::connect(&mesh.front(ECHO)).reset();
     // when the agent comes to it
     mesh.a.signal(Signal::CONT);
@@ -108,6 +110,15 @@ fn a_peer_with_too_many_tunnels_keeps_no_other_out() {
         // when another peer comes, then it is served long before those tunnels have idled their time (120 s)
         until("the other peer to be served", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
     });
+}
+
+/// Whether every thread of a process is stopped: the signal takes effect in each at its own time (proc_pid_stat(5)).
+fn is_stopped(process: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()).all(|stat| {
+        let (_, state) = stat.rsplit_once(") ").unwrap();
+        state.starts_with('T')
+    })
 }
 
 /// A connection from another address of loopback.
