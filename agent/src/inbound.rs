@@ -194,7 +194,10 @@ impl Inbound {
             return None;
         };
         let began = Instant::now();
-        self.options.apply(&socket).ok()?;
+        let applied = self.options.apply(&socket);
+        applied
+            .inspect_err(|error| warn!(%from, "a socket option was refused: {error}; the connection is closed"))
+            .ok()?;
         // One snapshot from the handshake's first byte to the peer's stamp: with a later one, a dialer judged by an old
         // list would count as judged by the new one, and escape a revocation that came in between.
         let snapshot = self.identity.snapshot();

@@ -14,7 +14,7 @@ use std::{io, sync::Arc, time::Duration};
 use adit_config::{limits::ATTEMPTS, peers::Peers};
 use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     addr::Address,
@@ -93,6 +93,22 @@ pub struct Asks {
     pub certificate: Option<String>,
 }
 
+/// A stream that is to be opened.
+struct Wanted<'a> {
+    app: &'a Plain,
+    preamble: Preamble,
+    asks: &'a Asks,
+    stream: &'a Stream,
+    /// The limit on opening it in all.
+    deadline: Instant,
+}
+
+impl Wanted<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
 /// A stream that is open: its tunnel, and the lease on its endpoint.
 struct Opened {
     dialed: Dialed,
@@ -109,7 +125,9 @@ impl Outbound {
         let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), from);
         metrics::stream_opened(Direction::Outbound);
         // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
-        let ending = match Box::pin(self.open(&app, preamble, asks, &stream)).await {
+        let deadline = Instant::now() + self.opening.all;
+        let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };
+        let ending = match Box::pin(self.open(wanted)).await {
             Ok(opened) => self.relay(app, opened, &stream).await,
             Err(ending) => {
                 app.abort();
@@ -128,8 +146,9 @@ impl Outbound {
             Accepted::Tcp(socket, source) => {
                 preamble.source = Some(source);
                 hop = self.streams.continued_by(source, || destinations(&socket));
-                // Gone before it could be met: there is nobody to tell.
-                Plain::tcp(socket, &self.options).ok()?
+                let met = Plain::tcp(socket, &self.options);
+                met.inspect_err(|error| warn!(%source, "a socket option was refused: {error}; the connection is reset"))
+                    .ok()?
             }
         };
         let Hop { id, hops } = hop.unwrap_or_else(|| Hop { id: new_id(), hops: 0 });
@@ -138,39 +157,38 @@ impl Outbound {
         Some((app, preamble))
     }
 
-    async fn open(&self, app: &Plain, preamble: Preamble, asks: &Asks, stream: &Stream) -> Result<Opened, Ending> {
-        let deadline = Instant::now() + self.opening.all;
+    async fn open(&self, wanted: Wanted<'_>) -> Result<Opened, Ending> {
         if self.copies.available_permits() < MAX_EAGER {
             metrics::limit_reached("eager_bytes");
         }
         let mut eager = Eager::new(&self.copies);
-        match eager.read(app) {
+        match eager.read(wanted.app) {
             // Said once: whoever reads on would see an end, and the service an empty stream instead of none.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 return Err(Ending::new(End::Reset, Side::Local, format!("the application went away: {error}")));
             }
             Ok(_) | Err(_) => {}
         }
-        let balancer = self.route(&asks.to, deadline).await?;
+        let balancer = self.route(&wanted.asks.to, wanted.deadline).await?;
         let mut tries = Tries::default();
         while let Some((lease, on)) = tries.next(&balancer) {
             let began = Instant::now();
-            stream.tries(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(&lease, on, app, preamble.clone(), asks, &mut eager, stream, deadline).await? {
+            wanted.stream.tries(format!("{} ({})", lease.address(), lease.bound()));
+            match self.try_at(&wanted, &lease, on, &mut eager).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
-                    metrics::stream_open_took(Direction::Outbound, stream.since.elapsed());
-                    stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                    metrics::stream_open_took(Direction::Outbound, wanted.stream.since.elapsed());
+                    wanted.stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Opened { dialed, lease, beginning });
                 }
                 Err((failure, was)) => tries.failed(lease, failure, was),
             }
-            if Instant::now() >= deadline {
+            if wanted.left().is_zero() {
                 break;
             }
         }
-        Err(tries.ending(&asks.to))
+        Err(tries.ending(&wanted.asks.to))
     }
 
     async fn route(&self, name: &Name, deadline: Instant) -> Result<Arc<Balancer>, Ending> {
@@ -186,30 +204,23 @@ impl Outbound {
     }
 
     /// One attempt, at one endpoint. The outer error is final and this host's own; the inner one may be tried elsewhere.
-    #[allow(clippy::too_many_arguments, reason = "each is another thing, and none of them belongs together")]
     async fn try_at(
         &self,
+        wanted: &Wanted<'_>,
         lease: &Lease,
         on: On,
-        app: &Plain,
-        mut preamble: Preamble,
-        asks: &Asks,
         eager: &mut Eager,
-        stream: &Stream,
-        deadline: Instant,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
-        let (key, destination) = self.expect(lease, asks)?;
-        preamble.destination = destination;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut dialed = match self.tunnel(&key, on, left).await {
+        let (key, destination) = self.expect(lease, wanted.asks)?;
+        let preamble = Preamble { destination, ..wanted.preamble.clone() };
+        let mut dialed = match self.tunnel(&key, on, wanted.left()).await {
             Ok(dialed) => dialed,
             Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
         };
-        stream.meets(dialed.peer.to_string());
+        wanted.stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
         metrics::tunnel_used(recycled);
-        let left = deadline.saturating_duration_since(Instant::now());
-        match attempt(&mut dialed, &preamble, Some(app), eager, self.patience(left)).await {
+        match attempt(&mut dialed, &preamble, Some(wanted.app), eager, self.patience(wanted.left())).await {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, &failure).await;

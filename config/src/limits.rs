@@ -219,8 +219,12 @@ impl Limits {
                 "a tunnel's greatest age; an older one is retired once idle",
             ),
             ("warm", Row::MayBeZero(&mut self.warm), "tunnels kept ready for each endpoint"),
-            ("keepalive_idle", Row::Wait(&mut self.keepalive_idle), "quiet time before the first TCP keepalive probe"),
-            ("keepalive_interval", Row::Wait(&mut self.keepalive_interval), "time between keepalive probes"),
+            (
+                "keepalive_idle",
+                Row::Keepalive(&mut self.keepalive_idle),
+                "quiet time before the first TCP keepalive probe",
+            ),
+            ("keepalive_interval", Row::Keepalive(&mut self.keepalive_interval), "time between keepalive probes"),
             (
                 "keepalive_count",
                 Row::Probes(&mut self.keepalive_count),
@@ -238,7 +242,7 @@ impl Limits {
             ),
             (
                 "user_timeout",
-                Row::MayBeOff(&mut self.user_timeout),
+                Row::Unacknowledged(&mut self.user_timeout),
                 "TCP_USER_TIMEOUT, which also kills a healthy peer with a full window",
             ),
         ]
@@ -259,8 +263,12 @@ pub(crate) enum Row<'a> {
     MayBeZero(&'a mut usize),
     /// A number of bytes, zero included, or `"64MiB"`.
     Bytes(&'a mut usize),
-    /// A number that fits the socket option's type.
+    /// A time that TCP_KEEPIDLE and TCP_KEEPINTVL take (tcp(7)): whole seconds, 1 to 32,767.
+    Keepalive(&'a mut Duration),
+    /// A number that TCP_KEEPCNT takes: 1 to 127.
     Probes(&'a mut u32),
+    /// A time that TCP_USER_TIMEOUT takes, or `"off"`: milliseconds that fit the kernel's int.
+    Unacknowledged(&'a mut Option<Duration>),
 }
 
 #[cfg(test)]

@@ -208,8 +208,8 @@ fn limits(limits: &Limits, page: &mut Page) {
 pub(crate) fn limit(row: &Row<'_>) -> String {
     let auto = |count: Option<usize>| count.map_or_else(|| quote("auto"), |count| count.to_string());
     match row {
-        Row::Wait(duration) => wait(**duration),
-        Row::MayBeOff(duration) => duration.map_or_else(|| quote("off"), wait),
+        Row::Wait(duration) | Row::Keepalive(duration) => wait(**duration),
+        Row::MayBeOff(duration) | Row::Unacknowledged(duration) => duration.map_or_else(|| quote("off"), wait),
         Row::Auto(count) => auto(**count),
         Row::Count(count) | Row::MayBeZero(count) => count.to_string(),
         Row::Bytes(bytes) => size(**bytes),

@@ -182,6 +182,11 @@ impl End {
         self.socket.shutdown(Shutdown::Write).expect("a connected socket can be half-closed");
     }
 
+    /// Sends one byte of urgent data, which is no byte of the stream (tcp(7)).
+    pub fn send_urgent(&mut self, byte: u8) {
+        self.socket.send_out_of_band(&[byte]).expect("the other end takes what is sent");
+    }
+
     /// Ends this direction, unless the connection is gone.
     pub fn try_finish(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Write);

@@ -96,7 +96,7 @@ impl Authority {
         // the same name must not be taken for the old one.
         let mark = hex(params.key_identifier(&key).get(..4).unwrap_or_default());
         params.distinguished_name = called(&format!("{name} {mark}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(&unusable)?.pem();
         Ok(Self { certificate, issuer: Issuer::new(params, key) })

@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 23] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -87,6 +87,12 @@ pub const METRICS: [Metric; 22] = [
         Shape::Gauge,
         "id",
         "when a certificate of ours expires, in seconds since 1970",
+    ),
+    Metric(
+        "adit_revocation_list_next_update_timestamp_seconds",
+        Shape::Gauge,
+        "file",
+        "when a revocation list promises a newer one, in seconds since 1970",
     ),
     Metric(
         "adit_tls_reloads_total",

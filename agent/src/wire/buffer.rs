@@ -58,7 +58,7 @@ impl Buffer {
 
     /// Room for one read: all the room there is, and at least one byte unless a large buffer is full.
     ///
-    /// The last fill of a whole buffer makes the next one large.
+    /// A fill that a small buffer has no more room for makes the next one large.
     pub fn room(&mut self) -> &mut [u8] {
         let grow = self.bulk && self.store.len() < LARGE && large_is_left();
         if self.store.is_empty() {
@@ -85,7 +85,7 @@ impl Buffer {
     pub fn filled(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.store.len(), "more was filled than there was room");
-        self.bulk = self.end == self.store.len();
+        self.bulk = self.end >= SMALL;
         self.give_back_if_empty();
     }
 

@@ -26,8 +26,12 @@ use tokio::{
 
 use super::{
     buffer::{BULK, Buffer},
-    plain::{linger_zero, read_tcp, take_error},
+    plain::{linger_zero, take_error},
 };
+
+/// Records without a byte in them that may follow each other: they are legal (RFC 8446 section 5.1) and we send none, but
+/// a peer that sends nothing else would keep its reader from ever waiting. OpenSSL allows as many.
+const EMPTY_RECORDS: u32 = 32;
 
 /// A TLS connection over TCP.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Channel {
     opened: Buffer,
     /// Records to be written.
     sealed_out: Buffer,
+    /// Records without a byte since the last one with any.
+    empty: u32,
     end: Option<PeerEnd>,
 }
 
@@ -142,6 +148,7 @@ impl Channel {
             sealed_in: Buffer::default(),
             opened: Buffer::default(),
             sealed_out: Buffer::default(),
+            empty: 0,
             end: None,
         }
     }
@@ -229,7 +236,7 @@ impl Channel {
             // No record and no handshake message that rustls takes is as long as a large buffer.
             return self.ended(PeerEnd::Refused(TlsError::PeerSentOversizedRecord));
         }
-        match read_tcp(&self.socket, room) {
+        match read_once(&self.socket, room) {
             Ok(0) => self.ended(PeerEnd::Bare(None)),
             Ok(count) => {
                 self.sealed_in.filled(count);
@@ -269,11 +276,11 @@ impl Channel {
         let (discard, turn) = match &mut self.session {
             Session::Client(session) => {
                 let status = session.process_tls_records(self.sealed_in.data_mut());
-                act(status, &mut self.opened, &mut self.sealed_out)
+                act(status, &mut self.opened, &mut self.sealed_out, &mut self.empty)
             }
             Session::Server(session, _) => {
                 let status = session.process_tls_records(self.sealed_in.data_mut());
-                act(status, &mut self.opened, &mut self.sealed_out)
+                act(status, &mut self.opened, &mut self.sealed_out, &mut self.empty)
             }
         };
         self.sealed_in.take(discard);
@@ -318,11 +325,11 @@ impl Channel {
             let (discard, sealed) = match &mut self.session {
                 Session::Client(session) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out, &mut self.empty)
                 }
                 Session::Server(session, _) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out, &mut self.empty)
                 }
             };
             self.sealed_in.take(discard);
@@ -399,6 +406,19 @@ impl Channel {
     }
 }
 
+/// Reads what is there, once. A read that leaves room has emptied the socket: it is then marked as not readable until the
+/// kernel says more came, so that the look that follows costs no system call. (epoll(7): on a stream, a read of less than
+/// was asked for has exhausted it; urgent data would stop it earlier, but no agent sends any.)
+fn read_once(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let tried = socket.try_io(Interest::READABLE, || {
+        let count = *read.insert(socket.try_read(room)?);
+        let emptied = 0 < count && count < room.len();
+        if emptied { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    read.ok_or_else(|| tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
+}
+
 /// What a record of 16,384 bytes costs beyond them (header 5, type 1, tag 16), and room for a key update and an alert.
 fn overhead(len: usize) -> usize {
     (len / 16_384 + 1) * 22 + 256
@@ -422,6 +442,7 @@ fn seal_or_act<Data>(
     room: usize,
     opened: &mut Buffer,
     out: &mut Buffer,
+    empty: &mut u32,
 ) -> (usize, Sealed) {
     if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
         let space = out.room_for(room);
@@ -431,7 +452,7 @@ fn seal_or_act<Data>(
         };
         return (status.discard, count_sealed(&written, out));
     }
-    let (discard, turn) = act(status, opened, out);
+    let (discard, turn) = act(status, opened, out, empty);
     match turn {
         Ok(Turn::Again) => (discard, Sealed::Again),
         Ok(Turn::Idle) | Err(_) => (discard, Sealed::No),
@@ -456,6 +477,7 @@ fn act<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     opened: &mut Buffer,
     out: &mut Buffer,
+    empty: &mut u32,
 ) -> (usize, Result<Turn, PeerEnd>) {
     let mut discard = status.discard;
     let turn = match status.state {
@@ -464,6 +486,11 @@ fn act<Data>(
                 match record {
                     Ok(record) => {
                         discard += record.discard;
+                        *empty = if record.payload.is_empty() { *empty + 1 } else { 0 };
+                        if *empty > EMPTY_RECORDS {
+                            let error = TlsError::General("too many records without a byte".to_owned());
+                            return (discard, Err(PeerEnd::Refused(error)));
+                        }
                         opened.put(record.payload);
                     }
                     Err(error) => return (discard, Err(PeerEnd::Refused(error))),

@@ -129,16 +129,15 @@ impl Plain {
         Ok(Self::Tcp(socket))
     }
 
-    /// Reads what is there, once.
+    /// Reads what is there, once. A read of less than was asked for says nothing here: it also stops before urgent data
+    /// (tcp(7)) or ancillary data (unix(7)), with more behind it.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; else the socket failed.
     pub fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => read_tcp(socket, room),
-            Self::Unix(socket) => {
-                read_once(room, |room| socket.try_read(room), |read| socket.try_io(Interest::READABLE, read))
-            }
+            Self::Tcp(socket) => socket.try_read(room),
+            Self::Unix(socket) => socket.try_read(room),
         }
     }
 
@@ -220,28 +219,6 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
             connected => return connected,
         }
     }
-}
-
-/// Reads what is there, once: see [`read_once`].
-pub(super) fn read_tcp(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
-    read_once(room, |room| socket.try_read(room), |read| socket.try_io(Interest::READABLE, read))
-}
-
-/// A read that leaves room has emptied the socket: it is then marked as not readable until the kernel says more came, so
-/// that the look that follows costs no system call. (epoll(7), "Possible pitfalls": on a stream, a read of less than was
-/// asked for has exhausted it. Measured: a quarter of the calls for a small request.)
-fn read_once(
-    room: &mut [u8],
-    try_read: impl Fn(&mut [u8]) -> io::Result<usize>,
-    try_io: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
-) -> io::Result<usize> {
-    let mut read = None;
-    let tried = try_io(&mut || {
-        let count = *read.insert(try_read(room)?);
-        let emptied = 0 < count && count < room.len();
-        if emptied { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    read.ok_or_else(|| tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
 }
 
 /// Whatever closes the socket from now on sends a reset.

@@ -136,7 +136,9 @@ fn limit(section: &Section<'_>, key: &'static str, row: Row<'_>, report: &mut Re
         Row::Count(into) => set(section, key, into, report, value::count),
         Row::MayBeZero(into) => set(section, key, into, report, value::count_or_zero),
         Row::Bytes(into) => set(section, key, into, report, value::bytes),
-        Row::Probes(into) => set(section, key, into, report, value::count_u32),
+        Row::Keepalive(into) => set(section, key, into, report, value::keepalive),
+        Row::Probes(into) => set(section, key, into, report, value::probes),
+        Row::Unacknowledged(into) => set(section, key, into, report, value::unacknowledged),
     }
 }
 

@@ -144,9 +144,12 @@ fn the_reference_states_each_limit_as_the_code_has_it() {
         .map(|(key, row, about)| {
             let kind = match row {
                 Row::Wait(_) => "duration",
+                Row::Keepalive(_) => "duration, whole seconds up to 9h",
                 Row::MayBeOff(_) => "duration or `\"off\"`",
+                Row::Unacknowledged(_) => "duration up to 24d, or `\"off\"`",
                 Row::Auto(_) => "number or `\"auto\"`",
-                Row::Count(_) | Row::Probes(_) => "number",
+                Row::Count(_) => "number",
+                Row::Probes(_) => "number up to 127",
                 Row::MayBeZero(_) => "number, may be 0",
                 Row::Bytes(_) => "bytes",
             };

@@ -124,6 +124,39 @@ pub(super) fn wait_or_off(field: &Field<'_>) -> Result<Option<Duration>, Wrong> 
     }
 }
 
+/// A time that TCP's keepalive takes; the kernel refuses any other, and with it every connection.
+pub(super) fn keepalive(field: &Field<'_>) -> Result<Duration, Wrong> {
+    const MOST: Duration = Duration::from_secs(32_767);
+    let wait = wait(field)?;
+    if wait.subsec_nanos() != 0 || wait > MOST {
+        let message = format!("`{}` cannot be that: TCP takes whole seconds, at most 32767", field.key);
+        return Err(Wrong::new(message, "write from \"1s\" to \"9h\""));
+    }
+    Ok(wait)
+}
+
+/// How many probes TCP's keepalive takes.
+pub(super) fn probes(field: &Field<'_>) -> Result<u32, Wrong> {
+    match count_u32(field)? {
+        number @ ..=127 => Ok(number),
+        number => {
+            Err(Wrong::new(format!("`{}` cannot be {number}: TCP takes at most 127", field.key), "write 1 to 127"))
+        }
+    }
+}
+
+/// A time that TCP_USER_TIMEOUT takes, or `"off"`.
+pub(super) fn unacknowledged(field: &Field<'_>) -> Result<Option<Duration>, Wrong> {
+    const MOST: Duration = Duration::from_millis(i32::MAX as u64);
+    match wait_or_off(field)? {
+        Some(wait) if wait > MOST => {
+            let message = format!("`{}` cannot be that: TCP takes at most 24 days", field.key);
+            Err(Wrong::new(message, "write up to \"24d\", or \"off\""))
+        }
+        wait => Ok(wait),
+    }
+}
+
 /// A duration.
 pub(super) fn wait_or_zero(field: &Field<'_>) -> Result<Duration, Wrong> {
     let text = text(field, WAIT_HELP)?;

@@ -78,6 +78,25 @@ fn an_application_that_reset_before_it_was_met_opens_no_stream() {
 }
 
 #[test]
+fn urgent_data_is_left_out_and_holds_up_nothing_behind_it() {
+    // given a stream, and an agent that finds bytes, an urgent one and bytes again when it next looks
+    let service = Listener::at(&Address::any_port());
+    let mesh = Mesh::plan().service(ECHO, service.address()).start();
+    let mut client = End::connect(&mesh.front(ECHO));
+    client.send(b"0");
+    let mut served = service.accept();
+    assert_eq!(served.receive(1), b"0");
+    mesh.a.signal(Signal::STOP);
+    until("A to stand still", LIMIT, || is_stopped(mesh.a.pid()).then_some(()));
+    client.send(b"abc");
+    client.send_urgent(b'X');
+    client.send(b"def");
+    // when it looks, then all of the stream is passed on, as it is without an agent between
+    mesh.a.signal(Signal::CONT);
+    assert_eq!(served.receive(6), b"abcdef");
+}
+
+#[test]
 fn an_address_that_says_nothing_keeps_no_other_out() {
     const TUNNELS: usize = 20;
     // given a host that opens more connections than B has places, and says nothing on any

@@ -21,7 +21,9 @@ fn the_readmes_reference_is_what_agents_say_and_all_they_say() {
     // given two agents that have carried, refused, looked up, reached a limit, and reloaded
     let service = Listener::at(&Address::any_port());
     let plan = Mesh::plan().service(ECHO, service.address()).service(SECRET, service.address());
-    let mesh = plan.only_for("b.web.example").b_also(&limited(&service)).a_also(&front()).start();
+    let plan = plan.only_for("b.web.example").b_also(&limited(&service)).a_also(&front());
+    let list = plan.authority().revoke(&[]);
+    let mesh = plan.b_revokes(list).start();
     for _ in 0..2 {
         converse(&mesh, &service);
     }
