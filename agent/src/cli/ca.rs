@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_would_outlive_its_ca_is_not_issued() {
+        let dir = tempfile::tempdir().unwrap();
+        ca(dir.path(), "init --dir DIR --days 90").unwrap();
+        ca(dir.path(), "issue --dir DIR --dns a.b --days 89 --out DIR/x").unwrap();
+        let error = ca(dir.path(), "issue --dir DIR --dns a.b --days 91 --out DIR/y").unwrap_err();
+        assert!(error.contains("fewer --days"), "{error}");
+    }
+
+    #[test]
     fn a_certificate_that_names_nobody_is_not_issued() {
         let dir = tempfile::tempdir().unwrap();
         ca(dir.path(), "init --dir DIR").unwrap();

@@ -18,7 +18,10 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 
-use super::text::hex;
+use super::{
+    leaf::Leaf,
+    text::{date, hex},
+};
 
 pub use files::Existing;
 
@@ -76,6 +79,8 @@ pub enum IssueError {
     Mismatch(PathBuf),
     /// The request names nobody.
     Nameless,
+    /// The certificate would be valid for longer than the CA, whose last moment this is.
+    Outlives(SystemTime),
 }
 
 impl Authority {
@@ -121,7 +126,16 @@ impl Authority {
     /// Makes a key and a certificate for it, good for both ends of a tunnel.
     pub fn issue(&self, request: &Request, now: SystemTime) -> Result<Issued, IssueError> {
         let params = request.params(now)?;
+        if let Some(end) = self.end().filter(|end| OffsetDateTime::from(*end) < params.not_after.truncate_to_second()) {
+            return Err(IssueError::Outlives(end));
+        }
         self.sign(&params).map_err(unusable("issuing the certificate"))
+    }
+
+    /// The last moment of the CA's own validity.
+    fn end(&self) -> Option<SystemTime> {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()?;
+        Leaf::parse(&der).ok().map(|certificate| certificate.not_after)
     }
 
     pub(super) fn sign(&self, params: &CertificateParams) -> Result<Issued, rcgen::Error> {
@@ -226,6 +240,12 @@ impl fmt::Display for IssueError {
                 "{}: ca.key is not the key of ca.pem; put back the pair that was made together",
                 dir.display()
             ),
+            Self::Outlives(end) => write!(
+                f,
+                "the CA itself is valid only until {}, and the certificate would be for longer; give fewer --days, or \
+                 make a new CA",
+                date(*end)
+            ),
             Self::Nameless => write!(f, "the certificate would name nobody; give --dns, --spiffe or --ip"),
         }
     }
@@ -236,7 +256,7 @@ impl std::error::Error for IssueError {
         match self {
             Self::File { cause, .. } => Some(cause),
             Self::Unusable { cause, .. } => Some(cause),
-            Self::Mismatch(_) | Self::Nameless => None,
+            Self::Mismatch(_) | Self::Nameless | Self::Outlives(_) => None,
         }
     }
 }

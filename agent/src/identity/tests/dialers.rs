@@ -81,7 +81,7 @@ fn one_of_a_ca_that_has_expired_in_the_bundle_is_certificate_expired() {
     let then = SystemTime::now() - 40 * DAY;
     let old = Authority::create(old.path(), "old CA", 30, Existing::Keep, then).unwrap();
     world.file("ca.pem", format!("{}{}", old.certificate(), world.ca.certificate()));
-    let issued = old.issue(&request(&["host.a"]), SystemTime::now()).unwrap();
+    let issued = old.sign(&request(&["host.a"]).params(SystemTime::now()).unwrap()).unwrap();
     let (dialer, acceptor) = refused(&world, &issued);
     says(&dialer, &["certificate_expired"]);
     says(&acceptor, &["it, or a CA above it, expired"]);
