@@ -12,7 +12,7 @@ pub use probe::Step;
 use std::{io, sync::Arc, time::Duration};
 
 use adit_config::{limits::ATTEMPTS, peers::Peers};
-use adit_protocol::{Code, MAX_EAGER, Name, Preamble, RefusalCode};
+use adit_protocol::{Code, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, warn};
 
@@ -124,9 +124,9 @@ impl Outbound {
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
         let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), from);
         metrics::stream_opened(Direction::Outbound);
-        // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
         let deadline = Instant::now() + self.opening.all;
         let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };
+        // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
         let ending = match Box::pin(self.open(wanted)).await {
             Ok(opened) => self.relay(app, opened, &stream).await,
             Err(ending) => {
@@ -158,9 +158,6 @@ impl Outbound {
     }
 
     async fn open(&self, wanted: Wanted<'_>) -> Result<Opened, Ending> {
-        if self.copies.available_permits() < MAX_EAGER {
-            metrics::limit_reached("eager_bytes");
-        }
         let mut eager = Eager::new(&self.copies);
         match eager.read(wanted.app) {
             // Said once: whoever reads on would see an end, and the service an empty stream instead of none.

@@ -5,6 +5,11 @@
 //! passes through; every failure ends in an abort of both sides, so that no part of a stream is ever taken for the whole
 //! (PROTOCOL.md section 4). It does not know who the peer is, or why the stream was allowed.
 
+mod abort;
+mod clock;
+
+pub use abort::{abort, broke_protocol, count, truncated};
+
 use std::{
     future::Future,
     io,
@@ -13,20 +18,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_protocol::{HEADER_LEN, Kind, Phase, Violation};
-use tokio::{
-    io::Interest,
-    time::{Sleep, sleep_until},
-};
+use adit_protocol::{HEADER_LEN, Kind, Phase};
+use tokio::io::Interest;
+
+use abort::{failed, internal, local_reset};
+use clock::{Alarm, Clock, Overdue};
 
 use crate::{
     end::{End, Ending, Side},
     streams::Stream,
     sys::tcp_info::TcpInfo,
-    telemetry::metrics,
     wire::{
         buffer::{BULK, Buffer},
-        channel::{Filled, PeerEnd},
+        channel::Filled,
         plain::Plain,
         tunnel::{Arrival, Role, Tunnel, Unsent},
     },
@@ -34,8 +38,6 @@ use crate::{
 
 /// How many turns a stream of bulk takes before it lets others run.
 const TURNS_BEFORE_YIELD: u32 = 8;
-/// How long an abort waits for the peer's end after RESET (PROTOCOL.md section 4, "Abort").
-const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The limits on a stream that is open.
 #[derive(Clone, Copy, Debug)]
@@ -90,26 +92,6 @@ pub async fn relay(
             Err(ending)
         }
     }
-}
-
-/// Aborts the stream on the tunnel, and the tunnel with it: RESET if it takes one at once, else a TCP reset.
-pub async fn abort(mut tunnel: Tunnel, ending: &Ending) {
-    if ending.end == End::Protocol {
-        // To a peer that broke a rule nothing more is said, not even what was sealed already (PROTOCOL.md section 2).
-        return tunnel.channel.reset();
-    }
-    let told = tunnel.channel.end().is_none()
-        && tunnel.channel.unsent() == 0
-        && tunnel.send_reset(ending.end.reset_code()).is_ok();
-    if told && tunnel.channel.flush().unwrap_or(false) {
-        tunnel.channel.shut();
-        // Whether the peer's end came or the limit did: the reset below is right after both.
-        let _ = tokio::time::timeout(ABORT_LIMIT, tunnel.channel.drain()).await;
-    } else {
-        // An alert of our own, when our TLS refused what came, is worth a try; then a TCP reset passes a full window.
-        let _ = tunnel.channel.flush();
-    }
-    tunnel.channel.reset();
 }
 
 struct Relay<'a> {
@@ -510,144 +492,4 @@ impl Waiting {
         }
         interest
     }
-}
-
-/// When bytes last moved, and what that makes due. Pure but for reading the time.
-struct Clock {
-    began: Instant,
-    moved: Instant,
-    /// Since when bytes have waited for a receiver without any moving.
-    waiting: Option<Instant>,
-    /// When the kernel was last asked whether that receiver lives.
-    asked: Option<Instant>,
-}
-
-enum Overdue {
-    Limit(End, String),
-    Unacknowledged,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { began: now, moved: now, waiting: None, asked: None }
-    }
-
-    fn moved(&mut self) {
-        self.moved = Instant::now();
-        self.waiting = None;
-        self.asked = None;
-    }
-
-    fn waits(&mut self, waiting: bool) {
-        if waiting {
-            self.waiting.get_or_insert_with(Instant::now);
-        } else {
-            self.waiting = None;
-            self.asked = None;
-        }
-    }
-
-    fn asked(&mut self, now: Instant) {
-        self.asked = Some(now);
-    }
-
-    fn deadline(&self, limits: &Limits, half_closed: bool) -> Option<Instant> {
-        let quiet = if half_closed { limits.half_closed } else { limits.idle };
-        [
-            quiet.map(|limit| self.moved + limit),
-            limits.life.map(|limit| self.began + limit),
-            self.waiting.zip(limits.unread).map(|(since, limit)| since + limit),
-            self.asked.or(self.waiting).zip(limits.stalled).map(|(since, limit)| since + limit),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn overdue(&self, limits: &Limits, half_closed: bool, now: Instant) -> Option<Overdue> {
-        let since = |start: Instant, limit: Duration| start + limit <= now;
-        if let Some(life) = limits.life.filter(|limit| since(self.began, *limit)) {
-            return Some(Overdue::Limit(End::Aged, format!("the stream is older than {life:?}")));
-        }
-        if let Some(limit) = limits.half_closed.filter(|limit| half_closed && since(self.moved, *limit)) {
-            let detail = format!("half-closed, and nothing moved for {limit:?}");
-            return Some(Overdue::Limit(End::Idle, detail));
-        }
-        if let Some(idle) = limits.idle.filter(|limit| !half_closed && since(self.moved, *limit)) {
-            return Some(Overdue::Limit(End::Idle, format!("nothing moved for {idle:?}")));
-        }
-        let waiting = self.waiting?;
-        if let Some(unread) = limits.unread.filter(|limit| since(waiting, *limit)) {
-            return Some(Overdue::Limit(End::Stalled, format!("bytes were not read for {unread:?}")));
-        }
-        let asked = self.asked.unwrap_or(waiting);
-        limits.stalled.filter(|limit| since(asked, *limit)).map(|_| Overdue::Unacknowledged)
-    }
-}
-
-/// One timer a stream, armed only while there is a limit to watch, and moved only when it rings: a stream that moves
-/// bytes does not touch it.
-#[derive(Default)]
-struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Alarm {
-    fn set(&mut self, deadline: Option<Instant>) {
-        let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
-            self.sleep = None;
-            return;
-        };
-        match &mut self.sleep {
-            None => self.sleep = Some(Box::pin(sleep_until(deadline))),
-            // One that rings early only looks and is set again; one that would ring late must be moved.
-            Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.as_mut().reset(deadline),
-            Some(_) => {}
-        }
-    }
-
-    async fn rings(&mut self) {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// Counts what an ending means for the peer: a broken protocol is a metric of its own.
-pub fn count(ending: &Ending, side: &'static str) {
-    if ending.end == End::Protocol {
-        metrics::violation(side);
-    }
-}
-
-fn local_reset(error: &io::Error) -> Ending {
-    Ending::new(End::Reset, Side::Local, format!("the local socket failed: {error}"))
-}
-
-fn failed(what: &str, error: Option<io::Error>) -> String {
-    match error {
-        Some(error) => format!("{what} failed: {error}"),
-        None => format!("{what} failed"),
-    }
-}
-
-fn internal(error: &io::Error) -> Ending {
-    Ending::new(End::Internal, Side::Agent, format!("waiting for the sockets failed: {error}"))
-}
-
-/// The peer broke this rule of the protocol.
-pub fn broke_protocol(violation: Violation) -> Ending {
-    metrics::rule_broken(&violation);
-    Ending::new(End::Protocol, Side::Peer, format!("the peer broke the protocol: {violation}"))
-}
-
-/// The tunnel ended before DONE.
-pub fn truncated(end: Option<&PeerEnd>) -> Ending {
-    let detail = match end {
-        None => "the tunnel's connection failed in the middle of the stream".to_owned(),
-        Some(end) => format!("the tunnel ended in the middle of the stream: {end}"),
-    };
-    Ending::new(End::Truncated, Side::Peer, detail)
 }

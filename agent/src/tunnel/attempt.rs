@@ -36,6 +36,9 @@ impl Eager {
     pub fn new(copies: &Arc<Semaphore>) -> Self {
         let permit =
             u32::try_from(MAX_EAGER).ok().and_then(|room| Arc::clone(copies).try_acquire_many_owned(room).ok());
+        if permit.is_none() {
+            metrics::limit_reached("eager_bytes");
+        }
         Self { bytes: Vec::new(), fin: false, permit }
     }
 

@@ -16,7 +16,6 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection},
     sign::CertifiedKey,
-    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
 };
 use socket2::SockRef;
 use tokio::{
@@ -27,11 +26,8 @@ use tokio::{
 use super::{
     buffer::{BULK, Buffer},
     plain::{linger_zero, take_error},
+    records::{Opened, Sealed, Sealing, Turn, act, overhead, seal_or_act},
 };
-
-/// Records without a byte in them that may follow each other: they are legal (RFC 8446 section 5.1) and we send none, but
-/// a peer that sends nothing else would keep its reader from ever waiting. OpenSSL allows as many.
-const EMPTY_RECORDS: u32 = 32;
 
 /// A TLS connection over TCP.
 #[derive(Debug)]
@@ -41,11 +37,9 @@ pub struct Channel {
     /// Records as they came; after every step only the beginning of one is left.
     sealed_in: Buffer,
     /// What whole records held, not yet taken.
-    opened: Buffer,
+    opened: Opened,
     /// Records to be written.
     sealed_out: Buffer,
-    /// Records without a byte since the last one with any.
-    empty: u32,
     end: Option<PeerEnd>,
 }
 
@@ -114,11 +108,6 @@ pub enum Filled {
     Ended,
 }
 
-enum Turn {
-    Again,
-    Idle,
-}
-
 impl Channel {
     /// A channel that will shake hands as the client; `name` is the SNI, an IP address means none is sent.
     ///
@@ -146,9 +135,8 @@ impl Channel {
             socket,
             session,
             sealed_in: Buffer::default(),
-            opened: Buffer::default(),
+            opened: Opened::default(),
             sealed_out: Buffer::default(),
-            empty: 0,
             end: None,
         }
     }
@@ -218,12 +206,12 @@ impl Channel {
 
     /// The opened bytes that are to be taken.
     pub fn opened(&self) -> &[u8] {
-        self.opened.data()
+        self.opened.bytes.data()
     }
 
     /// Drops `count` opened bytes from the front.
     pub fn take(&mut self, count: usize) {
-        self.opened.take(count);
+        self.opened.bytes.take(count);
     }
 
     /// Reads once and opens every whole record. Call it only when few opened bytes wait: it is what bounds them.
@@ -276,11 +264,11 @@ impl Channel {
         let (discard, turn) = match &mut self.session {
             Session::Client(session) => {
                 let status = session.process_tls_records(self.sealed_in.data_mut());
-                act(status, &mut self.opened, &mut self.sealed_out, &mut self.empty)
+                act(status, &mut self.opened, &mut self.sealed_out)
             }
             Session::Server(session, _) => {
                 let status = session.process_tls_records(self.sealed_in.data_mut());
-                act(status, &mut self.opened, &mut self.sealed_out, &mut self.empty)
+                act(status, &mut self.opened, &mut self.sealed_out)
             }
         };
         self.sealed_in.take(discard);
@@ -325,11 +313,11 @@ impl Channel {
             let (discard, sealed) = match &mut self.session {
                 Session::Client(session) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out, &mut self.empty)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
                 }
                 Session::Server(session, _) => {
                     let status = session.process_tls_records(self.sealed_in.data_mut());
-                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out, &mut self.empty)
+                    seal_or_act(status, what, room, &mut self.opened, &mut self.sealed_out)
                 }
             };
             self.sealed_in.take(discard);
@@ -417,106 +405,4 @@ fn read_once(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
         if emptied { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
     read.ok_or_else(|| tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
-}
-
-/// What a record of 16,384 bytes costs beyond them (header 5, type 1, tag 16), and room for a key update and an alert.
-fn overhead(len: usize) -> usize {
-    (len / 16_384 + 1) * 22 + 256
-}
-
-#[derive(Clone, Copy)]
-enum Sealing<'a> {
-    Data(&'a [u8]),
-    Close,
-}
-
-enum Sealed {
-    Yes,
-    Again,
-    No,
-}
-
-fn seal_or_act<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    what: Sealing<'_>,
-    room: usize,
-    opened: &mut Buffer,
-    out: &mut Buffer,
-    empty: &mut u32,
-) -> (usize, Sealed) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        let space = out.room_for(room);
-        let written = match what {
-            Sealing::Data(plain) => traffic.encrypt(plain, space),
-            Sealing::Close => traffic.queue_close_notify(space),
-        };
-        return (status.discard, count_sealed(&written, out));
-    }
-    let (discard, turn) = act(status, opened, out, empty);
-    match turn {
-        Ok(Turn::Again) => (discard, Sealed::Again),
-        Ok(Turn::Idle) | Err(_) => (discard, Sealed::No),
-    }
-}
-
-fn count_sealed(written: &Result<usize, EncryptError>, out: &mut Buffer) -> Sealed {
-    match written {
-        Ok(count) => {
-            out.filled(*count);
-            Sealed::Yes
-        }
-        Err(EncryptError::InsufficientSize(_) | EncryptError::EncryptExhausted) => {
-            out.filled(0);
-            Sealed::No
-        }
-    }
-}
-
-/// Carries out one state of rustls. Returns how many bytes of the input it is done with, and whether to ask again.
-fn act<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    opened: &mut Buffer,
-    out: &mut Buffer,
-    empty: &mut u32,
-) -> (usize, Result<Turn, PeerEnd>) {
-    let mut discard = status.discard;
-    let turn = match status.state {
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        *empty = if record.payload.is_empty() { *empty + 1 } else { 0 };
-                        if *empty > EMPTY_RECORDS {
-                            let error = TlsError::General("too many records without a byte".to_owned());
-                            return (discard, Err(PeerEnd::Refused(error)));
-                        }
-                        opened.put(record.payload);
-                    }
-                    Err(error) => return (discard, Err(PeerEnd::Refused(error))),
-                }
-            }
-            Ok(Turn::Again)
-        }
-        Ok(ConnectionState::EncodeTlsData(mut encode)) => {
-            let written = encode.encode(out.room());
-            let written = match written {
-                Err(EncodeError::InsufficientSize(size)) => encode.encode(out.room_for(size.required_size)),
-                other => other,
-            };
-            out.filled(written.unwrap_or(0));
-            Ok(Turn::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(transmit)) => {
-            // `sealed_out` keeps the order and is flushed by the caller, so for rustls it is sent.
-            transmit.done();
-            Ok(Turn::Again)
-        }
-        Ok(ConnectionState::PeerClosed) => Err(PeerEnd::Closed),
-        // Early data is never offered nor accepted, so rustls never says `ReadEarlyData`; waiting is all others mean.
-        Ok(_) => Ok(Turn::Idle),
-        Err(TlsError::AlertReceived(alert)) => Err(PeerEnd::Alert(alert)),
-        Err(error) => Err(PeerEnd::Refused(error)),
-    };
-    (discard, turn)
 }

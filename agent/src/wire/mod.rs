@@ -6,4 +6,5 @@
 pub mod buffer;
 pub mod channel;
 pub mod plain;
+mod records;
 pub mod tunnel;
