@@ -24,6 +24,45 @@ impl fmt::Display for Address {
     }
 }
 
+/// An address with its share of the streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    /// Where it is.
+    pub address: Address,
+    /// How near it is to the front: streams go to the lowest tier that has an endpoint which is up (the priority of
+    /// RFC 2782).
+    pub tier: u16,
+    /// Its share within its tier.
+    pub weight: Weight,
+}
+
+impl Weighted {
+    /// An address like any other.
+    pub fn plain(address: Address) -> Self {
+        Self { address, tier: 0, weight: Weight::ONE }
+    }
+}
+
+/// A share, in thousandths, never 0: a weight of nothing is the smallest there is, for an endpoint that is named shall be
+/// found (RFC 2782 gives it "a very small chance").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// What has no weight of its own weighs this.
+    pub const ONE: Self = Self(1000);
+
+    /// From thousandths.
+    pub fn thousandths(count: u32) -> Self {
+        Self(count.max(1))
+    }
+
+    /// As a number, where [`Weight::ONE`] is 1.
+    pub fn value(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
 /// Both ends of a TCP connection of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {

@@ -411,12 +411,12 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{tunnel::dial::DialError, wire::channel::PeerEnd};
+    use crate::{addr::Weighted, tunnel::dial::DialError, wire::channel::PeerEnd};
 
     fn balancer(endpoints: u16) -> Balancer {
         let balancer = Balancer::new(Name::parse("/#/dns/db/4143").unwrap());
         let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
-        balancer.update(&addresses.into());
+        balancer.update(&addresses.into_iter().map(Weighted::plain).collect());
         balancer
     }
 

@@ -9,7 +9,7 @@ mod health;
 pub use endpoint::{EndpointStatus, Lease};
 pub use health::{Admission, Health};
 
-use crate::addr::Address;
+use crate::addr::{Address, Weighted};
 use adit_protocol::Name;
 use endpoint::Endpoint;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Balancer {
 /// The addresses as they were given last, and an endpoint for each.
 #[derive(Debug)]
 struct Set {
-    addresses: Arc<[Address]>,
+    addresses: Arc<[Weighted]>,
     endpoints: Arc<[Arc<Endpoint>]>,
 }
 
@@ -56,7 +56,7 @@ impl Balancer {
 
     /// Takes these addresses instead of the ones before. An address that stays keeps its count and
     /// its health; streams on one that left go on. The same `Arc` again costs nothing.
-    pub fn update(&self, addresses: &Arc<[Address]>) {
+    pub fn update(&self, addresses: &Arc<[Weighted]>) {
         let mut set = self.set();
         if !Arc::ptr_eq(&set.addresses, addresses) {
             set.endpoints = successors(&set.endpoints, addresses);
@@ -116,14 +116,14 @@ impl Balancer {
 }
 
 /// An endpoint for each address, the ones there were before kept.
-fn successors(before: &[Arc<Endpoint>], addresses: &[Address]) -> Arc<[Arc<Endpoint>]> {
+fn successors(before: &[Arc<Endpoint>], addresses: &[Weighted]) -> Arc<[Arc<Endpoint>]> {
     let known: HashMap<&Address, &Arc<Endpoint>> =
         before.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
     let endpoint = |address: &Address| match known.get(address) {
         Some(endpoint) => Arc::clone(endpoint),
         None => Arc::new(Endpoint::new(address.clone())),
     };
-    addresses.iter().map(endpoint).collect()
+    addresses.iter().map(|weighted| endpoint(&weighted.address)).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn addresses(ports: impl IntoIterator<Item = u16>) -> Arc<[Address]> {
-    ports.into_iter().map(address).collect()
+fn addresses(ports: impl IntoIterator<Item = u16>) -> Arc<[Weighted]> {
+    ports.into_iter().map(|port| Weighted::plain(address(port))).collect()
 }
 
 fn address(port: u16) -> Address {

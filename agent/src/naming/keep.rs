@@ -55,7 +55,7 @@ impl Entry {
     pub(super) fn status(&self, now: Instant) -> NameStatus {
         let (state, addresses) = match &*self.told.borrow() {
             Addrs::Pending => ("pending", Vec::new()),
-            Addrs::Bound(all) => ("bound", all.iter().map(ToString::to_string).collect()),
+            Addrs::Bound(all) => ("bound", all.iter().map(|one| one.address.to_string()).collect()),
             Addrs::Neg => ("negative", Vec::new()),
             Addrs::Failed(_) => ("failed", Vec::new()),
         };

@@ -3,7 +3,7 @@
 //! a failure never does.
 
 use super::{Addrs, Settings};
-use crate::addr::Address;
+use crate::addr::{Address, Weighted};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,8 +162,8 @@ fn renew(family: &mut Option<Vec<IpAddr>>, answer: Answer, gone: bool) {
     }
 }
 
-fn with_port(ips: &[IpAddr], port: u16) -> Arc<[Address]> {
-    ips.iter().map(|ip| Address::Tcp(SocketAddr::new(*ip, port))).collect()
+fn with_port(ips: &[IpAddr], port: u16) -> Arc<[Weighted]> {
+    ips.iter().map(|ip| Weighted::plain(Address::Tcp(SocketAddr::new(*ip, port)))).collect()
 }
 
 /// When to ask again: after 75 to 90 % of an answer's life, early enough for a retry before its end,
@@ -211,7 +211,7 @@ mod tests {
             known.take(Answers { v4, v6 }, &Settings::default(), Instant::now(), 0);
         }
         match known.addrs(1) {
-            Addrs::Bound(all) => all.iter().map(|at| format!("{at} ")).collect::<String>().trim().to_owned(),
+            Addrs::Bound(all) => all.iter().map(|at| format!("{} ", at.address)).collect::<String>().trim().to_owned(),
             other => format!("{other:?}"),
         }
     }

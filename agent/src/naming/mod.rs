@@ -10,7 +10,7 @@ mod settings;
 pub use keep::NameStatus;
 pub use settings::Settings;
 
-use crate::addr::Address;
+use crate::addr::{Address, Weighted};
 use adit_config::dtab::{Bound, Host, Namer};
 use dns::Dns;
 use keep::{Entry, Key};
@@ -30,7 +30,7 @@ pub enum Addrs {
     /// Nothing yet; the first look-up is under way.
     Pending,
     /// These, at least one. Kept as the same `Arc` while they do not change.
-    Bound(Arc<[Address]>),
+    Bound(Arc<[Weighted]>),
     /// An authority says there is no such name or no address.
     Neg,
     /// Nothing was ever known and the last look-up failed, for this reason.
@@ -79,6 +79,7 @@ impl Namers {
             Namer::Inet { host: Host::Name(host), port } | Namer::Dns { host, port } => {
                 self.watch_host(Key { host: host.as_str().into(), port: *port })
             }
+            Namer::Srv { .. } | Namer::Fs { .. } => watch::channel(Addrs::Failed("not yet".into())).1,
         }
     }
 
@@ -131,7 +132,7 @@ impl std::fmt::Debug for Shared {
 
 /// An address that is what it is.
 fn fixed(address: Address) -> watch::Receiver<Addrs> {
-    watch::channel(Addrs::Bound([address].into())).1
+    watch::channel(Addrs::Bound([Weighted::plain(address)].into())).1
 }
 
 #[cfg(test)]

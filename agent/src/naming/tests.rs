@@ -39,7 +39,7 @@ fn redis() -> Bound {
 }
 
 fn addresses(all: &[&str]) -> Addrs {
-    Addrs::Bound(all.iter().map(|at| Address::Tcp(at.parse().unwrap())).collect())
+    Addrs::Bound(all.iter().map(|at| Weighted::plain(Address::Tcp(at.parse().unwrap()))).collect())
 }
 
 /// Waits until the watched value is so.
@@ -75,7 +75,7 @@ async fn a_host_is_all_its_addresses_of_both_families() {
 async fn an_address_or_a_socket_as_written_needs_no_look_up() {
     let namers = namers(Settings::default());
     assert_eq!(*namers.watch(&bound("/$/inet/10.0.0.1/80")).borrow(), addresses(&["10.0.0.1:80"]));
-    let socket = Addrs::Bound([Address::Unix("/run/redis.sock".into())].into());
+    let socket = Addrs::Bound([Weighted::plain(Address::Unix("/run/redis.sock".into()))].into());
     assert_eq!(*namers.watch(&bound("/$/unix/run/redis.sock")).borrow(), socket);
     assert!(namers.status().is_empty());
 }

@@ -47,7 +47,7 @@ pub(super) fn choose<'a, T, E>(
             State::Neg => Choice::Neg,
             State::Failed(why) => Choice::Failed(leaf, why),
         },
-        NameTree::Alt(branches) => {
+        NameTree::Alt(branches) | NameTree::Failover(branches) => {
             let first = branches.iter().find(|branch| outlook(branch, state) != Outlook::Neg);
             first.map_or(Choice::Neg, |branch| choose(branch, state, random))
         }
@@ -76,7 +76,7 @@ fn outlook<T, E>(tree: &NameTree<T>, state: &impl Fn(&T) -> State<E>) -> Outlook
     match tree {
         NameTree::Leaf(leaf) if matches!(state(leaf), State::Neg) => Outlook::Neg,
         NameTree::Leaf(_) | NameTree::Empty => Outlook::Alive,
-        NameTree::Alt(branches) => {
+        NameTree::Alt(branches) | NameTree::Failover(branches) => {
             let mut outlooks = branches.iter().map(|branch| outlook(branch, state));
             outlooks.find(|outlook| *outlook != Outlook::Neg).unwrap_or(Outlook::Neg)
         }

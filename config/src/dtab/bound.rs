@@ -5,7 +5,7 @@ use adit_protocol::Name;
 use std::{fmt, net::IpAddr, path::PathBuf};
 
 /// The namers of this version, as an error lists them.
-const KNOWN: &str = "/$/inet, /$/unix, /#/dns";
+const KNOWN: &str = "/$/inet, /$/unix, /#/dns, /#/srv, /#/fs";
 
 /// A name that needs no further rule: which namer to ask and for what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,18 @@ pub enum Namer {
         /// The port, never 0.
         port: u16,
     },
+    /// `/#/srv/<name>[/<port>]`: the name's SRV records (RFC 2782), and the addresses of their targets.
+    Srv {
+        /// A DNS name in lower case, without a trailing dot.
+        name: String,
+        /// The port to use instead of the records' own, never 0: the agent's on a service's host.
+        port: Option<u16>,
+    },
+    /// `/#/fs/<file>`: the lines of a file in the watched folder.
+    Fs {
+        /// The file's name: one segment, not beginning with a dot, as what an editor leaves does.
+        file: String,
+    },
 }
 
 /// An IP address or a DNS name.
@@ -58,6 +70,8 @@ pub enum BoundError {
     AddressForDns(IpAddr),
     /// The segment where a port belongs is none.
     BadPort(String),
+    /// The segment where a file's name belongs is none.
+    BadFile(String),
 }
 
 impl Bound {
@@ -71,6 +85,8 @@ impl Bound {
             ["$", "inet", rest @ ..] => (inet(rest)?, 4),
             ["$", "unix", rest @ ..] => (unix(rest)?, segments.len()),
             ["#", "dns", rest @ ..] => (dns(rest)?, 4),
+            ["#", "srv", rest @ ..] => srv(rest)?,
+            ["#", "fs", rest @ ..] => (fs(rest)?, 3),
             [door, namer, ..] => return Err(BoundError::UnknownNamer(format!("/{door}/{namer}"))),
             _ => return Err(BoundError::TooShort("/$/<namer>/… or /#/<namer>/…")),
         };
@@ -132,6 +148,26 @@ fn dns(segments: &[&str]) -> Result<Namer, BoundError> {
     }
 }
 
+/// What follows the name is its port if it is all digits; what else follows is left over.
+fn srv(segments: &[&str]) -> Result<(Namer, usize), BoundError> {
+    let [name, rest @ ..] = segments else {
+        return Err(BoundError::TooShort("/#/srv/<name>[/<port>]"));
+    };
+    let name = host_name(name)?;
+    match rest.first().filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some(port) => Ok((Namer::Srv { name, port: Some(port_number(port)?) }, 4)),
+        None => Ok((Namer::Srv { name, port: None }, 3)),
+    }
+}
+
+fn fs(segments: &[&str]) -> Result<Namer, BoundError> {
+    match segments {
+        [] => Err(BoundError::TooShort("/#/fs/<file>")),
+        [file, ..] if file.starts_with('.') => Err(BoundError::BadFile((*file).to_owned())),
+        [file, ..] => Ok(Namer::Fs { file: (*file).to_owned() }),
+    }
+}
+
 /// A DNS name: labels of 1 to 63, 253 in all (RFC 1035, 2.3.4), with `_` as service names have it.
 fn host_name(text: &str) -> Result<String, BoundError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
@@ -178,6 +214,7 @@ impl fmt::Display for BoundError {
             Self::AddressForDns(ip) => {
                 write!(f, "'{ip}' is an address, not a name to look up; write /$/inet/{ip}/<port>")
             }
+            Self::BadFile(file) => write!(f, "'{file}' is no file's name here: it begins with '.'"),
             Self::BadPort(port) => write!(f, "'{port}' is no port: a number from 1 to 65535"),
         }
     }
@@ -205,6 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn a_service_may_have_a_port_of_its_own() {
+        let srv = |port| Namer::Srv { name: "_redis._tcp.prod".into(), port };
+        assert_eq!(read("/#/srv/_redis._tcp.prod").unwrap().namer(), &srv(None));
+        assert_eq!(read("/#/srv/_Redis._tcp.prod./4143").unwrap().namer(), &srv(Some(4143)));
+        let left = read("/#/srv/_redis._tcp.prod/a").unwrap();
+        assert_eq!(
+            (left.namer(), left.path().as_str(), left.residual()),
+            (&srv(None), "/#/srv/_redis._tcp.prod", "/a")
+        );
+        assert_eq!(read("/#/srv/a/70000"), Err(BoundError::BadPort("70000".into())));
+    }
+
+    #[test]
+    fn a_file_is_one_segment_that_does_not_climb() {
+        assert_eq!(read("/#/fs/web").unwrap().namer(), &Namer::Fs { file: "web".into() });
+        assert_eq!(read("/#/fs/web/a").unwrap().residual(), "/a");
+        assert_eq!(read("/#/fs/.web"), Err(BoundError::BadFile(".web".into())));
+        assert_eq!(read("/#/fs"), Err(BoundError::TooShort("/#/fs/<file>")));
+    }
+
+    #[test]
     fn what_is_left_over_is_kept_apart() {
         let bound = read("/#/dns/h/4143/a/b").unwrap();
         assert_eq!((bound.path().as_str(), bound.residual()), ("/#/dns/h/4143", "/a/b"));
@@ -213,9 +271,8 @@ mod tests {
 
     #[test]
     fn a_namer_of_another_version_is_refused_by_its_name() {
-        let told = read("/#/srv/_redis._tcp.prod").unwrap_err().to_string();
-        assert_eq!(told, "'/#/srv' is not a namer this version has; known: /$/inet, /$/unix, /#/dns");
-        assert_eq!(read("/#/fs/web"), Err(BoundError::UnknownNamer("/#/fs".into())));
+        let told = read("/#/k8s/prod/http/web").unwrap_err().to_string();
+        assert_eq!(told, "'/#/k8s' is not a namer this version has; known: /$/inet, /$/unix, /#/dns, /#/srv, /#/fs");
     }
 
     #[test]

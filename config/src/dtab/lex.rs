@@ -14,6 +14,8 @@ pub(super) enum Kind<'a> {
     Semicolon,
     /// `|`
     Bar,
+    /// `||`
+    DoubleBar,
     /// `&`
     Ampersand,
     /// `*` after a weight
@@ -75,6 +77,7 @@ fn token(rest: &str) -> (Kind<'_>, usize) {
         '0'..='9' | '.' => word(rest, |tail| !tail.starts_with(is_numeral), Kind::Number),
         '=' if rest.starts_with("=>") => (Kind::Arrow, 2),
         ';' => (Kind::Semicolon, 1),
+        '|' if rest.starts_with("||") => (Kind::DoubleBar, 2),
         '|' => (Kind::Bar, 1),
         '&' => (Kind::Ampersand, 1),
         '*' => (Kind::Star, 1),

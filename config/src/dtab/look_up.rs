@@ -73,7 +73,8 @@ impl Walk<'_> {
         self.nesting += 1;
         let grown = match tree {
             NameTree::Leaf(leaf) => self.follow(leaf, fit)?,
-            NameTree::Alt(branches) => self.grow_alt(branches, fit)?,
+            NameTree::Alt(branches) => NameTree::alt(self.grow_each(branches, fit)?),
+            NameTree::Failover(branches) => NameTree::failover(self.grow_each(branches, fit)?),
             NameTree::Union(branches) => self.grow_union(branches, fit)?,
             NameTree::Neg => NameTree::Neg,
             NameTree::Fail => NameTree::Fail,
@@ -83,12 +84,12 @@ impl Walk<'_> {
         Ok(grown)
     }
 
-    fn grow_alt(&mut self, branches: &[NameTree<Leaf>], fit: &Fit<'_>) -> Result<NameTree<Bound>, LookUpError> {
+    fn grow_each(&mut self, branches: &[NameTree<Leaf>], fit: &Fit<'_>) -> Result<Vec<NameTree<Bound>>, LookUpError> {
         let mut grown = Vec::with_capacity(branches.len());
         for branch in branches {
             grown.push(self.grow(branch, fit)?);
         }
-        Ok(NameTree::alt(grown))
+        Ok(grown)
     }
 
     fn grow_union(

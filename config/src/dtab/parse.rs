@@ -48,7 +48,7 @@ impl<'a> Parser<'a> {
         self.expect(Kind::Arrow, "'=>' after the prefix")?;
         let tree = self.tree()?;
         if !matches!(self.peek().kind, Kind::Semicolon | Kind::End) {
-            return Err(self.unexpected("'|', '&' or ';' after a destination"));
+            return Err(self.unexpected("'|', '||', '&' or ';' after a destination"));
         }
         self.check_captures(start, &prefix, &tree)?;
         Ok(Dentry { prefix, tree, place: Place::of(self.text, start) })
@@ -67,13 +67,22 @@ impl<'a> Parser<'a> {
         Pattern::parse(path).map_err(|error| self.misspelt(token.offset, &error))
     }
 
-    /// `union | union | …`
+    /// `failover | failover | …`
     fn tree(&mut self) -> Result<NameTree<Leaf>, Skipped> {
-        let mut branches = vec![self.union()?];
+        let mut branches = vec![self.failover()?];
         while self.take(Kind::Bar) {
-            branches.push(self.union()?);
+            branches.push(self.failover()?);
         }
         Ok(single(branches, |branch| branch).unwrap_or_else(NameTree::Alt))
+    }
+
+    /// `union || union || …`
+    fn failover(&mut self) -> Result<NameTree<Leaf>, Skipped> {
+        let mut branches = vec![self.union()?];
+        while self.take(Kind::DoubleBar) {
+            branches.push(self.union()?);
+        }
+        Ok(single(branches, |branch| branch).unwrap_or_else(NameTree::Failover))
     }
 
     /// `weighted & weighted & …`; the weight of a lone branch says nothing.

@@ -156,7 +156,7 @@ fn every_mistake_is_reported_at_its_place() {
     let text = "/a -> /b ;\n/ok => /fine ;\n/c => /d /e ;\n  /f => ( /g | /h ;\n/i => 2 /j ;\n/k =>";
     let expected = [
         "1:4: '->' does not belong here; expected '=>' after the prefix",
-        "3:10: '/e' does not belong here; expected '|', '&' or ';' after a destination",
+        "3:10: '/e' does not belong here; expected '|', '||', '&' or ';' after a destination",
         "4:19: ';' does not belong here; expected ')'",
         "5:9: '/j' does not belong here; expected '*' between a weight and its destination",
         "6:6: the table ends here; expected a path, '~', '!', '$' or '('",
@@ -167,7 +167,10 @@ fn every_mistake_is_reported_at_its_place() {
 #[test]
 fn what_a_rule_says_is_checked_before_anything_runs() {
     let rows = [
-        ("/svc => /#/srv/x ;", "1:9: '/#/srv' is not a namer this version has; known: /$/inet, /$/unix, /#/dns"),
+        (
+            "/svc => /#/zk/x ;",
+            "1:9: '/#/zk' is not a namer this version has; known: /$/inet, /$/unix, /#/dns, /#/srv, /#/fs",
+        ),
         ("/svc => /#/dns/a/0 ;", "1:9: '0' is no port: a number from 1 to 65535"),
         ("/#/dns => /x ;", "1:1: bound names are never rewritten: '/#/dns'"),
         ("/svc => /{x} ;", "1:1: the destination uses {x}, which the prefix '/svc' does not capture"),

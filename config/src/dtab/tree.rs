@@ -10,6 +10,9 @@ pub enum NameTree<T> {
     Leaf(T),
     /// `a | b`: the first that is not [`NameTree::Neg`].
     Alt(Vec<NameTree<T>>),
+    /// `a || b`: the first that is not [`NameTree::Neg`] and has an endpoint that is up; with all of them down, the first
+    /// that is not [`NameTree::Neg`].
+    Failover(Vec<NameTree<T>>),
     /// `2 * a & 1 * b`: one of them, drawn by weight for each connection; a weight is finite and not negative.
     Union(Vec<(f64, NameTree<T>)>),
     /// `~`: there is nothing here, ask the next.
@@ -24,18 +27,13 @@ impl<T> NameTree<T> {
     /// The alternatives as one tree: what is `~` is left out, what follows a `!` or `$` can never be reached.
     #[must_use]
     pub fn alt(branches: impl IntoIterator<Item = Self>) -> Self {
-        let mut kept = Vec::new();
-        for branch in branches {
-            match branch {
-                Self::Neg => {}
-                Self::Fail | Self::Empty => {
-                    kept.push(branch);
-                    break;
-                }
-                _ => kept.push(branch),
-            }
-        }
-        only(kept, |branch| branch).unwrap_or_else(Self::Alt)
+        only(reachable(branches), |branch| branch).unwrap_or_else(Self::Alt)
+    }
+
+    /// The same for alternatives that fail over by health.
+    #[must_use]
+    pub fn failover(branches: impl IntoIterator<Item = Self>) -> Self {
+        only(reachable(branches), |branch| branch).unwrap_or_else(Self::Failover)
     }
 
     /// The weighted branches as one tree: `~` and `!` are dropped; with nothing left it is `~`. A union of one branch
@@ -55,6 +53,9 @@ impl<T> NameTree<T> {
         match self {
             Self::Leaf(it) => NameTree::Leaf(leaf(it)),
             Self::Alt(branches) => NameTree::Alt(branches.into_iter().map(|branch| branch.map(leaf)).collect()),
+            Self::Failover(branches) => {
+                NameTree::Failover(branches.into_iter().map(|branch| branch.map(leaf)).collect())
+            }
             Self::Union(branches) => {
                 NameTree::Union(branches.into_iter().map(|(weight, branch)| (weight, branch.map(leaf))).collect())
             }
@@ -68,11 +69,27 @@ impl<T> NameTree<T> {
     pub fn leaves(&self) -> Vec<&T> {
         match self {
             Self::Leaf(leaf) => vec![leaf],
-            Self::Alt(branches) => branches.iter().flat_map(Self::leaves).collect(),
+            Self::Alt(branches) | Self::Failover(branches) => branches.iter().flat_map(Self::leaves).collect(),
             Self::Union(branches) => branches.iter().flat_map(|(_, branch)| branch.leaves()).collect(),
             Self::Neg | Self::Fail | Self::Empty => Vec::new(),
         }
     }
+}
+
+/// Without what is `~`, and without what follows a `!` or `$`.
+fn reachable<T>(branches: impl IntoIterator<Item = NameTree<T>>) -> Vec<NameTree<T>> {
+    let mut kept = Vec::new();
+    for branch in branches {
+        match branch {
+            NameTree::Neg => {}
+            NameTree::Fail | NameTree::Empty => {
+                kept.push(branch);
+                break;
+            }
+            _ => kept.push(branch),
+        }
+    }
+    kept
 }
 
 /// None is `~`, one is itself; more are handed back.
@@ -89,6 +106,7 @@ impl<T: fmt::Display> fmt::Display for NameTree<T> {
         match self {
             Self::Leaf(leaf) => write!(f, "{leaf}"),
             Self::Alt(branches) => print_alt(branches, f),
+            Self::Failover(branches) => print_failover(branches, f),
             Self::Union(branches) => print_union(branches, f),
             Self::Neg => f.write_str("~"),
             Self::Fail => f.write_str("!"),
@@ -108,6 +126,17 @@ fn print_alt<T: fmt::Display>(branches: &[NameTree<T>], f: &mut fmt::Formatter<'
     Ok(())
 }
 
+fn print_failover<T: fmt::Display>(branches: &[NameTree<T>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (at, branch) in branches.iter().enumerate() {
+        f.write_str(if at == 0 { "" } else { " || " })?;
+        match branch {
+            NameTree::Alt(_) | NameTree::Failover(_) => write!(f, "({branch})")?,
+            _ => write!(f, "{branch}")?,
+        }
+    }
+    Ok(())
+}
+
 fn print_union<T: fmt::Display>(branches: &[(f64, NameTree<T>)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (at, (weight, branch)) in branches.iter().enumerate() {
         f.write_str(if at == 0 { "" } else { " & " })?;
@@ -115,7 +144,7 @@ fn print_union<T: fmt::Display>(branches: &[(f64, NameTree<T>)], f: &mut fmt::Fo
             write!(f, "{weight} * ")?;
         }
         match branch {
-            NameTree::Alt(_) | NameTree::Union(_) => write!(f, "({branch})")?,
+            NameTree::Alt(_) | NameTree::Failover(_) | NameTree::Union(_) => write!(f, "({branch})")?,
             _ => write!(f, "{branch}")?,
         }
     }
@@ -124,7 +153,7 @@ fn print_union<T: fmt::Display>(branches: &[(f64, NameTree<T>)], f: &mut fmt::Fo
 
 #[cfg(test)]
 mod tests {
-    use super::NameTree::{Alt, Empty, Fail, Leaf, Neg, Union};
+    use super::NameTree::{Alt, Empty, Fail, Failover, Leaf, Neg, Union};
     use super::*;
 
     #[test]
@@ -156,7 +185,9 @@ mod tests {
     #[test]
     fn it_prints_with_the_parentheses_it_needs_and_no_others() {
         let inner = Alt(vec![Leaf("/a"), Leaf("/b")]);
-        let tree = Alt(vec![Union(vec![(0.5, inner), (1.0, Leaf("/c"))]), Fail]);
+        let tree = Alt(vec![Union(vec![(0.5, inner.clone()), (1.0, Leaf("/c"))]), Fail]);
         assert_eq!(tree.to_string(), "0.5 * (/a | /b) & /c | !");
+        let spare = Alt(vec![Failover(vec![Leaf("/c"), inner]), Leaf("/d")]);
+        assert_eq!(spare.to_string(), "/c || (/a | /b) | /d");
     }
 }

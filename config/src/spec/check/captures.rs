@@ -143,6 +143,6 @@ fn leads_near(bound: &Bound) -> bool {
     match bound.namer() {
         Namer::Unix(_) => true,
         Namer::Inet { host: Host::Ip(ip), .. } => is_near(*ip),
-        Namer::Inet { host: Host::Name(_), .. } | Namer::Dns { .. } => false,
+        Namer::Inet { host: Host::Name(_), .. } | Namer::Dns { .. } | Namer::Srv { .. } | Namer::Fs { .. } => false,
     }
 }

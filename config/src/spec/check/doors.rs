@@ -135,7 +135,7 @@ impl Place {
                 (name == "localhost").then(|| Place::Tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)))
             }
             Namer::Unix(path) => Some(Place::Unix(path.clone())),
-            Namer::Dns { .. } => None,
+            Namer::Dns { .. } | Namer::Srv { .. } | Namer::Fs { .. } => None,
         }
     }
 
