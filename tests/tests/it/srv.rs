@@ -264,7 +264,7 @@ fn the_age_of_an_answer_is_shown_while_its_server_is_gone() {
     echo(&mesh);
     until("the age to be counted", LIMIT, || {
         (mesh.a.metric("adit_dns_oldest_answer_age_seconds") >= 1.0
-            && mesh.a.metric("adit_dns_names{state=\"stale\"}") == 1.0)
+            && mesh.a.metric("adit_dns_answers{state=\"stale\"}") == 1.0)
             .then_some(())
     });
 }
