@@ -57,6 +57,11 @@ impl Weight {
         Self(count.max(1))
     }
 
+    /// In thousandths.
+    pub fn count(self) -> u32 {
+        self.0
+    }
+
     /// As a number, where [`Weight::ONE`] is 1.
     pub fn value(self) -> f64 {
         f64::from(self.0) / 1000.0

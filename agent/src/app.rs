@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
+use adit_config::{
+    Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig, peers::Peers,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -182,17 +184,17 @@ impl App {
     }
 
     fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
-        if self.config.limits.warm > 0 {
-            let (each, until) = (self.config.limits.warm, self.draining.clone());
-            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
+        let limit = self.config.limits.warm;
+        if limit > 0 {
+            let until = self.draining.clone();
+            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), limit, until));
         }
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {
         let limits = &self.config.limits;
         Outbound {
-            router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
-            peers: config.peers.clone(),
+            router: Router::new(config.dtab.clone(), config.peers.clone(), Arc::clone(&self.namers)),
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
@@ -239,7 +241,7 @@ impl App {
         });
         Inbound {
             services: Services {
-                router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
+                router: Router::new(config.dtab.clone(), Peers::default(), Arc::clone(&self.namers)),
                 bounds: bounds.collect(),
                 doors,
                 streams: Arc::clone(&self.streams),

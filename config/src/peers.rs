@@ -28,6 +28,45 @@ pub struct PeerRule {
     pub send_as: Option<Template>,
 }
 
+/// What a client does for a name beyond asking who is there; what is not set is as the limits say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Connecting and shaking hands, each time.
+    pub connect_timeout: Option<std::time::Duration>,
+    /// A stream on which nothing moves; `Some(None)` is off.
+    pub idle: Option<Option<std::time::Duration>>,
+    /// An idle tunnel in the pool.
+    pub tunnel_idle: Option<std::time::Duration>,
+    /// Idle tunnels kept per endpoint.
+    pub pool: Option<usize>,
+    /// Warm tunnels per endpoint.
+    pub warm: Option<usize>,
+    /// How endpoints are chosen.
+    pub balancer: Option<BalancerKind>,
+    /// What becomes of streams whose endpoint left.
+    pub on_leave: Option<OnLeave>,
+}
+
+/// How endpoints are chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum BalancerKind {
+    /// Least open streams.
+    #[default]
+    Least,
+    /// Peak EWMA of the time to open.
+    Ewma,
+}
+
+/// What becomes of streams whose endpoint left.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OnLeave {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They end after this long.
+    After(std::time::Duration),
+}
+
 /// Which names a rule is about; each pattern is matched whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerMatch {
@@ -83,6 +122,11 @@ impl Peers {
             Some((number, rule, captures)) => rule.expect(number, logical, &captures),
             None => Err(NoRule::NoMatch { logical: logical.clone(), bound: bound.clone() }),
         }
+    }
+
+    /// The settings for `logical` that the table led to `bound`.
+    pub fn settings(&self, _logical: &Name, _bound: &Name) -> Settings {
+        Settings::default()
     }
 }
 
