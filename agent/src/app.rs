@@ -184,11 +184,8 @@ impl App {
     }
 
     fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
-        let limit = self.config.limits.warm;
-        if limit > 0 {
-            let until = self.draining.clone();
-            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), limit, until));
-        }
+        let (each, until) = (self.config.limits.warm, self.draining.clone());
+        self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {

@@ -154,6 +154,13 @@ impl Router {
         self.inner.tables().rules().dtab.clone()
     }
 
+    /// Whether the rules for any name ask for warm tunnels.
+    #[must_use]
+    pub fn asks_for_warm(&self) -> bool {
+        let rules = self.inner.tables().rules();
+        rules.peers.rules.iter().any(|rule| rule.settings.warm.is_some_and(|warm| warm > 0))
+    }
+
     /// What is in use, for `/status`.
     #[must_use]
     pub fn status(&self) -> RouterStatus {

@@ -120,10 +120,7 @@ impl Balancer {
         let set = self.home.set();
         BalancerStatus {
             bound: self.home.bound.to_string(),
-            balancer: match self.home.kind {
-                BalancerKind::Least => "least",
-                BalancerKind::Ewma => "ewma",
-            },
+            balancer: self.home.kind.as_str(),
             endpoints: set.status(Instant::now()),
             left: set.open_at_left(),
         }
