@@ -10,7 +10,8 @@ use std::{
 };
 
 use adit_config::{
-    self as config, Capacity, Config, Dns, Fs, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig,
+    self as config, Capacity, Config, Dns, Fs, Inbound as InboundConfig, Limits, ListenAddr,
+    Outbound as OutboundConfig, peers::Peers,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
@@ -184,17 +185,14 @@ impl App {
     }
 
     fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
-        if self.config.limits.warm > 0 {
-            let (each, until) = (self.config.limits.warm, self.draining.clone());
-            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
-        }
+        let (each, until) = (self.config.limits.warm, self.draining.clone());
+        self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {
         let limits = &self.config.limits;
         Outbound {
-            router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
-            peers: config.peers.clone(),
+            router: Router::new(config.dtab.clone(), config.peers.clone(), Arc::clone(&self.namers)),
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
@@ -241,7 +239,7 @@ impl App {
         });
         Inbound {
             services: Services {
-                router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
+                router: Router::new(config.dtab.clone(), Peers::default(), Arc::clone(&self.namers)),
                 bounds: bounds.collect(),
                 doors,
                 streams: Arc::clone(&self.streams),
