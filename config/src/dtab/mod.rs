@@ -12,7 +12,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bound::host_name;
+pub use bound::host_name;
 pub use bound::{Bound, BoundError, Host, Namer};
 pub use delegate::{Delegation, Outcome, Step};
 use error::Places;
