@@ -13,14 +13,14 @@ use std::{
 use adit_config::UnixListen;
 use serde::Serialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::telemetry::metrics;
+use crate::{
+    slots::{Slot, Slots},
+    telemetry::metrics,
+};
 
 /// Connections that wait to be accepted; the kernel bounds it by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -60,21 +60,21 @@ impl Bound {
 
 /// Places for connections, under the limit that sets their number.
 #[derive(Clone, Debug)]
-pub struct Slots {
-    /// A permit for each place that is free.
-    pub free: Arc<Semaphore>,
+pub struct Room {
+    /// The places.
+    pub slots: Arc<Slots>,
     /// The limit's name in the metric.
     pub limit: &'static str,
 }
 
-impl Slots {
-    /// A place, as soon as there is one; none once there will be no more. That it had to be waited for is counted.
-    async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(permit);
+impl Room {
+    /// A place, as soon as there is one. That it had to be waited for is counted.
+    async fn take(&self) -> Slot {
+        if let Some(slot) = self.slots.try_take() {
+            return slot;
         }
         metrics::limit_reached(self.limit);
-        Arc::clone(&self.free).acquire_owned().await.ok()
+        self.slots.take().await
     }
 }
 
@@ -176,15 +176,10 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken after accept, for a door
+    /// Accepts until `stop`. Each connection goes to `take` with a place in `room`, which is taken after accept, for a door
     /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
     /// connection waits here, and further ones in the kernel's queue.
-    pub async fn accept_each(
-        self,
-        slots: Slots,
-        stop: CancellationToken,
-        mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
-    ) {
+    pub async fn accept_each(self, room: Room, stop: CancellationToken, mut take: impl FnMut(Accepted, Slot)) {
         let mut failing = false;
         while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
             match accepted {
@@ -192,9 +187,9 @@ impl Door {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    match stop.run_until_cancelled(slots.take()).await {
-                        Some(Some(permit)) => take(accepted, permit),
-                        Some(None) | None => return,
+                    match stop.run_until_cancelled(room.take()).await {
+                        Some(slot) => take(accepted, slot),
+                        None => return,
                     }
                 }
                 Err(error) => {
@@ -278,6 +273,19 @@ impl ListenError {
     /// A door that failed before it had an address.
     pub fn of(what: &str, cause: io::Error) -> Self {
         Self::new(what.to_owned(), cause)
+    }
+
+    /// The same, where these doors of our own are open: whose address is taken may be one of them.
+    pub fn beside(self, own: &[Bound]) -> Self {
+        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let is_ours = |bound: &&Bound| bound.address == self.door || port(&bound.address) == port(&self.door);
+        if self.cause.kind() != io::ErrorKind::AddrInUse || !own.iter().any(|bound| is_ours(&bound)) {
+            return self;
+        }
+        Self {
+            help: "a door of this agent itself is open there: take it out of the file first, and reload twice",
+            ..self
+        }
     }
 
     fn new(door: String, cause: io::Error) -> Self {

@@ -12,6 +12,7 @@ use crate::balance::{Balancer, BalancerStatus};
 use crate::naming::{Addrs, Namers};
 use adit_config::dtab::{Dtab, LookUpError};
 use adit_protocol::Name;
+use arc_swap::ArcSwap;
 use decide::{Choice, choose};
 use serde::Serialize;
 use std::fmt;
@@ -31,7 +32,7 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Inner {
-    dtab: Dtab,
+    dtab: ArcSwap<Dtab>,
     namers: Arc<Namers>,
     tables: Mutex<Tables>,
 }
@@ -77,6 +78,7 @@ impl Router {
     /// or with the router. Needs a tokio runtime.
     #[must_use]
     pub fn new(dtab: Dtab, namers: Arc<Namers>) -> Self {
+        let dtab = ArcSwap::from_pointee(dtab);
         let inner = Arc::new(Inner { dtab, namers, tables: Mutex::default() });
         inner.namers.tasks().spawn(sweep(inner.clone()));
         Self { inner }
@@ -101,10 +103,18 @@ impl Router {
         }
     }
 
+    /// Routes by other rules from now on. The roads that are kept, with their health and counts, are those of the new
+    /// routes too.
+    pub fn change(&self, dtab: Dtab) {
+        let mut tables = self.inner.tables();
+        self.inner.dtab.store(Arc::new(dtab));
+        tables.forget_routes();
+    }
+
     /// The rules it routes by.
     #[must_use]
-    pub fn dtab(&self) -> &Dtab {
-        &self.inner.dtab
+    pub fn dtab(&self) -> Arc<Dtab> {
+        self.inner.dtab.load_full()
     }
 
     /// What is in use, for `/status`.
@@ -121,8 +131,14 @@ impl Inner {
         if let Some(route) = self.tables().used(name, now) {
             return Ok(route);
         }
-        let tree = self.dtab.look_up(name).map_err(RouteError::from)?;
-        Ok(self.tables().add(name, tree, &self.namers, now))
+        loop {
+            let dtab = self.dtab.load_full();
+            let tree = dtab.look_up(name).map_err(RouteError::from)?;
+            let mut tables = self.tables();
+            if Arc::ptr_eq(&dtab, &self.dtab.load()) {
+                return Ok(tables.add(name, tree, &self.namers, now));
+            }
+        }
     }
 
     /// Every change of the tables is one insertion or removal, so a panic elsewhere spoils nothing.

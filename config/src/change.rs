@@ -62,6 +62,17 @@ impl Change {
 }
 
 impl Doors {
+    /// Those of a configuration that is the first.
+    #[must_use]
+    pub fn all_new(config: &Config) -> Doors {
+        let new = |count| vec![None; count];
+        Doors {
+            outbound: new(listeners(config).len()),
+            inbound: new(inbound_doors(config).len()),
+            admin: new(config.admin.doors().len()),
+        }
+    }
+
     fn between(old: &Config, next: &Config) -> Doors {
         Doors {
             outbound: origins(listeners(old), listeners(next), |one, other| same_place(&one.listen, &other.listen)),

@@ -88,6 +88,11 @@ impl Tables {
         }
     }
 
+    /// Drops every name: what they lead to has changed.
+    pub(super) fn forget_routes(&mut self) {
+        self.routes.clear();
+    }
+
     /// Drops the names that nobody uses.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.drop_idle(IDLE, now);
