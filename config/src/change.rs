@@ -18,7 +18,7 @@ pub struct Change {
     pub next: Config,
     /// What becomes of the doors.
     pub doors: Doors,
-    /// What is applied, a line each, in the order of the file's reference; empty when nothing changes.
+    /// What is applied beside the doors, a line each, in the order of the file's reference.
     pub lines: Vec<String>,
     /// What the new file says and only a restart applies, a line each.
     pub waits: Vec<String>,
@@ -34,6 +34,8 @@ pub struct Doors {
     pub inbound: Vec<Option<usize>>,
     /// By the place in [`Admin::doors`](crate::Admin::doors).
     pub admin: Vec<Option<usize>>,
+    /// What opens, leads elsewhere and closes, a line each.
+    pub lines: Vec<String>,
 }
 
 impl Change {
@@ -41,23 +43,20 @@ impl Change {
     #[must_use]
     pub fn between(old: &Config, new: Config) -> Change {
         let (next, waits) = settle(old, new);
-        let doors = Doors::between(old, &next);
         let mut lines = Lines(Vec::new());
         tls(old, &next, &mut lines);
-        inbound(old, &next, &doors, &mut lines);
-        outbound(old, &next, &doors, &mut lines);
-        let (was, is) = (old.admin.doors(), next.admin.doors());
-        lines.doors("[admin]", &doors.admin, &was, &is);
+        inbound(old, &next, &mut lines);
+        outbound(old, &next, &mut lines);
         lines.section("[dns]", &old.dns, &next.dns);
         limits(&old.limits, &next.limits, &mut lines);
         lines.key("[log] level", old.log.level.as_str(), next.log.level.as_str());
-        Change { next, doors, lines: lines.0, waits }
+        Change { doors: Doors::between(old, &next), next, lines: lines.0, waits }
     }
 
     /// Whether there is nothing to apply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.doors.lines.is_empty() && self.lines.is_empty()
     }
 }
 
@@ -70,14 +69,37 @@ impl Doors {
             outbound: new(listeners(config).len()),
             inbound: new(inbound_doors(config).len()),
             admin: new(config.admin.doors().len()),
+            lines: Vec::new(),
         }
     }
 
     fn between(old: &Config, next: &Config) -> Doors {
-        Doors {
+        let (was, is) = (old.admin.doors(), next.admin.doors());
+        let mut doors = Doors {
             outbound: origins(listeners(old), listeners(next), |one, other| same_place(&one.listen, &other.listen)),
             inbound: origins(inbound_doors(old), inbound_doors(next), |_, _| false),
-            admin: origins(&old.admin.doors(), &next.admin.doors(), |_, _| false),
+            admin: origins(&was, &is, |_, _| false),
+            lines: Vec::new(),
+        };
+        let mut lines = Lines(Vec::new());
+        lines.doors("[inbound]", &doors.inbound, inbound_doors(old), inbound_doors(next));
+        fronts(listeners(old), listeners(next), &doors.outbound, &mut lines);
+        lines.doors("[admin]", &doors.admin, &was, &is);
+        doors.lines = lines.0;
+        doors
+    }
+}
+
+fn fronts(old: &[Listener], next: &[Listener], origins: &[Option<usize>], lines: &mut Lines) {
+    let header = "[[outbound.listener]]";
+    let shown = |listener: &Listener| format!("{} -> {}", listener.listen, listener.to);
+    let (was, is): (Vec<_>, Vec<_>) = (old.iter().map(shown).collect(), next.iter().map(shown).collect());
+    lines.doors(header, origins, &was, &is);
+    for (origin, listener) in origins.iter().zip(next) {
+        let turned = origin.map(|at| &old[at]).filter(|was| *was != listener);
+        if let Some(was) = turned {
+            let before = if was.to == listener.to { String::new() } else { format!(", it led to {} before", was.to) };
+            lines.say(header, shown(listener), &format!("changed{before}; the door stays open"));
         }
     }
 }
@@ -175,8 +197,7 @@ fn tls(old: &Config, next: &Config, lines: &mut Lines) {
     lines.entries("[[tls.certificate]]", &old.certificates, &next.certificates, |certificate| certificate.id.clone());
 }
 
-fn inbound(old: &Config, next: &Config, doors: &Doors, lines: &mut Lines) {
-    lines.doors("[inbound]", &doors.inbound, inbound_doors(old), inbound_doors(next));
+fn inbound(old: &Config, next: &Config, lines: &mut Lines) {
     let table = |config: &Config| config.inbound.as_ref().map_or_else(Dtab::default, |inbound| inbound.dtab.clone());
     lines.section("[inbound] dtab", &table(old), &table(next));
     let conceal = |config: &Config| config.inbound.as_ref().is_some_and(|inbound| inbound.policy.conceal);
@@ -185,7 +206,7 @@ fn inbound(old: &Config, next: &Config, doors: &Doors, lines: &mut Lines) {
     lines.entries("[[inbound.service]]", services(old), services(next), names);
 }
 
-fn outbound(old: &Config, next: &Config, doors: &Doors, lines: &mut Lines) {
+fn outbound(old: &Config, next: &Config, lines: &mut Lines) {
     let table = |config: &Config| config.outbound.as_ref().map_or_else(Dtab::default, |outbound| outbound.dtab.clone());
     lines.section("[outbound] dtab", &table(old), &table(next));
     let about = |rule: &PeerRule| match &rule.matches {
@@ -193,17 +214,6 @@ fn outbound(old: &Config, next: &Config, doors: &Doors, lines: &mut Lines) {
         PeerMatch::Bound(bound) => format!("bound {bound}"),
     };
     lines.entries("[[outbound.peer]]", rules(old), rules(next), about);
-    let shown = |listener: &Listener| format!("{} -> {}", listener.listen, listener.to);
-    let was: Vec<_> = listeners(old).iter().map(shown).collect();
-    let is: Vec<_> = listeners(next).iter().map(shown).collect();
-    lines.doors("[[outbound.listener]]", &doors.outbound, &was, &is);
-    for (origin, listener) in doors.outbound.iter().zip(listeners(next)) {
-        let turned = origin.map(|at| &listeners(old)[at]).filter(|was| *was != listener);
-        if let Some(was) = turned {
-            let before = if was.to == listener.to { String::new() } else { format!(", it led to {} before", was.to) };
-            lines.say("[[outbound.listener]]", shown(listener), &format!("changed{before}; the door stays open"));
-        }
-    }
 }
 
 fn limits(old: &Limits, next: &Limits, lines: &mut Lines) {

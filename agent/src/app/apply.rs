@@ -99,10 +99,11 @@ impl App {
     /// What cannot be had of what it asks for; then nothing has changed.
     pub(super) fn apply(&self, new: Config) -> Result<Applied, StartError> {
         let mut state = self.state();
-        let Change { next, doors, lines, waits } = Change::between(&state.config, new);
-        if lines.is_empty() {
-            return Ok(Applied { waits, ..Applied::default() });
+        let change = Change::between(&state.config, new);
+        if change.is_empty() {
+            return Ok(Applied { waits: change.waits, ..Applied::default() });
         }
+        let Change { next, doors, lines, waits } = change;
         let draining = self.house.draining.is_cancelled();
         // All that can fail.
         let opened = if draining { None } else { Some(self.open(&state, &next, &doors)?) };
@@ -121,14 +122,17 @@ impl App {
         };
         self.show(&state, &next);
         let mut warnings = Vec::new();
+        let mut changes = lines;
         if next.log.level != state.config.log.level && !log::set_level(next.log.level) {
             warnings.push("RUST_LOG is set and decides what is logged, not [log] level".to_owned());
         }
-        if draining {
-            warnings.push("the agent drains: it opens no door any more".to_owned());
+        if !draining {
+            changes.splice(0..0, doors.lines);
+        } else if !doors.lines.is_empty() {
+            warnings.push("the agent drains: its doors stay as they are".to_owned());
         }
         state.config = next;
-        Ok(Applied { changes: lines, waits, warnings, revoked, closing })
+        Ok(Applied { changes, waits, warnings, revoked, closing })
     }
 
     fn open(&self, state: &State, next: &Config, doors: &Origins) -> Result<Opened, StartError> {

@@ -72,7 +72,7 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
         println!("{change}");
     }
     if reloaded.revoked > 0 {
-        println!("{} live streams ended: the right they lived by is withdrawn", reloaded.revoked);
+        println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
     }
     match reloaded.outcome {
         Outcome::Ok => ExitCode::SUCCESS,

@@ -2,6 +2,9 @@ use std::path::Path;
 
 use super::*;
 
+/// What is written in the base, and what in its place.
+type Edits<'a> = &'a [(&'a str, &'a str)];
+
 const BASE: &str = r#"
 [tls]
 ca = "/ca.pem"
@@ -81,7 +84,7 @@ fn a_file_that_says_the_same_changes_nothing() {
 
 #[test]
 fn every_change_is_told_by_its_section_and_name() {
-    let table: [(&[(&str, &str)], &[&str]); 17] = [
+    let table: [(Edits<'_>, &[&str]); 17] = [
         (&[("ca = \"/ca.pem\"", "ca = \"/new.pem\"")], &["[tls] ca: /ca.pem -> /new.pem"]),
         (&[("\n[[tls.cert", "crl = \"/crl.pem\"\n[[tls.cert")], &["[tls] crl: changed"]),
         (&[("\"/web.key\"", "\"/web2.key\"")], &["[[tls.certificate]] web: changed"]),
@@ -138,7 +141,7 @@ fn every_change_is_told_by_its_section_and_name() {
     ];
     for (edits, lines) in table {
         let change = change(edits);
-        assert_eq!(change.lines, lines, "{edits:?}");
+        assert_eq!([change.doors.lines, change.lines].concat(), lines, "{edits:?}");
         assert_eq!(change.waits, [""; 0], "{edits:?}");
         assert_eq!(change.next, config(&edited(edits)), "{edits:?}");
     }
@@ -149,7 +152,7 @@ fn a_door_goes_on_where_it_is_and_one_of_port_0_only_as_what_it_was() {
     let zero = "127.0.0.1:0\"\nto = \"/svc/redis\"";
     let front = "unix:/run/front.sock\"\nto = \"/svc/db\"";
     let fixed = "16379\"\nto = \"/svc/redis\"\n";
-    let table: [(&[(&str, &str)], [Option<usize>; 3]); 4] = [
+    let table: [(Edits<'_>, [Option<usize>; 3]); 4] = [
         (&[(zero, "127.0.0.1:0\"\nto = \"/svc/db\"")], [None, Some(1), Some(2)]),
         (&[(fixed, "16379\"\nto = \"/svc/redis\"\ncertificate = \"web\"\n")], ALL_STAY),
         (&[(front, "unix:/run/front.sock\"\nto = \"/svc/redis\"")], ALL_STAY),
@@ -170,7 +173,7 @@ fn a_door_goes_on_where_it_is_and_one_of_port_0_only_as_what_it_was() {
 
 #[test]
 fn what_only_a_restart_applies_is_named_and_stays_as_it_was() {
-    let table: [(&[(&str, &str)], &str); 4] = [
+    let table: [(Edits<'_>, &str); 4] = [
         (&[("[admin]", "[runtime]\nthreads = 4\n[admin]")], "[runtime] threads: \"auto\" -> 4"),
         (&[("[admin]", "[log]\nformat = \"json\"\n[admin]")], "[log] format: text -> json"),
         (
@@ -197,11 +200,11 @@ fn a_side_that_comes_or_goes_opens_or_closes_all_it_has() {
     let without = config(&format!("{head}[outbound]{outbound}"));
     let lines = ["[[inbound.service]] /svc/redis: ", "[[inbound.service]] /svc/db: "];
     let gone = Change::between(&config(BASE), without.clone());
-    assert_eq!(gone.lines[0], "[inbound] 127.0.0.1:4143: closed");
-    assert_eq!(gone.lines[1..], lines.map(|line| format!("{line}removed")));
+    assert_eq!(gone.doors.lines, ["[inbound] 127.0.0.1:4143: closed"]);
+    assert_eq!(gone.lines, lines.map(|line| format!("{line}removed")));
     assert_eq!(gone.doors.inbound, []);
     let come = Change::between(&without, config(BASE));
-    assert_eq!(come.lines[0], "[inbound] 127.0.0.1:4143: opened");
-    assert_eq!(come.lines[1..], lines.map(|line| format!("{line}added")));
+    assert_eq!(come.doors.lines, ["[inbound] 127.0.0.1:4143: opened"]);
+    assert_eq!(come.lines, lines.map(|line| format!("{line}added")));
     assert_eq!(come.doors.inbound, [None]);
 }

@@ -24,6 +24,7 @@ mod pool;
 mod postgres;
 mod redis;
 mod refusals;
+mod reload;
 mod rig;
 mod rights;
 mod starts;
