@@ -34,7 +34,7 @@ use tracing::{error, info, warn};
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, ListenError, Room},
+    listen::{Accepted, Bound, Door, Held, ListenError, Room},
     naming::Namers,
     outbound::Outbound,
     slots::Slots,
@@ -121,14 +121,14 @@ pub fn start(view: Arc<View>) -> Result<Running, ListenError> {
 }
 
 impl Running {
-    /// Opens a door, where nobody is served yet.
+    /// Opens a door, where nobody is served yet; those that are `closing` may stand in its way.
     ///
     /// # Errors
     /// What the system said, and what to do.
-    pub fn open(&self, listen: &ListenAddr) -> Result<Door, ListenError> {
+    pub fn open(&self, listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
         let _within = self.runtime.enter();
         match listen {
-            ListenAddr::Tcp(address) => Door::tcp(*address),
+            ListenAddr::Tcp(address) => Door::tcp_over(*address, closing),
             ListenAddr::Unix(socket) => Door::unix(socket),
         }
     }

@@ -82,7 +82,7 @@ impl App {
         let mut state = self.state();
         let config = state.config.clone();
         let all = Origins::all_new(&config);
-        let opened = Opened::open(&config, &all, &self.sides.admin).map_err(StartError::Listen)?;
+        let opened = self.open(&state, &config, &all)?;
         let addresses = state.doors.addresses(&opened);
         let rules = self.sides.inbound.rules.load_full();
         let rules = self.house.rules(&config, rules.law, addresses, Some(&rules));
@@ -136,8 +136,7 @@ impl App {
     }
 
     fn open(&self, state: &State, next: &Config, doors: &Origins) -> Result<Opened, StartError> {
-        Opened::open(next, doors, &self.sides.admin)
-            .map_err(|error| StartError::Listen(error.beside(&state.doors.bound())))
+        Opened::open(next, doors, &state.doors, &self.sides.admin).map_err(StartError::Listen)
     }
 
     /// Everything but the doors. The order is that of [`Rights::announce`](crate::withdraw::Rights::announce); returns how

@@ -13,7 +13,7 @@ use super::sides::House;
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, ListenError, Room},
+    listen::{Accepted, Bound, Door, Held, ListenError, Room},
     outbound::{Asks, Outbound},
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Doors {
 /// A door that is open.
 struct Open {
     bound: Bound,
-    /// Its TCP address.
-    address: Option<SocketAddr>,
+    /// Its socket, if it is a TCP door.
+    held: Option<Held>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -61,15 +61,25 @@ pub(super) struct Sides {
 }
 
 impl Opened {
-    /// Opens every door of `config` that is not open yet. An error closes again what was opened.
-    pub(super) fn open(config: &Config, origins: &Origins, admin: &admin::Running) -> Result<Self, ListenError> {
+    /// Opens every door of `config` that is not open yet, in place of those of `before` that will close. An error closes
+    /// again what was opened.
+    pub(super) fn open(
+        config: &Config,
+        origins: &Origins,
+        before: &Doors,
+        admin: &admin::Running,
+    ) -> Result<Self, ListenError> {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
-        Ok(Self {
-            outbound: open_new(&origins.outbound, listeners, |listener| open_front(&listener.listen))?,
-            inbound: open_new(&origins.inbound, tunnels, |address| Door::tcp(*address))?,
-            admin: open_new(&origins.admin, &config.admin.doors(), |listen| admin.open(listen))?,
-        })
+        let closing = before.closing(origins);
+        let opened = || {
+            Ok(Self {
+                outbound: open_new(&origins.outbound, listeners, |listener| open_front(&listener.listen, &closing))?,
+                inbound: open_new(&origins.inbound, tunnels, |address| Door::tcp_over(*address, &closing))?,
+                admin: open_new(&origins.admin, &config.admin.doors(), |listen| admin.open(listen, &closing))?,
+            })
+        };
+        opened().map_err(|error: ListenError| error.beside(&before.bound()))
     }
 }
 
@@ -82,9 +92,9 @@ fn open_new<T>(
     each.map(|(origin, door)| if origin.is_some() { Ok(None) } else { open(door).map(Some) }).collect()
 }
 
-fn open_front(listen: &ListenAddr) -> Result<Door, ListenError> {
+fn open_front(listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
     match listen {
-        ListenAddr::Tcp(address) => Door::tcp(*address).map(Door::abort_unless_closed),
+        ListenAddr::Tcp(address) => Door::tcp_over(*address, closing).map(Door::abort_unless_closed),
         ListenAddr::Unix(listen) => Door::unix(listen),
     }
 }
@@ -92,7 +102,7 @@ fn open_front(listen: &ListenAddr) -> Result<Door, ListenError> {
 impl Doors {
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
-        let open = self.all().filter_map(|open| open.address);
+        let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
         let new = [&opened.outbound, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
         open.chain(new.filter_map(Door::tcp_address)).collect()
     }
@@ -100,6 +110,15 @@ impl Doors {
     /// All of them, as the ready file and the status page tell them.
     pub(super) fn bound(&self) -> Vec<Bound> {
         self.all().map(|open| open.bound.clone()).collect()
+    }
+
+    /// Those that no door of the next configuration goes on as.
+    fn closing(&self, origins: &Origins) -> Vec<&Held> {
+        let fronts = self.outbound.iter().map(|front| &front.open);
+        let fronts = fronts.enumerate().filter(|(at, _)| !origins.outbound.contains(&Some(*at)));
+        let tunnels = self.inbound.iter().enumerate().filter(|(at, _)| !origins.inbound.contains(&Some(*at)));
+        let admin = self.admin.iter().enumerate().filter(|(at, _)| !origins.admin.contains(&Some(*at)));
+        fronts.chain(tunnels).chain(admin).filter_map(|(_, open)| open.held.as_ref()).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
@@ -175,8 +194,11 @@ trait Closes {
 
 impl Closes for Open {
     fn close(self) -> JoinHandle<()> {
-        self.stop.cancel();
-        self.serving
+        let Self { held, stop, serving, .. } = self;
+        // First, so that the socket closes as the last waiting connection was taken from it, and not a moment later.
+        drop(held);
+        stop.cancel();
+        serving
     }
 }
 
@@ -191,7 +213,7 @@ impl Front {
         let stop = house.draining.child_token();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
         let bound = Bound::of("outbound", &door).leads_to(listener);
-        let address = door.tcp_address();
+        let held = door.held();
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
         let (outbound, work, next) = (Arc::clone(&sides.outbound), house.work.clone(), Arc::clone(&asks));
         let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
@@ -202,7 +224,7 @@ impl Front {
             });
         }));
         let warm = stop.child_token();
-        Self { open: Open { bound, address, stop, serving }, asks, warm }
+        Self { open: Open { bound, held, stop, serving }, asks, warm }
     }
 
     fn leads_to(mut self, listener: &Listener) -> Self {
@@ -225,7 +247,7 @@ impl Bound {
 impl Open {
     fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
         let stop = house.draining.child_token();
-        let (bound, address) = (Bound::of("inbound", &door), door.tcp_address());
+        let (bound, held) = (Bound::of("inbound", &door), door.held());
         let room = Room { slots: Arc::clone(&house.accepted), limit: "tunnels" };
         let (inbound, work) = (Arc::clone(&sides.inbound), house.work.clone());
         let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
@@ -236,14 +258,14 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, address, stop, serving }
+        Self { bound, held, stop, serving }
     }
 
     /// It stays open while the agent drains.
     fn admin(door: Door, sides: &Sides) -> Self {
         let stop = CancellationToken::new();
-        let (bound, address) = (Bound::of("admin", &door), door.tcp_address());
+        let (bound, held) = (Bound::of("admin", &door), door.held());
         let serving = sides.admin.serve(door, stop.clone());
-        Self { bound, address, stop, serving }
+        Self { bound, held, stop, serving }
     }
 }

@@ -214,6 +214,37 @@ fn a_listener_that_leads_elsewhere_never_closes() {
 }
 
 #[test]
+fn a_door_takes_over_the_address_of_one_that_closes() {
+    // given a live stream, and a fresh tunnel for each further one
+    let service = Listener::at(&Address::any_port());
+    let fresh = "\n[limits]\ntunnel_age = \"1ms\"\n";
+    let mut mesh = with_sockets(Mesh::plan()).service(ONE, service.address()).a_also(fresh).start();
+    let mut live = Live::open(&mesh.front(ONE), &service);
+    let (port, admin) = (mesh.b.inbound().port(), mesh.b.admin_address());
+    // when the tunnel door is opened to everybody, and closed to all but this host again, then it is always there
+    let mut now = "listen = [\"127.0.0.1:0\"]".to_owned();
+    for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+        let next = format!("listen = [\"{address}:{port}\"]");
+        mesh.b.edit(|text| swap(text, &now, &next));
+        let said = mesh.b.reload().expect_success();
+        assert!(said.contains(&format!("[inbound] {address}:{port}: opened\n")), "{said}");
+        Live::open(&mesh.front(ONE), &service).speaks();
+        now = next;
+    }
+    live.speaks();
+    // and when it is to be where the admin door was, then it is
+    let tunnels = format!("listen = [\"{admin}\"]");
+    mesh.b.edit(|text| swap(&swap(text, "[admin]\nlisten = \"127.0.0.1:0\"\n", "[admin]\n"), &now, &tunnels));
+    let said = adit(&["reload", "--config", &mesh.b.file().display().to_string()]).expect_success();
+    assert!(said.contains(&format!("[inbound] {admin}: opened\n")), "{said}");
+    let to_b = format!("/{port}");
+    mesh.a.edit(|text| swap(text, &to_b, &format!("/{}", admin.port())));
+    let _ = mesh.a.reload().expect_success();
+    Live::open(&mesh.front(ONE), &service).speaks();
+    live.speaks();
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_says_why_everywhere() {
     let mut world = World::new();
     let mut live = world.open(ONE);
