@@ -48,6 +48,7 @@ impl Change {
         inbound(old, &next, &mut lines);
         outbound(old, &next, &mut lines);
         lines.section("[dns]", &old.dns, &next.dns);
+        lines.key("[fs] folder", old.fs.folder.display(), next.fs.folder.display());
         limits(&old.limits, &next.limits, &mut lines);
         lines.key("[log] level", old.log.level.as_str(), next.log.level.as_str());
         Change { doors: Doors::between(old, &next), next, lines: lines.0, waits }

@@ -28,6 +28,8 @@ pub struct Config {
     pub admin: Admin,
     /// How host names are looked up.
     pub dns: Dns,
+    /// The files that names may lead to.
+    pub fs: Fs,
     /// Every limit.
     pub limits: Limits,
     /// What is logged, and how.
@@ -186,6 +188,8 @@ impl Admin {
 pub struct Dns {
     /// Servers to ask; none means those of `/etc/resolv.conf`.
     pub servers: Vec<SocketAddr>,
+    /// Zones that have servers of their own; of those that hold a name the longest decides.
+    pub zones: Vec<Zone>,
     /// An answer with a shorter TTL is kept this long. 1 s: a TTL of 0 must not mean a query for each
     /// refresh without pause.
     pub min_ttl: Duration,
@@ -199,10 +203,34 @@ pub struct Dns {
     pub timeout: Duration,
 }
 
+/// `[[dns.zone]]`: a zone, and all under it, with servers of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zone {
+    /// A DNS name in lower case, without a trailing dot.
+    pub name: String,
+    /// At least one.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// `[fs]`: the files that `/#/fs/<file>` leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fs {
+    /// Where they are.
+    pub folder: PathBuf,
+}
+
+impl Default for Fs {
+    /// Beside the configuration.
+    fn default() -> Fs {
+        Fs { folder: PathBuf::from("/etc/adit/names") }
+    }
+}
+
 impl Default for Dns {
     fn default() -> Dns {
         Dns {
             servers: Vec::new(),
+            zones: Vec::new(),
             min_ttl: Duration::from_secs(1),
             max_ttl: Duration::from_secs(300),
             negative_ttl: Duration::from_secs(5),

@@ -15,13 +15,15 @@ mod spec;
 
 pub use change::{Change, Doors};
 pub use config::{
-    Admin, Certificate, Config, Dns, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime, Tls,
-    UnixListen,
+    Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime,
+    Tls, UnixListen, Zone,
 };
 pub use dtab::Dtab;
 pub use error::{Problem, Problems, Warning};
 pub use identity::{Identity, IdentityError, IdentityPattern};
 pub use limits::{Capacity, Limits};
-pub use peers::{Expectation, NoRule, PeerMatch, PeerRule, PeerVerify, Peers, Verify};
+pub use peers::{
+    BalancerKind, Expectation, NoRule, OnLeave, PeerMatch, PeerRule, PeerVerify, Peers, Settings, Unit, Verify,
+};
 pub use policy::{Admitted, Policy, Verdict};
 pub use service::{Backend, Reach, Service, Target, TargetError};

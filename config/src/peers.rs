@@ -1,8 +1,10 @@
-//! Whom a dialer must find at the other end: pure rules over names, judged before anything is
-//! dialled. No rule, no tunnel; nothing here falls back to a weaker check.
+//! What holds for the names a dialer asks for: whom it must find at the other end of a tunnel, and the settings of such
+//! streams. Pure rules over names, judged before anything is dialled. No rule, no tunnel; nothing here falls back to a
+//! weaker check.
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use adit_protocol::{Captures, Name, Pattern, Template};
 
@@ -11,7 +13,8 @@ use crate::identity::{Identity, IdentityError};
 /// Every `[[outbound.peer]]`, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Peers {
-    /// The first that matches is taken whole.
+    /// Who must answer is taken whole from the first that matches and says so; each setting from the first that matches
+    /// and has it.
     pub rules: Vec<PeerRule>,
 }
 
@@ -20,12 +23,90 @@ pub struct Peers {
 pub struct PeerRule {
     /// Which names it is about.
     pub matches: PeerMatch,
+    /// Who must answer, if the entry says so.
+    pub unit: Option<Unit>,
+    /// What else it says.
+    pub settings: Settings,
+}
+
+/// What belongs together in an entry: who must answer, and what the acceptor is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unit {
     /// Who must answer.
     pub verify: PeerVerify,
     /// The SNI to send where the expected identity is no DNS name.
     pub sni: Option<Template>,
     /// The name OPEN carries instead of the logical one.
     pub send_as: Option<Template>,
+}
+
+/// The settings of the streams to a name; what is `None` holds for it as for all names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Connecting and shaking hands, for each attempt; else `[limits] handshake`.
+    pub connect_timeout: Option<Duration>,
+    /// A stream on which nothing moves; `Some(None)` is `"off"`; else `[limits] idle`.
+    pub idle: Option<Option<Duration>>,
+    /// An idle tunnel in the pool; else `[limits] tunnel_idle_dialer`.
+    pub tunnel_idle: Option<Duration>,
+    /// Idle tunnels kept for one endpoint; else `[limits] tunnels_per_peer`.
+    pub pool: Option<usize>,
+    /// Tunnels kept ready for each endpoint; else `[limits] warm`.
+    pub warm: Option<usize>,
+    /// How an endpoint is picked; else [`BalancerKind::Least`].
+    pub balancer: Option<BalancerKind>,
+    /// What becomes of the streams of an endpoint that left the answer; else [`OnLeave::Keep`].
+    pub on_leave: Option<OnLeave>,
+}
+
+/// How an endpoint is picked of two that are drawn by weight.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum BalancerKind {
+    /// The one with fewer open streams.
+    #[default]
+    Least,
+    /// The one with fewer open streams times what opening one took of late (peak EWMA).
+    Ewma,
+}
+
+impl BalancerKind {
+    /// Every kind, by the word the file uses.
+    pub const WORDS: [(&'static str, BalancerKind); 2] = [("least", BalancerKind::Least), ("ewma", BalancerKind::Ewma)];
+
+    /// The word the file uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BalancerKind::Least => "least",
+            BalancerKind::Ewma => "ewma",
+        }
+    }
+}
+
+/// What becomes of the streams of an endpoint that left the answer of its name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OnLeave {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They end after this long, spread over as much again.
+    After(Duration),
+}
+
+impl Settings {
+    /// These, and from `later` what these do not have.
+    #[must_use]
+    fn or(self, later: Settings) -> Settings {
+        Settings {
+            connect_timeout: self.connect_timeout.or(later.connect_timeout),
+            idle: self.idle.or(later.idle),
+            tunnel_idle: self.tunnel_idle.or(later.tunnel_idle),
+            pool: self.pool.or(later.pool),
+            warm: self.warm.or(later.warm),
+            balancer: self.balancer.or(later.balancer),
+            on_leave: self.on_leave.or(later.on_leave),
+        }
+    }
 }
 
 /// Which names a rule is about; each pattern is matched whole.
@@ -74,15 +155,25 @@ impl Peers {
     /// # Errors
     /// No rule matches, or the one that does comes to nothing valid for this name.
     pub fn expect(&self, logical: &Name, bound: &Name) -> Result<Expectation, NoRule> {
-        let found = self
-            .rules
-            .iter()
-            .enumerate()
-            .find_map(|(index, rule)| Some((index + 1, rule, rule.matches.captures(logical, bound)?)));
+        let mut matching = self.matching(logical, bound);
+        let found = matching.find_map(|(number, rule, captures)| Some((number, rule.unit.as_ref()?, captures)));
         match found {
-            Some((number, rule, captures)) => rule.expect(number, logical, &captures),
+            Some((number, unit, captures)) => unit.expect(number, logical, &captures),
             None => Err(NoRule::NoMatch { logical: logical.clone(), bound: bound.clone() }),
         }
+    }
+
+    /// What holds for streams to `logical` that the table led to `bound`: each setting from the first entry that matches
+    /// and has it.
+    #[must_use]
+    pub fn settings(&self, logical: &Name, bound: &Name) -> Settings {
+        self.matching(logical, bound).fold(Settings::default(), |settings, (_, rule, _)| settings.or(rule.settings))
+    }
+
+    /// The entries that match, each with its number from 1 and what its pattern captured: the one matcher.
+    fn matching(&self, logical: &Name, bound: &Name) -> impl Iterator<Item = (usize, &PeerRule, Captures)> {
+        let numbered = self.rules.iter().enumerate();
+        numbered.filter_map(|(index, rule)| Some((index + 1, rule, rule.matches.captures(logical, bound)?)))
     }
 }
 
@@ -95,7 +186,7 @@ impl PeerMatch {
     }
 }
 
-impl PeerRule {
+impl Unit {
     fn expect(&self, rule: usize, logical: &Name, captures: &Captures) -> Result<Expectation, NoRule> {
         let verify = self.verify.fill(rule, captures)?;
         let sni = self.sni(rule, &verify, captures)?;
@@ -193,8 +284,8 @@ impl fmt::Display for NoRule {
         match self {
             NoRule::NoMatch { logical, bound } => write!(
                 f,
-                "no [[outbound.peer]] matches {logical} (bound to {bound}); add one that says who \
-                 must answer"
+                "no [[outbound.peer]] that matches {logical} (bound to {bound}) says who must answer; add \
+                 one with `identity`"
             ),
             NoRule::Identity { rule, cause } => write!(f, "[[outbound.peer]] {rule}: {cause}"),
             NoRule::Template { rule, message } => write!(f, "[[outbound.peer]] {rule}: {message}"),

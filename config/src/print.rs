@@ -9,11 +9,11 @@ use std::time::Duration;
 use adit_protocol::Template;
 
 use crate::config::{
-    Admin, Certificate, Config, Dns, Inbound, ListenAddr, Listener, Log, Outbound, Runtime, Tls, UnixListen,
+    Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, Outbound, Runtime, Tls, UnixListen,
 };
 use crate::dtab::Dtab;
 use crate::limits::{Limits, Row};
-use crate::peers::{PeerMatch, PeerRule, PeerVerify};
+use crate::peers::{BalancerKind, OnLeave, PeerMatch, PeerRule, PeerVerify, Settings, Unit};
 use crate::service::{Service, Target};
 use crate::spec::DEFAULT_ID;
 
@@ -24,9 +24,10 @@ impl Config {
         let mut page = Page(String::new());
         tls(&self.tls, &mut page);
         inbound(self.inbound.as_ref(), &self.limits, &mut page);
-        outbound(self.outbound.as_ref(), &mut page);
+        outbound(self.outbound.as_ref(), &self.limits, &mut page);
         admin(&self.admin, &mut page);
         dns(&self.dns, &mut page);
+        fs(&self.fs, &mut page);
         limits(&self.limits, &mut page);
         log(self.log, &mut page);
         runtime(self.runtime, &mut page);
@@ -120,31 +121,67 @@ fn service(service: &Service, limits: &Limits, page: &mut Page) {
     }
 }
 
-fn outbound(outbound: Option<&Outbound>, page: &mut Page) {
+fn outbound(outbound: Option<&Outbound>, limits: &Limits, page: &mut Page) {
     let Some(outbound) = outbound else {
         return page.no_section("[outbound]", "this agent dials no tunnels");
     };
     page.section("[outbound]");
     page.key("dtab", table(&outbound.dtab));
-    outbound.peers.rules.iter().for_each(|rule| peer(rule, page));
+    outbound.peers.rules.iter().for_each(|rule| peer(rule, limits, page));
     outbound.listeners.iter().for_each(|one| listener(one, page));
 }
 
-fn peer(rule: &PeerRule, page: &mut Page) {
+fn peer(rule: &PeerRule, limits: &Limits, page: &mut Page) {
     page.section("[[outbound.peer]]");
     match &rule.matches {
         PeerMatch::Logical(name) => page.key("name", quote(name)),
         PeerMatch::Bound(bound) => page.key("bound", quote(bound)),
     }
-    match &rule.verify {
+    match &rule.unit {
+        Some(one) => unit(one, page),
+        None => page.unset("identity", quote("redis.prod.internal"), "as another entry says"),
+    }
+    settings(&rule.settings, limits, page);
+}
+
+fn unit(unit: &Unit, page: &mut Page) {
+    match &unit.verify {
         PeerVerify::Identity(identity) => page.key("identity", quote(identity)),
         PeerVerify::None => page.key("verify", quote("none")),
     }
     // A DNS name in `identity` is the SNI, and the file may not name another.
-    if !matches!(&rule.verify, PeerVerify::Identity(identity) if !identity.as_str().starts_with("spiffe://")) {
-        page.maybe("sni", rule.sni.as_ref().map(Template::as_str), "redis.prod.internal", "no SNI");
+    if !matches!(&unit.verify, PeerVerify::Identity(identity) if !identity.as_str().starts_with("spiffe://")) {
+        page.maybe("sni", unit.sni.as_ref().map(Template::as_str), "redis.prod.internal", "no SNI");
     }
-    page.maybe("as", rule.send_as.as_ref().map(Template::as_str), "/svc/redis", "the logical name itself");
+    page.maybe("as", unit.send_as.as_ref().map(Template::as_str), "/svc/redis", "the logical name itself");
+}
+
+fn settings(settings: &Settings, limits: &Limits, page: &mut Page) {
+    let off = |limit: Option<Duration>| limit.map_or_else(|| quote("off"), wait);
+    let leave = |leave: OnLeave| match leave {
+        OnLeave::Keep => quote("keep"),
+        OnLeave::After(limit) => wait(limit),
+    };
+    let per_peer = limits.tunnels_per_peer.map_or_else(|| "100".to_owned(), |count| count.to_string());
+    let tunnel_idle = settings.tunnel_idle.map(wait);
+    let rows = [
+        ("connect_timeout", settings.connect_timeout.map(wait), wait(limits.handshake), "[limits] `handshake`"),
+        ("idle", settings.idle.map(off), off(limits.idle), "[limits] `idle`"),
+        ("tunnel_idle", tunnel_idle, wait(limits.tunnel_idle_dialer), "[limits] `tunnel_idle_dialer`"),
+        ("pool", settings.pool.map(|count| count.to_string()), per_peer, "[limits] `tunnels_per_peer`"),
+        ("warm", settings.warm.map(|count| count.to_string()), limits.warm.to_string(), "[limits] `warm`"),
+    ];
+    for (key, value, default, limit) in rows {
+        match value {
+            Some(value) => page.key(key, value),
+            None => page.unset(key, default, &format!("as another entry or {limit} says")),
+        }
+    }
+    page.maybe("balancer", settings.balancer.map(BalancerKind::as_str), "least", "as another entry says, or this");
+    match settings.on_leave {
+        Some(on_leave) => page.key("on_leave", leave(on_leave)),
+        None => page.unset("on_leave", quote("keep"), "as another entry says, or this"),
+    }
 }
 
 fn listener(listener: &Listener, page: &mut Page) {
@@ -195,6 +232,16 @@ fn dns(dns: &Dns, page: &mut Page) {
     page.noted("max_ttl", wait(dns.max_ttl), "a longer TTL counts as this");
     page.noted("negative_ttl", wait(dns.negative_ttl), "how long \"no such name\" is believed, if the answer says not");
     page.noted("timeout", wait(dns.timeout), "one look-up, retries included");
+    for zone in &dns.zones {
+        page.section("[[dns.zone]]");
+        page.key("name", quote(&zone.name));
+        page.key("servers", list(zone.servers.iter().map(quote)));
+    }
+}
+
+fn fs(fs: &Fs, page: &mut Page) {
+    page.section("[fs]");
+    page.noted("folder", path(&fs.folder), "the files of /#/fs/<file>");
 }
 
 fn limits(limits: &Limits, page: &mut Page) {

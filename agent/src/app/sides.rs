@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Dns, Dtab, Limits, Peers, Policy};
+use adit_config::{Config, Dtab, Limits, Peers, Policy};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -13,7 +13,7 @@ use crate::{
     crowd::Crowd,
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
-    naming::{Namers, Settings},
+    naming::{Namers, Settings, Zone},
     outbound::{OpenLimits, Outbound},
     relay,
     router::Router,
@@ -58,7 +58,7 @@ impl House {
         let capacity = config.limits.resolved(descriptors);
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
-        let namers = Arc::new(Namers::new(settings(&config.dns), chores.clone(), stop.clone()));
+        let namers = Arc::new(Namers::new(settings(config), chores.clone(), stop.clone()));
         let streams = Streams::new();
         let pool_limits = pool_limits(config, descriptors);
         Ok(Self {
@@ -154,6 +154,7 @@ impl House {
 
     /// Lets the tables and the names' settings be those of `next`.
     pub(super) fn route_by(&self, old: &Config, next: &Config) {
+        self.namers.reload(settings(next));
         if old.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
             != next.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
         {
@@ -215,9 +216,13 @@ fn unproven(tunnels: usize) -> usize {
     (tunnels / 2).max(1)
 }
 
-fn settings(dns: &Dns) -> Settings {
+fn settings(config: &Config) -> Settings {
+    let dns = &config.dns;
+    let zone = |zone: &adit_config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
     Settings {
         servers: dns.servers.clone(),
+        zones: dns.zones.iter().map(zone).collect(),
+        folder: config.fs.folder.clone(),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,

@@ -135,8 +135,8 @@ fn every_change_is_told_by_its_section_and_name() {
             &["[limits] idle: \"off\" -> \"10m\"", "[limits] warm: 0 -> 2"],
         ),
         (
-            &[("[admin]", "[dns]\ntimeout = \"1s\"\n[log]\nlevel = \"debug\"\n[admin]")],
-            &["[dns]: changed", "[log] level: info -> debug"],
+            &[("[admin]", "[dns]\ntimeout = \"1s\"\n[fs]\nfolder = \"/names\"\n[log]\nlevel = \"debug\"\n[admin]")],
+            &["[dns]: changed", "[fs] folder: /etc/adit/names -> /names", "[log] level: info -> debug"],
         ),
     ];
     for (edits, lines) in table {

@@ -50,7 +50,64 @@ identity = "{host}"
         assert_eq!(expected(&peers, logical, dns).as_deref(), Ok(expected_), "{logical}");
     }
     let refused = expected(&peers, "/other/redis", "/$/inet/10.0.0.1/4143").unwrap_err();
-    assert!(refused.contains("no [[outbound.peer]] matches /other/redis"), "{refused}");
+    assert!(refused.contains("no [[outbound.peer]] that matches /other/redis"), "{refused}");
+}
+
+#[test]
+fn each_setting_comes_from_the_first_entry_that_has_it_and_who_must_answer_from_the_first_that_says_any_of_it() {
+    let peers = peers(
+        r#"
+[[outbound.peer]]
+name = "/svc/ledger"
+idle = "off"
+balancer = "ewma"
+
+[[outbound.peer]]
+bound = "/#/dns/{host}/*"
+idle = "5m"
+connect_timeout = "2s"
+on_leave = "30s"
+identity = "{host}"
+
+[[outbound.peer]]
+name = "/svc/{service}"
+identity = "{service}.prod"
+connect_timeout = "9s"
+pool = 0
+on_leave = "keep"
+"#,
+    );
+    let settings = |logical: &str, bound: &str| {
+        let name = |text| Name::parse(text).unwrap();
+        peers.settings(&name(logical), &name(bound))
+    };
+    let (dns, inet) = ("/#/dns/a.example/1", "/$/inet/10.0.0.1/1");
+    let seconds = Duration::from_secs;
+    let by_dns = Settings {
+        idle: Some(Some(seconds(300))),
+        connect_timeout: Some(seconds(2)),
+        on_leave: Some(OnLeave::After(seconds(30))),
+        pool: Some(0),
+        ..Settings::default()
+    };
+    let by_name = Settings {
+        connect_timeout: Some(seconds(9)),
+        pool: Some(0),
+        on_leave: Some(OnLeave::Keep),
+        ..Settings::default()
+    };
+    let ledger = |settings: Settings| Settings { idle: Some(None), balancer: Some(BalancerKind::Ewma), ..settings };
+    for (logical, bound, expected_) in [
+        ("/svc/redis", dns, by_dns),
+        ("/svc/redis", inet, by_name),
+        ("/svc/ledger", dns, ledger(by_dns)),
+        ("/svc/ledger", inet, ledger(by_name)),
+        ("/other", inet, Settings::default()),
+    ] {
+        assert_eq!(settings(logical, bound), expected_, "{logical} at {bound}");
+    }
+    assert!(expected(&peers, "/svc/ledger", dns).unwrap().starts_with("a.example by"));
+    assert!(expected(&peers, "/svc/ledger", inet).unwrap().starts_with("ledger.prod by"));
 }
 
 #[test]

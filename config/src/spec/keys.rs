@@ -5,8 +5,8 @@ use crate::limits::Limits;
 
 /// Every section, by the header that opens it; the first is the file itself.
 #[cfg(test)]
-pub(crate) const SECTIONS: [&str; 13] =
-    [FILE, TLS, CERTIFICATE, INBOUND, SERVICE, OUTBOUND, PEER, LISTENER, ADMIN, DNS, LIMITS, LOG, RUNTIME];
+pub(crate) const SECTIONS: [&str; 15] =
+    [FILE, TLS, CERTIFICATE, INBOUND, SERVICE, OUTBOUND, PEER, LISTENER, ADMIN, DNS, ZONE, FS, LIMITS, LOG, RUNTIME];
 
 pub(crate) const FILE: &str = "the file";
 pub(crate) const TLS: &str = "[tls]";
@@ -18,6 +18,8 @@ pub(crate) const PEER: &str = "[[outbound.peer]]";
 pub(crate) const LISTENER: &str = "[[outbound.listener]]";
 pub(crate) const ADMIN: &str = "[admin]";
 pub(crate) const DNS: &str = "[dns]";
+pub(crate) const ZONE: &str = "[[dns.zone]]";
+pub(crate) const FS: &str = "[fs]";
 pub(crate) const LIMITS: &str = "[limits]";
 pub(crate) const LOG: &str = "[log]";
 pub(crate) const RUNTIME: &str = "[runtime]";
@@ -25,16 +27,32 @@ pub(crate) const RUNTIME: &str = "[runtime]";
 /// The keys of a section, in the order of the reference.
 pub(crate) fn known(section: &str) -> Vec<&'static str> {
     match section {
-        FILE => vec!["tls", "inbound", "outbound", "admin", "dns", "limits", "log", "runtime"],
+        FILE => vec!["tls", "inbound", "outbound", "admin", "dns", "fs", "limits", "log", "runtime"],
         TLS => vec!["ca", "cert", "key", "crl", "certificate"],
         CERTIFICATE => vec!["id", "cert", "key"],
         INBOUND => vec!["listen", "dtab", "conceal", "service"],
         SERVICE => vec!["name", "to", "allow", "certificate", "reach", "max_streams", "connect_timeout"],
         OUTBOUND => vec!["dtab", "peer", "listener"],
-        PEER => vec!["name", "bound", "identity", "verify", "sni", "as"],
+        PEER => vec![
+            "name",
+            "bound",
+            "identity",
+            "verify",
+            "sni",
+            "as",
+            "connect_timeout",
+            "idle",
+            "tunnel_idle",
+            "pool",
+            "warm",
+            "balancer",
+            "on_leave",
+        ],
         LISTENER => vec!["listen", "to", "certificate", "expose", "mode", "owner", "group"],
         ADMIN => vec!["listen", "expose", "socket", "mode", "owner", "group"],
-        DNS => vec!["servers", "min_ttl", "max_ttl", "negative_ttl", "timeout"],
+        DNS => vec!["servers", "min_ttl", "max_ttl", "negative_ttl", "timeout", "zone"],
+        ZONE => vec!["name", "servers"],
+        FS => vec!["folder"],
         LIMITS => Limits::default().rows().iter().map(|(key, ..)| *key).collect(),
         LOG => vec!["format", "level"],
         RUNTIME => vec!["threads"],

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::config::{Config, Dns, Log, Runtime};
+use crate::config::{Config, Dns, Fs, Log, Runtime};
 use crate::error::{Problem, Problems, Warning};
 use inbound::InboundSpec;
 use outbound::OutboundSpec;
@@ -40,6 +40,7 @@ pub(crate) struct Spec {
     pub(crate) outbound: Option<OutboundSpec>,
     pub(crate) admin: AdminSpec,
     pub(crate) dns: Dns,
+    pub(crate) fs: Fs,
     pub(crate) limits: LimitsSpec,
     pub(crate) log: Log,
     pub(crate) runtime: Runtime,
@@ -119,6 +120,7 @@ impl Spec {
             outbound: outbound::read(file, report),
             admin: settings::admin(file, report),
             dns: settings::dns(file, report),
+            fs: settings::fs(file, report),
             limits: settings::limits(file, report),
             log: settings::log(file, report),
             runtime: settings::runtime(file, report),
@@ -146,6 +148,7 @@ impl Spec {
             outbound: settled(self.outbound, OutboundSpec::mean)?,
             admin: self.admin.mean(),
             dns: self.dns,
+            fs: self.fs,
             limits: self.limits.limits,
             log: self.log,
             runtime: self.runtime,

@@ -8,7 +8,7 @@ use super::section::{Field, Section, Wrong};
 use super::{keys, value};
 use crate::config::{ListenAddr, Listener, Outbound, UnixListen};
 use crate::dtab::Dtab;
-use crate::peers::{PeerMatch, PeerRule, PeerVerify, Peers};
+use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Settings, Unit};
 
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
@@ -28,6 +28,7 @@ pub(crate) struct PeerSpec {
     pub(crate) unverified: Option<At<()>>,
     pub(crate) sni: Option<At<Template>>,
     pub(crate) send_as: Option<At<Template>>,
+    pub(crate) settings: Settings,
 }
 
 /// Which keys an entry has, whether or not their values could be read.
@@ -36,6 +37,10 @@ pub(crate) struct Says {
     pub(crate) bound: bool,
     pub(crate) identity: bool,
     pub(crate) verify: bool,
+    /// `sni` or `as`.
+    pub(crate) told: bool,
+    /// Which settings, in the order of the reference, each with its place.
+    pub(crate) settings: Vec<At<&'static str>>,
 }
 
 /// What one `[[outbound.listener]]` says.
@@ -83,6 +88,12 @@ fn peer(section: &Section<'_>, report: &mut Report) -> PeerSpec {
             bound: section.has("bound"),
             identity: section.has("identity"),
             verify: section.has("verify"),
+            told: section.has("sni") || section.has("as"),
+            settings: SETTINGS
+                .into_iter()
+                .filter(|key| section.has(key))
+                .map(|value| At { at: section.place_of(value), value })
+                .collect(),
         },
         name: section.read("name", report, value::pattern),
         bound: section.read("bound", report, value::pattern),
@@ -90,6 +101,22 @@ fn peer(section: &Section<'_>, report: &mut Report) -> PeerSpec {
         unverified: section.read("verify", report, none),
         sni: section.read("sni", report, value::template),
         send_as: section.read("as", report, value::template),
+        settings: peer_settings(section, report),
+    }
+}
+
+/// The keys of an entry that are settings, each taken from the first entry that has it.
+const SETTINGS: [&str; 7] = ["connect_timeout", "idle", "tunnel_idle", "pool", "warm", "balancer", "on_leave"];
+
+fn peer_settings(section: &Section<'_>, report: &mut Report) -> Settings {
+    Settings {
+        connect_timeout: section.read("connect_timeout", report, value::wait).map(|at| at.value),
+        idle: section.read("idle", report, value::wait_or_off).map(|at| at.value),
+        tunnel_idle: section.read("tunnel_idle", report, value::wait).map(|at| at.value),
+        pool: section.read("pool", report, value::count_or_zero).map(|at| at.value),
+        warm: section.read("warm", report, value::count_or_zero).map(|at| at.value),
+        balancer: section.read("balancer", report, |f| value::choice(f, &BalancerKind::WORDS)).map(|at| at.value),
+        on_leave: section.read("on_leave", report, value::on_leave).map(|at| at.value),
     }
 }
 
@@ -158,8 +185,15 @@ impl OutboundSpec {
     }
 }
 
+impl Says {
+    /// Whether it has anything of what is taken as one.
+    pub(crate) fn has_unit(&self) -> bool {
+        self.identity || self.verify || self.told
+    }
+}
+
 impl PeerSpec {
-    /// What the entry means, if it says which names it is about and who must answer.
+    /// What the entry means, if it says which names it is about, and who must answer where it says anything of that.
     pub(crate) fn rule(&self) -> Option<PeerRule> {
         let value = |template: &Option<At<Template>>| template.as_ref().map(|at| at.value.clone());
         let matches = match (&self.name, &self.bound) {
@@ -168,11 +202,14 @@ impl PeerSpec {
             (Some(_), Some(_)) | (None, None) => return None,
         };
         let verify = match (value(&self.identity), &self.unverified) {
-            (Some(identity), None) => PeerVerify::Identity(identity),
-            (None, Some(_)) => PeerVerify::None,
-            (Some(_), Some(_)) | (None, None) => return None,
+            (Some(identity), None) => Some(PeerVerify::Identity(identity)),
+            (None, Some(_)) => Some(PeerVerify::None),
+            (Some(_), Some(_)) => return None,
+            (None, None) if self.says.has_unit() => return None,
+            (None, None) => None,
         };
-        Some(PeerRule { matches, verify, sni: value(&self.sni), send_as: value(&self.send_as) })
+        let unit = verify.map(|verify| Unit { verify, sni: value(&self.sni), send_as: value(&self.send_as) });
+        Some(PeerRule { matches, unit, settings: self.settings })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::{keys, value};
-use crate::config::{Admin, Dns, Log, LogFormat, LogLevel, Runtime, UnixListen};
+use crate::config::{Admin, Dns, Fs, Log, LogFormat, LogLevel, Runtime, UnixListen, Zone};
 use crate::limits::{Limits, Row};
 use crate::print::wait;
 
@@ -66,12 +66,37 @@ pub(super) fn dns<'a>(file: &Section<'a>, report: &mut Report) -> Dns {
     set(&section, "max_ttl", &mut dns.max_ttl, report, value::wait);
     set(&section, "negative_ttl", &mut dns.negative_ttl, report, value::wait);
     set(&section, "timeout", &mut dns.timeout, report, value::wait);
+    dns.zones = zones(&section, report);
     if dns.min_ttl > dns.max_ttl {
         let key = if section.has("max_ttl") { "max_ttl" } else { "min_ttl" };
         let message = format!("`min_ttl` ({}) is longer than `max_ttl` ({})", wait(dns.min_ttl), wait(dns.max_ttl));
         report.problem(section.place_of(key), message, "make `max_ttl` the longer one");
     }
     dns
+}
+
+fn zones<'a>(dns: &Section<'a>, report: &mut Report) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = Vec::new();
+    for section in dns.tables("zone", keys::ZONE, report) {
+        let name = section.need("name", "name = \"consul\"", report, value::zone);
+        let servers = section.need_list("servers", "servers = [\"127.0.0.1:8600\"]", report, value::server);
+        let Some(name) = name else { continue };
+        if zones.iter().any(|zone| zone.name == name.value) {
+            let help = "put all its servers into one entry";
+            report.problem(name.at, format!("the zone `{}` stands here a second time", name.value), help);
+        }
+        zones.push(Zone { name: name.value, servers: servers.into_iter().map(|server| server.value).collect() });
+    }
+    zones
+}
+
+pub(super) fn fs<'a>(file: &Section<'a>, report: &mut Report) -> Fs {
+    let mut fs = Fs::default();
+    let Some(section) = file.table("fs", keys::FS, report) else {
+        return fs;
+    };
+    set(&section, "folder", &mut fs.folder, report, value::path);
+    fs
 }
 
 /// Overwrites a default with what the file says, if it says anything.

@@ -161,7 +161,8 @@ fn the_reference_states_each_limit_as_the_code_has_it() {
 
 #[test]
 fn the_reference_states_the_defaults_of_dns_as_the_code_has_them() {
-    let Dns { servers, min_ttl, max_ttl, negative_ttl, timeout } = Dns::default();
+    let Dns { servers, min_ttl, max_ttl, negative_ttl, timeout, zones } = Dns::default();
+    assert!(zones.is_empty());
     assert!(servers.is_empty());
     let rows = referred(keys::DNS);
     let stated: Vec<_> = rows.iter().map(|row| (plain(&row[0]), plain(&row[2]))).collect();

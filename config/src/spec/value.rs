@@ -9,7 +9,9 @@ use adit_protocol::{Name, Pattern, PatternError, Template};
 use toml::de::DeValue;
 
 use super::section::{Field, Wrong, kind};
+use crate::dtab::host_name;
 use crate::identity::IdentityPattern;
+use crate::peers::OnLeave;
 use crate::service::{Reach, Target};
 
 /// Longer waits are "off": it also keeps every sum with a clock far from overflow.
@@ -244,6 +246,23 @@ pub(super) fn server(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
             0 => Err(Wrong::new(format!("{} {server}, and nothing answers on port 0", field.is()), ADDRESS_HELP)),
             _ => Ok(server),
         }),
+    }
+}
+
+/// A DNS name that is a zone's, in lower case and without a trailing dot.
+pub(super) fn zone(field: &Field<'_>) -> Result<String, Wrong> {
+    let help = "write a DNS name, such as \"consul\" or \"prod.internal\"";
+    let text = text(field, help)?;
+    host_name(text).map_err(|_| Wrong::new(format!("{} {text:?}, which is no DNS name", field.is()), help))
+}
+
+/// `"keep"`, or how long the streams of an endpoint that left may go on.
+pub(super) fn on_leave(field: &Field<'_>) -> Result<OnLeave, Wrong> {
+    match field.value.as_str() {
+        Some("keep") => Ok(OnLeave::Keep),
+        _ => wait_or_zero(field)
+            .map(OnLeave::After)
+            .map_err(|wrong| Wrong { help: format!("{}, or \"keep\"", wrong.help), ..wrong }),
     }
 }
 

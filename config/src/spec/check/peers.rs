@@ -43,6 +43,7 @@ fn unit(peer: &PeerSpec, report: &mut Report) {
             let help = "remove `verify` to have the identity verified, or else `identity`";
             report.problem(peer.at, "this [[outbound.peer]] has both `identity` and `verify`", help);
         }
+        (false, false) if !peer.says.told && !peer.says.settings.is_empty() => {}
         (false, false) => {
             let help = "add `identity = \"{service}.prod.internal\"`";
             report.problem(peer.at, "this [[outbound.peer]] does not say who must answer", help);

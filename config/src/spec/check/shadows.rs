@@ -1,10 +1,12 @@
-//! Entries that can never match: no name has their shape, or an earlier entry takes every name they
-//! would. Such an entry is a mistake about who decides, so it is refused.
+//! Entries that can never match: no name has their shape, or, of services, an earlier entry takes every name they would.
+//! Such an entry is a mistake about who decides, so it is refused. Of peers each part of an entry, who must answer or one
+//! setting, is taken from the first that has it; what can never be taken is warned of.
 
 use adit_protocol::{Name, Pattern};
 
-use crate::dtab::Bound;
+use crate::dtab::{Bound, Namer};
 use crate::spec::Spec;
+use crate::spec::outbound::PeerSpec;
 use crate::spec::report::{At, Report};
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -14,13 +16,55 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         refuse_bound(name, report);
     }
     refuse_shadowed("service name", &names, report);
-    let peers = || spec.outbound.iter().flat_map(|outbound| &outbound.peers);
-    let names: Vec<_> = peers().filter_map(|peer| peer.name.as_ref()).collect();
-    names.iter().for_each(|name| refuse_root(name, report));
-    refuse_shadowed("peer name", &names, report);
-    let bounds: Vec<_> = peers().filter_map(|peer| peer.bound.as_ref()).collect();
-    bounds.iter().for_each(|bound| refuse_logical(bound, report));
-    refuse_shadowed("peer bound", &bounds, report);
+    let peers: Vec<_> = spec.outbound.iter().flat_map(|outbound| &outbound.peers).collect();
+    let by_name: Vec<_> = peers.iter().filter_map(|peer| Some((peer.name.as_ref()?, parts(peer)))).collect();
+    by_name.iter().for_each(|(name, _)| refuse_root(name, report));
+    warn_beaten("peer name", &by_name, report);
+    let by_bound: Vec<_> = peers.iter().filter_map(|peer| Some((peer.bound.as_ref()?, parts(peer)))).collect();
+    by_bound.iter().for_each(|(bound, _)| refuse_logical(bound, report));
+    warn_beaten("peer bound", &by_bound, report);
+}
+
+/// What one entry says of who must answer, and each of its settings.
+fn parts(peer: &PeerSpec) -> Vec<At<&'static str>> {
+    let unit = peer.says.has_unit().then_some(At { at: peer.at, value: UNIT });
+    unit.into_iter().chain(peer.says.settings.iter().map(|key| At { at: key.at, value: key.value })).collect()
+}
+
+/// What is taken as one.
+const UNIT: &str = "who must answer";
+
+/// Every part that an earlier entry of the same kind has for all names that this one is about.
+fn warn_beaten(what: &str, entries: &[(&At<Pattern>, Vec<At<&'static str>>)], report: &mut Report) {
+    let erased: Vec<_> = entries.iter().map(|(pattern, _)| Erased::of(&pattern.value)).collect();
+    for (index, (pattern, parts)) in entries.iter().enumerate() {
+        let earlier = |part: &At<&str>| {
+            let mut before = entries[..index].iter().zip(&erased);
+            let has = |parts: &[At<&str>]| parts.iter().any(|one| one.value == part.value);
+            before
+                .find(|((_, parts), other)| other.covers(&erased[index]) && has(parts))
+                .map(|((pattern, _), _)| *pattern)
+        };
+        let beaten: Vec<_> = parts.iter().filter_map(|part| Some((part, earlier(part)?))).collect();
+        match beaten.first() {
+            Some((_, first)) if beaten.len() == parts.len() => {
+                let name = &pattern.value;
+                let message = format!(
+                    "the {what} `{name}` can never win: `{}` before it says the same for its names",
+                    first.value
+                );
+                report.warn(pattern.at, message, "put the narrower one first, or remove it");
+            }
+            _ => beaten.into_iter().for_each(|(part, first)| warn_part(pattern, part, first, report)),
+        }
+    }
+}
+
+fn warn_part(pattern: &At<Pattern>, part: &At<&'static str>, first: &At<Pattern>, report: &mut Report) {
+    let what = if part.value == UNIT { UNIT.to_owned() } else { format!("`{}`", part.value) };
+    let message =
+        format!("{what} for `{}` is never taken from here: `{}` before it says it", pattern.value, first.value);
+    report.warn(part.at, message, "put the narrower one first, or remove it here");
 }
 
 /// PROTOCOL.md section 6: a bound name on the wire is malformed.
@@ -57,7 +101,15 @@ fn shape_fault(pattern: &Pattern) -> Option<String> {
     match Bound::parse(&name) {
         Err(cause) => Some(cause.to_string()),
         Ok(bound) if bound.residual().is_empty() => None,
-        Ok(_) => Some("a bound name ends with its port; leave out what follows".to_owned()),
+        Ok(bound) => Some(format!("the bound name ends with {}; leave out what follows", last_part(bound.namer()))),
+    }
+}
+
+fn last_part(namer: &Namer) -> &'static str {
+    match namer {
+        Namer::Fs { .. } => "its file",
+        Namer::Srv { port: None, .. } => "its name",
+        Namer::Inet { .. } | Namer::Unix(_) | Namer::Dns { .. } | Namer::Srv { .. } => "its port",
     }
 }
 

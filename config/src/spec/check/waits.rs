@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::print::wait;
 use crate::spec::Spec;
 use crate::spec::inbound::ServiceSpec;
+use crate::spec::outbound::PeerSpec;
 use crate::spec::report::Report;
 use crate::spec::settings::{LimitPlaces, LimitsSpec};
 
@@ -16,6 +17,19 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
     for service in spec.inbound.iter().flat_map(|inbound| &inbound.services) {
         connect(service, &spec.limits, report);
         nobody(service, report);
+    }
+    for peer in spec.outbound.iter().flat_map(|outbound| &outbound.peers) {
+        dial(peer, &spec.limits.limits, report);
+    }
+}
+
+/// A dial that may take all the time there is leaves none for another endpoint.
+fn dial(peer: &PeerSpec, limits: &Limits, report: &mut Report) {
+    let place = peer.says.settings.iter().find(|key| key.value == "connect_timeout");
+    let Some((place, timeout)) = place.zip(peer.settings.connect_timeout) else { return };
+    if timeout >= limits.open {
+        let message = compared("connect_timeout", timeout, "shorter", "open", limits.open);
+        report.warn(place.at, message, "make it shorter, or a dead endpoint leaves no time for another");
     }
 }
 
