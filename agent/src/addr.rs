@@ -67,6 +67,11 @@ impl Weight {
         Self(self.0.saturating_add(other.0))
     }
 
+    /// In thousandths.
+    pub fn count(self) -> u32 {
+        self.0
+    }
+
     /// As a number, where [`Weight::ONE`] is 1.
     pub fn value(self) -> f64 {
         f64::from(self.0) / 1000.0

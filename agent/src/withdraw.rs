@@ -183,7 +183,7 @@ mod tests {
             (outbound(Some("b.example")), SERVICE.to_owned(), ANYBODY, None),
             (outbound(Some("c.example")), SERVICE.to_owned(), PEER, Some("[[outbound.peer]] 1 wants b.example")),
             (outbound(None), SERVICE.to_owned(), PEER, Some("[[outbound.peer]] 1 wants b.example")),
-            (outbound(Some("b.example")), SERVICE.to_owned(), "", Some("no [[outbound.peer]] matches")),
+            (outbound(Some("b.example")), SERVICE.to_owned(), "", Some("no [[outbound.peer]] that matches")),
         ];
         for (right, services, peers, ended) in table {
             let streams = Streams::new();

@@ -165,10 +165,8 @@ impl Doors {
         for front in &mut self.outbound {
             front.warm.cancel();
             front.warm = front.open.stop.child_token();
-            if each > 0 {
-                let (outbound, asks, until) = (Arc::clone(outbound), front.asks.load_full(), front.warm.clone());
-                house.chores.spawn(outbound.keep_warm(asks, each, until));
-            }
+            let (outbound, asks, until) = (Arc::clone(outbound), front.asks.load_full(), front.warm.clone());
+            house.chores.spawn(outbound.keep_warm(asks, each, until));
         }
     }
 }

@@ -63,10 +63,10 @@ impl House {
         let pool_limits = pool_limits(config, descriptors);
         Ok(Self {
             descriptors,
-            rights: Rights::new(policy(config), peers(config), Arc::clone(&streams)),
+            rights: Rights::new(policy(config), Arc::new(peers(config)), Arc::clone(&streams)),
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
-            outbound_router: Arc::new(Router::new(outbound_table(config), Arc::clone(&namers))),
-            inbound_router: Arc::new(Router::new(inbound_table(config), Arc::clone(&namers))),
+            outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
+            inbound_router: Arc::new(Router::new(inbound_table(config), Peers::default(), Arc::clone(&namers))),
             slots: Slots::new(capacity.streams),
             accepted: Slots::new(capacity.tunnels),
             identity,
@@ -93,7 +93,6 @@ impl House {
         };
         Outbound {
             router: Arc::clone(&self.outbound_router),
-            peers: peers(config),
             law,
             rights: Arc::clone(&self.rights),
             identity: Arc::clone(&self.identity),
@@ -158,10 +157,10 @@ impl House {
         if old.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
             != next.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
         {
-            self.outbound_router.change(outbound_table(next));
+            self.outbound_router.change(outbound_table(next), peers(next));
         }
         if old.inbound.as_ref().map(|side| &side.dtab) != next.inbound.as_ref().map(|side| &side.dtab) {
-            self.inbound_router.change(inbound_table(next));
+            self.inbound_router.change(inbound_table(next), Peers::default());
         }
     }
 
@@ -183,8 +182,8 @@ pub(super) fn policy(config: &Config) -> Arc<Policy> {
 }
 
 /// The rules for peers of a file; of one without an outbound side, none.
-pub(super) fn peers(config: &Config) -> Arc<Peers> {
-    Arc::new(config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone()))
+pub(super) fn peers(config: &Config) -> Peers {
+    config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone())
 }
 
 fn outbound_table(config: &Config) -> Dtab {

@@ -136,7 +136,7 @@ fn a_rule_that_wants_another_peer_ends_the_streams_to_this_one_and_no_other() {
     world.mesh.a.edit(|text| swap(text, &peer(ONE), ""));
     let _ = world.mesh.a.reload().expect_success();
     one.ends_in_a_reset();
-    world.mesh.a.until_logged("a reload withdrew the right to /svc/one: no [[outbound.peer]] matches");
+    world.mesh.a.until_logged("a reload withdrew the right to /svc/one: no [[outbound.peer]] that matches /svc/one");
 }
 
 #[test]
