@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_config::{Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig};
+use adit_config::{
+    self as config, Capacity, Config, Dns, Fs, Inbound as InboundConfig, Limits, ListenAddr,
+    Outbound as OutboundConfig, peers::Peers,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -25,7 +28,7 @@ use crate::{
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
     listen::{Accepted, Bound, Door, ListenError, Slots},
-    naming::{Namers, Settings},
+    naming::{Namers, Settings, Zone},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
     router::Router,
@@ -126,7 +129,7 @@ impl App {
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
-        let namers = Arc::new(Namers::new(settings(&config.dns), chores.clone(), stop.clone()));
+        let namers = Arc::new(Namers::new(settings(&config.dns, &config.fs), chores.clone(), stop.clone()));
         let pool_limits = PoolLimits {
             idle: config.limits.tunnel_idle_dialer,
             age: config.limits.tunnel_age,
@@ -182,17 +185,14 @@ impl App {
     }
 
     fn keep_warm(&self, outbound: &Arc<Outbound>, asks: &Arc<Asks>) {
-        if self.config.limits.warm > 0 {
-            let (each, until) = (self.config.limits.warm, self.draining.clone());
-            self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
-        }
+        let (each, until) = (self.config.limits.warm, self.draining.clone());
+        self.chores.spawn(Arc::clone(outbound).keep_warm(Arc::clone(asks), each, until));
     }
 
     fn outbound(&self, config: &OutboundConfig) -> Outbound {
         let limits = &self.config.limits;
         Outbound {
-            router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
-            peers: config.peers.clone(),
+            router: Router::new(config.dtab.clone(), config.peers.clone(), Arc::clone(&self.namers)),
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
@@ -239,7 +239,7 @@ impl App {
         });
         Inbound {
             services: Services {
-                router: Router::new(config.dtab.clone(), Arc::clone(&self.namers)),
+                router: Router::new(config.dtab.clone(), Peers::default(), Arc::clone(&self.namers)),
                 bounds: bounds.collect(),
                 doors,
                 streams: Arc::clone(&self.streams),
@@ -336,9 +336,12 @@ fn open_door(listen: &ListenAddr) -> Result<Door, StartError> {
     .map_err(StartError::Listen)
 }
 
-fn settings(dns: &Dns) -> Settings {
+fn settings(dns: &Dns, fs: &Fs) -> Settings {
+    let zone = |zone: &config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
     Settings {
         servers: dns.servers.clone(),
+        zones: dns.zones.iter().map(zone).collect(),
+        folder: fs.folder.clone(),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,

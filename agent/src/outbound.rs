@@ -11,7 +11,10 @@ pub use probe::Step;
 
 use std::{io, sync::Arc, time::Duration};
 
-use adit_config::{limits::ATTEMPTS, peers::Peers};
+use adit_config::{
+    limits::ATTEMPTS,
+    peers::{OnLeave, Settings},
+};
 use adit_protocol::{Code, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, warn};
@@ -23,13 +26,13 @@ use crate::{
     identity::Store,
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
-    router::{RouteError, Router},
+    router::{RouteError, Router, Way},
     streams::{Direction, Hop, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
         dial::{DialError, Dialed, Key, dial},
-        pool::Pool,
+        pool::{Keep, Pool},
         retry::{Failure, Next, Was, next},
     },
     wire::plain::{Plain, SocketOptions, destinations},
@@ -39,10 +42,8 @@ use crate::{
 /// The outbound side of the agent.
 #[derive(Debug)]
 pub struct Outbound {
-    /// From a name to the endpoints that serve it.
+    /// From a name to the endpoints that serve it, and to who must answer there.
     pub router: Router,
-    /// Who must answer, by name.
-    pub peers: Peers,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// Idle tunnels.
@@ -51,9 +52,9 @@ pub struct Outbound {
     pub streams: Arc<Streams>,
     /// What all copies of eager bytes may take, in bytes.
     pub copies: Arc<Semaphore>,
-    /// The limits on opening.
+    /// The limits on opening, where the rules for a name set no other.
     pub opening: OpenLimits,
-    /// The limits on a stream that is open.
+    /// The limits on a stream that is open, where the rules for its name set no other.
     pub limits: Limits,
     /// The options of every TCP socket.
     pub options: SocketOptions,
@@ -71,6 +72,11 @@ pub struct OpenLimits {
 }
 
 impl OpenLimits {
+    /// The same where `settings` hold.
+    fn under(self, settings: &Settings) -> Self {
+        Self { handshake: settings.connect_timeout.unwrap_or(self.handshake), ..self }
+    }
+
     /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
     fn reached(&self, failure: &Failure) -> Option<&'static str> {
         let (limit, own, name) = match failure {
@@ -109,10 +115,11 @@ impl Wanted<'_> {
     }
 }
 
-/// A stream that is open: its tunnel, and the lease on its endpoint.
+/// A stream that is open: its tunnel, the lease on its endpoint, and the way it took there.
 struct Opened {
     dialed: Dialed,
     lease: Lease,
+    way: Arc<Way>,
     beginning: Beginning,
 }
 
@@ -166,18 +173,42 @@ impl Outbound {
             }
             Ok(_) | Err(_) => {}
         }
-        let balancer = self.route(&wanted.asks.to, wanted.deadline).await?;
         let mut tries = Tries::default();
-        while let Some((lease, on)) = tries.next(&balancer) {
+        while !tries.is_over() {
+            let way = match self.route(&tries.spent, &wanted.asks.to, wanted.deadline).await {
+                Ok(way) => way,
+                // What happened at an endpoint says more than that there is no other.
+                Err(ending) => return Err(if tries.made == 0 { ending } else { tries.ending(&wanted.asks.to) }),
+            };
+            if let Some(opened) = self.open_by(&way, &wanted, &mut tries, &mut eager).await? {
+                return Ok(opened);
+            }
+            if wanted.left().is_zero() {
+                break;
+            }
+            tries.spent.push(way);
+        }
+        Err(tries.ending(&wanted.asks.to))
+    }
+
+    /// Tries the endpoints of one way, until one opens, none is left, or the time is over.
+    async fn open_by(
+        &self,
+        way: &Arc<Way>,
+        wanted: &Wanted<'_>,
+        tries: &mut Tries,
+        eager: &mut Eager,
+    ) -> Result<Option<Opened>, Ending> {
+        while let Some((lease, on)) = tries.next(way.balancer()) {
             let began = Instant::now();
             wanted.stream.tries(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(&wanted, &lease, on, &mut eager).await? {
+            match self.try_at(wanted, way, &lease, on, eager).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, wanted.stream.since.elapsed());
                     wanted.stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
-                    return Ok(Opened { dialed, lease, beginning });
+                    return Ok(Some(Opened { dialed, lease, way: Arc::clone(way), beginning }));
                 }
                 Err((failure, was)) => tries.failed(lease, failure, was),
             }
@@ -185,12 +216,12 @@ impl Outbound {
                 break;
             }
         }
-        Err(tries.ending(&wanted.asks.to))
+        Ok(None)
     }
 
-    async fn route(&self, name: &Name, deadline: Instant) -> Result<Arc<Balancer>, Ending> {
-        match tokio::time::timeout_at(deadline, self.router.route(name)).await {
-            Ok(Ok(balancer)) => Ok(balancer),
+    async fn route(&self, spent: &[Arc<Way>], name: &Name, deadline: Instant) -> Result<Arc<Way>, Ending> {
+        match tokio::time::timeout_at(deadline, self.router.route_past(spent, name)).await {
+            Ok(Ok(way)) => Ok(way),
             Ok(Err(error)) => Err(unrouted(name, &error)),
             Err(_) => {
                 metrics::limit_reached("open");
@@ -204,15 +235,17 @@ impl Outbound {
     async fn try_at(
         &self,
         wanted: &Wanted<'_>,
+        way: &Way,
         lease: &Lease,
         on: On,
         eager: &mut Eager,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
-        let (key, destination) = self.expect(lease, wanted.asks)?;
+        let (key, destination) = self.expect(way, lease, wanted.asks)?;
+        let opening = self.opening.under(way.settings());
         let preamble = Preamble { destination, ..wanted.preamble.clone() };
-        let mut dialed = match self.tunnel(&key, on, wanted.left()).await {
+        let mut dialed = match self.tunnel(&key, on, opening.handshake.min(wanted.left())).await {
             Ok(dialed) => dialed,
-            Err(failure) => return Ok(Err((self.blame(lease, &key, failure), on.was(false)))),
+            Err(failure) => return Ok(Err((self.blame(lease, &key, failure, &opening), on.was(false)))),
         };
         wanted.stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
@@ -220,8 +253,8 @@ impl Outbound {
         match attempt(&mut dialed, &preamble, Some(wanted.app), eager, self.patience(wanted.left())).await {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
-                self.give_back(dialed, &failure).await;
-                Ok(Err((self.blame(lease, &key, failure), on.was(recycled))))
+                self.give_back(dialed, way, &failure).await;
+                Ok(Err((self.blame(lease, &key, failure, &opening), on.was(recycled))))
             }
         }
     }
@@ -230,30 +263,27 @@ impl Outbound {
     ///
     /// # Errors
     /// The rule of this host that is missing, or that the endpoint does not fit.
-    pub fn expect(&self, lease: &Lease, asks: &Asks) -> Result<(Key, Name), Ending> {
+    pub fn expect(&self, way: &Way, lease: &Lease, asks: &Asks) -> Result<(Key, Name), Ending> {
         let denied = |detail: String| Ending::new(End::Refused(RefusalCode::Known(Code::Denied)), Side::Agent, detail);
-        let expectation = self.peers.expect(&asks.to, lease.bound()).map_err(|error| denied(error.to_string()))?;
+        let expectation = way.expectation().map_err(|error| denied(error.to_string()))?;
         let Address::Tcp(address) = lease.address() else {
             return Err(denied(format!("{}: a tunnel goes over TCP, never over a unix socket", lease.bound())));
         };
         let key = Key {
             address: *address,
-            verify: expectation.verify,
-            sni: expectation.sni,
+            verify: expectation.verify.clone(),
+            sni: expectation.sni.clone(),
             credential: asks.certificate.clone(),
             generation: self.identity.snapshot().generation,
         };
-        Ok((key, expectation.name))
+        Ok((key, expectation.name.clone()))
     }
 
-    async fn tunnel(&self, key: &Key, on: On, left: Duration) -> Result<Dialed, Failure> {
+    async fn tunnel(&self, key: &Key, on: On, limit: Duration) -> Result<Dialed, Failure> {
         let pooled = if on == On::Any { self.pool.take(key) } else { None };
         match pooled {
             Some(dialed) => Ok(dialed),
-            None => {
-                let limit = self.opening.handshake.min(left);
-                dial(key, &self.identity.snapshot(), &self.options, limit).await.map_err(Failure::Dial)
-            }
+            None => dial(key, &self.identity.snapshot(), &self.options, limit).await.map_err(Failure::Dial),
         }
     }
 
@@ -262,8 +292,8 @@ impl Outbound {
         Patience { answer: self.opening.answer.min(left), frame: self.limits.frame }
     }
 
-    fn blame(&self, lease: &Lease, key: &Key, failure: Failure) -> Failure {
-        if let Some(limit) = self.opening.reached(&failure) {
+    fn blame(&self, lease: &Lease, key: &Key, failure: Failure, opening: &OpenLimits) -> Failure {
+        if let Some(limit) = opening.reached(&failure) {
             metrics::limit_reached(limit);
         }
         if failure.empties_pool() {
@@ -277,9 +307,9 @@ impl Outbound {
     }
 
     /// What becomes of a tunnel on which no stream was opened.
-    async fn give_back(&self, dialed: Dialed, failure: &Failure) {
+    async fn give_back(&self, dialed: Dialed, way: &Way, failure: &Failure) {
         match failure {
-            Failure::Refused(_) => self.pool.put(dialed),
+            Failure::Refused(_) => self.pool.put(dialed, keep(way.settings())),
             Failure::Silent { .. } => abort(dialed.tunnel, &Ending::new(End::Stalled, Side::Peer, "")).await,
             Failure::Application(_) | Failure::Lost { .. } | Failure::Dial(_) => {
                 abort(dialed.tunnel, &Ending::new(End::Reset, Side::Local, "")).await;
@@ -292,17 +322,21 @@ impl Outbound {
     }
 
     async fn relay(&self, app: Plain, opened: Opened, stream: &Stream) -> Ending {
-        let Opened { dialed, lease: _lease, beginning } = opened;
+        let Opened { dialed, lease, way, beginning } = opened;
         let Dialed { tunnel, key, peer, born, recycled, took } = dialed;
         let stop = async {
             tokio::select! {
                 ending = stream.stopped() => ending,
                 ending = withdrawn(&self.identity, &peer, key.role()) => ending,
+                () = lease.left() => left_behind(&lease),
             }
         };
-        match relay(app, tunnel, beginning, stream, &self.limits, stop).await {
+        let settings = way.settings();
+        let limits = Limits { idle: settings.idle.unwrap_or(self.limits.idle), ..self.limits };
+        match relay(app, tunnel, beginning, stream, &limits, stop).await {
             Ok(tunnel) => {
-                self.pool.put(Dialed { tunnel, key, peer: Arc::clone(&peer), born, recycled, took });
+                let dialed = Dialed { tunnel, key, peer: Arc::clone(&peer), born, recycled, took };
+                self.pool.put(dialed, keep(settings));
                 Ending::closed()
             }
             Err(ending) => {
@@ -311,6 +345,23 @@ impl Outbound {
             }
         }
     }
+}
+
+/// How the pool keeps a tunnel where `settings` hold.
+fn keep(settings: &Settings) -> Keep {
+    Keep { idle: settings.tunnel_idle, of_key: settings.pool }
+}
+
+/// The ending of a stream whose endpoint left the answer and did not come back.
+fn left_behind(lease: &Lease) -> Ending {
+    let after = match lease.on_leave() {
+        OnLeave::Keep => Duration::ZERO,
+        OnLeave::After(after) => after,
+    };
+    let (bound, address) = (lease.bound(), lease.address());
+    let detail =
+        format!("{bound}: {address} left the answer; `on_leave` ends its streams from {after:?} after that on");
+    Ending::new(End::Drained, Side::Agent, detail)
 }
 
 /// Which tunnels an attempt may use.
@@ -339,6 +390,8 @@ struct Tries {
     /// Those in which the acceptor was sent OPEN: what the protocol counts.
     asked: usize,
     avoid: Vec<Address>,
+    /// The ways all of whose endpoints are to be avoided.
+    spent: Vec<Arc<Way>>,
     again: Option<Lease>,
     over: bool,
     last: Option<(Address, Failure)>,
@@ -348,7 +401,7 @@ impl Tries {
     /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
     /// opened costs none of them, and none is gone to again.
     fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
-        if self.over || self.asked == ATTEMPTS {
+        if self.is_over() {
             return None;
         }
         let next = match self.again.take() {
@@ -360,6 +413,11 @@ impl Tries {
             metrics::open_retried();
         }
         Some(next)
+    }
+
+    /// Whether no endpoint would do.
+    fn is_over(&self) -> bool {
+        self.over || self.asked == ATTEMPTS
     }
 
     fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
@@ -410,11 +468,14 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
 
 #[cfg(test)]
 mod tests {
+    use adit_config::peers::BalancerKind;
+
     use super::*;
     use crate::{addr::Weighted, tunnel::dial::DialError, wire::channel::PeerEnd};
 
     fn balancer(endpoints: u16) -> Balancer {
-        let balancer = Balancer::new(Name::parse("/#/dns/db/4143").unwrap());
+        let bound = Name::parse("/#/dns/db/4143").unwrap();
+        let balancer = Balancer::new(bound, BalancerKind::Least, OnLeave::Keep);
         let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
         balancer.update(&addresses.into_iter().map(Weighted::plain).collect());
         balancer

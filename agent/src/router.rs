@@ -1,29 +1,33 @@
-//! A logical name to the balancer that its next stream asks: the table, the namers and the
-//! balancers put together. What a name leads to is worked out once and kept while it is used; only
+//! A logical name to the way that its next stream takes: the table, the rules for peers, the namers and the balancers
+//! put together. What a name leads to is worked out once and kept while it is used; only
 //! the first stream to a cold name waits. It opens nothing, and sets no limit to the wait: that is
 //! the caller's.
 
 mod decide;
 mod tables;
 
-pub use tables::RouteStatus;
+pub use tables::{RouteStatus, Way};
 
-use crate::balance::{Balancer, BalancerStatus};
-use crate::naming::{Addrs, Namers};
-use adit_config::dtab::{Dtab, LookUpError};
+use crate::balance::BalancerStatus;
+use crate::naming::Namers;
+use adit_config::dtab::{Bound, Dtab, LookUpError};
+use adit_config::peers::Peers;
 use adit_protocol::Name;
-use decide::{Choice, choose};
+use decide::{Choice, State, choose};
 use serde::Serialize;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tables::{Road, Route, Tables};
+use tables::{Route, Said, Tables};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often what nobody uses is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Names to balancers.
+/// Names kept at most. A captured connection's name comes from whoever connects, so it is bounded.
+const MAX_ROUTES: usize = 16_384;
+
+/// Names to ways.
 #[derive(Debug)]
 pub struct Router {
     inner: Arc<Inner>,
@@ -31,12 +35,18 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Inner {
-    dtab: Dtab,
     namers: Arc<Namers>,
     tables: Mutex<Tables>,
 }
 
-/// Why a name has no balancer.
+/// What names lead to, and what holds for whoever is there.
+#[derive(Debug)]
+struct Rules {
+    dtab: Arc<Dtab>,
+    peers: Peers,
+}
+
+/// Why a name has no way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteError {
     /// No rule knows it, or an authority says that what the rules lead to does not exist.
@@ -61,6 +71,8 @@ pub enum RouteError {
     },
     /// The rules loop, lead too far, or make something that is no name.
     Rules(LookUpError),
+    /// The stream has tried all that it leads to.
+    Spent(Name),
 }
 
 /// The router, as `/status` shows it.
@@ -73,38 +85,80 @@ pub struct RouterStatus {
 }
 
 impl Router {
-    /// A router by these rules. Its one task lives on the namers' tracker and ends with their token
-    /// or with the router. Needs a tokio runtime.
+    /// A router by these rules; the inbound side's names lead to services, of whom nothing is expected. Its one task lives
+    /// on the namers' tracker and ends with their token or with the router. Needs a tokio runtime.
     #[must_use]
-    pub fn new(dtab: Dtab, namers: Arc<Namers>) -> Self {
-        let inner = Arc::new(Inner { dtab, namers, tables: Mutex::default() });
+    pub fn new(dtab: Dtab, peers: Peers, namers: Arc<Namers>) -> Self {
+        Self::keeping(MAX_ROUTES, dtab, peers, namers)
+    }
+
+    /// The same, which keeps so many names at most.
+    #[must_use]
+    pub fn keeping(most: usize, dtab: Dtab, peers: Peers, namers: Arc<Namers>) -> Self {
+        let rules = Rules { dtab: Arc::new(dtab), peers };
+        let inner = Arc::new(Inner { namers, tables: Mutex::new(Tables::new(rules, most)) });
         inner.namers.tasks().spawn(sweep(inner.clone()));
         Self { inner }
     }
 
-    /// The balancer for the next stream to `name`. A union draws anew each time. A warm name is
-    /// answered at once; the first answer for a cold one is waited for, as long as it takes.
+    /// The way of the next stream to `name`. A union draws anew each time. A warm name is answered at once; the first
+    /// answer for a cold one is waited for, as long as it takes.
     ///
     /// # Errors
     /// See [`RouteError`].
-    pub async fn route(&self, name: &Name) -> Result<Arc<Balancer>, RouteError> {
+    pub async fn route(&self, name: &Name) -> Result<Arc<Way>, RouteError> {
+        self.route_past(&[], name).await
+    }
+
+    /// The way of a stream that has tried all endpoints of some ways in vain: where the rules fail over, the next one.
+    ///
+    /// # Errors
+    /// See [`RouteError`].
+    pub async fn route_past(&self, spent: &[Arc<Way>], name: &Name) -> Result<Arc<Way>, RouteError> {
+        let state = |way: &Arc<Way>| match spent.iter().any(|tried| tried.shares_road(way)) {
+            true => State::Spent,
+            false => way.state(),
+        };
         let route = self.inner.find(name)?;
         loop {
-            match choose(&route.tree, &|road: &Arc<Road>| road.state(), &mut fastrand::f64) {
-                Choice::Use(road) => return Ok(road.balancer()),
-                Choice::Wait(road) => road.settled().await.map_err(|why| failed(name, road, why))?,
-                Choice::Failed(road, why) => return Err(failed(name, road, why)),
+            match choose(&route.tree, &state, &mut fastrand::f64) {
+                Choice::Use(way) => return Ok(way.clone()),
+                Choice::Wait(way) => way.settled().await.map_err(|why| failed(name, way, why))?,
+                Choice::Failed(way, why) => return Err(failed(name, way, why)),
                 Choice::Neg => return Err(not_there(name, &route)),
                 Choice::Fail => return Err(RouteError::Forbidden(name.clone())),
                 Choice::Empty => return Err(RouteError::Empty(name.clone())),
+                Choice::Spent => return Err(RouteError::Spent(name.clone())),
             }
         }
     }
 
+    /// The way from a logical name to a bound one, whether or not the rules lead there: for somebody who only looks. It is
+    /// watched from now on, so that a second look knows more.
+    #[must_use]
+    pub fn way(&self, name: &Name, bound: Bound) -> Arc<Way> {
+        let mut tables = self.inner.tables();
+        let said = Said::of(&tables.rules(), name, bound);
+        tables.way(said, &self.inner.namers)
+    }
+
+    /// Takes these rules instead, for every stream that asks from now on. Where they lead over a road that is known, its
+    /// addresses, counts and health are as they were.
+    pub fn change(&self, dtab: Dtab, peers: Peers) {
+        self.inner.tables().change(Rules { dtab: Arc::new(dtab), peers });
+    }
+
     /// The rules it routes by.
     #[must_use]
-    pub fn dtab(&self) -> &Dtab {
-        &self.inner.dtab
+    pub fn dtab(&self) -> Arc<Dtab> {
+        self.inner.tables().rules().dtab.clone()
+    }
+
+    /// Whether the rules for any name ask for warm tunnels.
+    #[must_use]
+    pub fn asks_for_warm(&self) -> bool {
+        let rules = self.inner.tables().rules();
+        rules.peers.rules.iter().any(|rule| rule.settings.warm.is_some_and(|warm| warm > 0))
     }
 
     /// What is in use, for `/status`.
@@ -118,11 +172,18 @@ impl Inner {
     /// The route of a name: the one that is kept, or a new one by the rules.
     fn find(&self, name: &Name) -> Result<Arc<Route>, RouteError> {
         let now = Instant::now();
-        if let Some(route) = self.tables().used(name, now) {
-            return Ok(route);
+        loop {
+            let tables = self.tables();
+            if let Some(route) = tables.used(name, now) {
+                return Ok(route);
+            }
+            let rules = tables.rules();
+            drop(tables);
+            let tree = rules.dtab.look_up(name)?.map(&mut |bound| Said::of(&rules, name, bound));
+            if let Some(route) = self.tables().add(name, tree, &rules, &self.namers, now) {
+                return Ok(route);
+            }
         }
-        let tree = self.dtab.look_up(name).map_err(RouteError::from)?;
-        Ok(self.tables().add(name, tree, &self.namers, now))
     }
 
     /// Every change of the tables is one insertion or removal, so a panic elsewhere spoils nothing.
@@ -146,12 +207,12 @@ async fn sweep(inner: Arc<Inner>) {
     }
 }
 
-fn failed(name: &Name, road: &Road, cause: Arc<str>) -> RouteError {
-    RouteError::Failed { name: name.clone(), bound: road.bound().clone(), cause }
+fn failed(name: &Name, way: &Way, cause: Arc<str>) -> RouteError {
+    RouteError::Failed { name: name.clone(), bound: way.bound().clone(), cause }
 }
 
 fn not_there(name: &Name, route: &Route) -> RouteError {
-    let asked = route.tree.leaves().into_iter().map(|road| road.bound().clone()).collect();
+    let asked = route.tree.leaves().into_iter().map(|way| way.bound().clone()).collect();
     RouteError::NoSuchName { name: name.clone(), asked }
 }
 
@@ -165,6 +226,7 @@ impl RouteError {
             Self::Empty(_) => "empty",
             Self::Failed { .. } => "namer_failed",
             Self::Rules(_) => "rules",
+            Self::Spent(_) => "spent",
         }
     }
 }
@@ -196,6 +258,7 @@ impl fmt::Display for RouteError {
                 write!(f, "the addresses of '{bound}', to which '{name}' leads, could not be found out: {cause}")
             }
             Self::Rules(error) => error.fmt(f),
+            Self::Spent(name) => write!(f, "all that '{name}' leads to was tried"),
         }
     }
 }

@@ -1,34 +1,37 @@
-//! Which of a bound name's endpoints the next stream goes to: the less busy of two, leaving out
-//! those that just failed. It is told the addresses and how each stream fared; it never resolves a
-//! name and never connects.
+//! Which of a bound name's endpoints the next stream goes to: of two the one that is less busy for its weight, or the
+//! quicker one, in the nearest tier, leaving out those that just failed. It is told the addresses and how each stream
+//! fared; it never resolves a name and never connects.
 
-mod choice;
+mod cost;
 mod endpoint;
 mod health;
+mod set;
+mod weights;
 
 pub use endpoint::{EndpointStatus, Lease};
 pub use health::{Admission, Health};
 
 use crate::addr::{Address, Weighted};
+use adit_config::peers::{BalancerKind, OnLeave};
 use adit_protocol::Name;
-use endpoint::Endpoint;
 use serde::Serialize;
-use std::collections::HashMap;
+use set::Set;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The endpoints of one bound name.
-#[derive(Debug)]
+/// The endpoints of one bound name. Cheap to clone; clones are the same balancer.
+#[derive(Clone, Debug)]
 pub struct Balancer {
-    bound: Name,
-    set: Mutex<Set>,
+    home: Arc<Home>,
 }
 
-/// The addresses as they were given last, and an endpoint for each.
+/// What a balancer and its leases share.
 #[derive(Debug)]
-struct Set {
-    addresses: Arc<[Weighted]>,
-    endpoints: Arc<[Arc<Endpoint>]>,
+struct Home {
+    bound: Name,
+    kind: BalancerKind,
+    on_leave: OnLeave,
+    set: Mutex<Set>,
 }
 
 /// A balancer, as `/status` shows it.
@@ -36,94 +39,99 @@ struct Set {
 pub struct BalancerStatus {
     /// The bound name.
     pub bound: String,
+    /// How it chooses: `least` or `ewma`.
+    pub balancer: &'static str,
     /// Its endpoints, in the order of their addresses.
     pub endpoints: Vec<EndpointStatus>,
+    /// Streams on endpoints that left the answer.
+    pub left: usize,
 }
 
 impl Balancer {
     /// A balancer for `bound`, still without an endpoint.
     #[must_use]
-    pub fn new(bound: Name) -> Self {
-        let set = Set { addresses: Arc::default(), endpoints: Arc::default() };
-        Self { bound, set: Mutex::new(set) }
+    pub fn new(bound: Name, kind: BalancerKind, on_leave: OnLeave) -> Self {
+        Self { home: Arc::new(Home { bound, kind, on_leave, set: Mutex::default() }) }
     }
 
     /// The bound name whose endpoints these are.
     #[must_use]
     pub fn bound(&self) -> &Name {
-        &self.bound
+        &self.home.bound
     }
 
-    /// Takes these addresses instead of the ones before. An address that stays keeps its count and
-    /// its health; streams on one that left go on. The same `Arc` again costs nothing.
+    /// Takes these addresses instead of the ones before. An address that stays, or comes back while streams are still on
+    /// it, keeps its count and its health. The same `Arc` again costs nothing.
     pub fn update(&self, addresses: &Arc<[Weighted]>) {
-        let mut set = self.set();
-        if !Arc::ptr_eq(&set.addresses, addresses) {
-            set.endpoints = successors(&set.endpoints, addresses);
-            set.addresses = addresses.clone();
-        }
+        self.home.set().update(addresses, self.home.on_leave, Instant::now());
     }
 
-    /// An endpoint for one stream: of two drawn at random the less busy, without those in `avoid`
-    /// and, while others are left, those that just failed. None when all are in `avoid`.
+    /// An endpoint for one stream, without those in `avoid` and, while others are left, those that just failed; in the
+    /// lowest tier that has one. None when all are in `avoid`.
     pub fn pick(&self, avoid: &[Address]) -> Option<Lease> {
         self.pick_at(avoid, Instant::now(), || fastrand::u64(..))
     }
 
     fn pick_at(&self, avoid: &[Address], now: Instant, mut random: impl FnMut() -> u64) -> Option<Lease> {
-        let endpoints = self.endpoints();
-        let wanted = |endpoint: &Endpoint| !avoid.contains(endpoint.address());
-        let healthy = |at: usize| {
-            let endpoint = &endpoints[at];
-            (wanted(endpoint) && endpoint.is_admitting(now)).then(|| endpoint.open())
-        };
-        let any = |at: usize| wanted(&endpoints[at]).then(|| endpoints[at].open());
-        let chosen = choice::choose(endpoints.len(), healthy, &mut random)
-            .or_else(|| choice::choose(endpoints.len(), any, &mut random))?;
-        Some(endpoints[chosen].lease(&self.bound, now))
+        // Counted before anybody else may choose.
+        let mut set = self.home.set();
+        let (endpoint, probing) = set.pick(self.home.kind, avoid, now, &mut random)?;
+        Some(Lease::new(endpoint, self.home.clone(), probing))
     }
 
-    /// A lease on each endpoint that a stream would be let in to now, for what is no stream: none of them is the probe.
+    /// Where a stream would go now, for somebody who only wants to know: nothing is counted. The next stream may draw
+    /// another.
+    #[must_use]
+    pub fn would_pick(&self) -> Option<Address> {
+        let mut set = self.home.set();
+        let at = set.choose(self.home.kind, &[], Instant::now(), &mut || fastrand::u64(..))?;
+        Some(set.address(at).clone())
+    }
+
+    /// A lease on each endpoint that a stream could be given now, for what is no stream: none of them is the probe.
     #[must_use]
     pub fn admitting(&self) -> Vec<Lease> {
-        let now = Instant::now();
-        let endpoints = self.endpoints();
-        endpoints.iter().filter(|endpoint| endpoint.is_admitting(now)).map(|one| one.hold(&self.bound)).collect()
+        let endpoints = self.home.set().admitting(Instant::now());
+        endpoints.into_iter().map(|endpoint| Lease::new(endpoint, self.home.clone(), false)).collect()
+    }
+
+    /// Whether any endpoint would let a stream in now.
+    #[must_use]
+    pub fn is_admitting(&self) -> bool {
+        self.home.set().is_admitting(Instant::now())
     }
 
     /// Streams that hold one of the endpoints now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.endpoints().iter().map(|endpoint| endpoint.open()).sum()
+        self.home.set().open()
+    }
+
+    /// Whether any stream is on it, at an endpoint of now or at one that left.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let set = self.home.set();
+        set.open() + set.open_at_left() > 0
     }
 
     /// What `/status` shows of it.
     #[must_use]
     pub fn status(&self) -> BalancerStatus {
-        let now = Instant::now();
-        let endpoints = self.endpoints().iter().map(|endpoint| endpoint.status(now)).collect();
-        BalancerStatus { bound: self.bound.to_string(), endpoints }
-    }
-
-    fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
-        self.set().endpoints.clone()
-    }
-
-    /// A set is replaced whole, so a panic elsewhere does not spoil it.
-    fn set(&self) -> MutexGuard<'_, Set> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+        let set = self.home.set();
+        BalancerStatus {
+            bound: self.home.bound.to_string(),
+            balancer: self.home.kind.as_str(),
+            endpoints: set.status(Instant::now()),
+            left: set.open_at_left(),
+        }
     }
 }
 
-/// An endpoint for each address, the ones there were before kept.
-fn successors(before: &[Arc<Endpoint>], addresses: &[Weighted]) -> Arc<[Arc<Endpoint>]> {
-    let known: HashMap<&Address, &Arc<Endpoint>> =
-        before.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
-    let endpoint = |address: &Address| match known.get(address) {
-        Some(endpoint) => Arc::clone(endpoint),
-        None => Arc::new(Endpoint::new(address.clone())),
-    };
-    addresses.iter().map(|weighted| endpoint(&weighted.address)).collect()
+impl Home {
+    /// A set is left whole by whoever changes it, so a panic elsewhere does not spoil it.
+    fn set(&self) -> MutexGuard<'_, Set> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

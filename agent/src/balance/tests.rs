@@ -1,11 +1,14 @@
-//! What a balancer promises: the less busy one, failed ones left out and tried again by one, and
-//! nothing forgotten when the addresses change.
+//! What a balancer promises: shares that hold, the less busy or quicker one, the nearest tier, failed ones left out and
+//! tried again by one, and nothing forgotten when the addresses change.
 
 use super::*;
+use crate::addr::Weight;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
+const MILLI: Duration = Duration::from_millis(1);
 
 fn addresses(ports: impl IntoIterator<Item = u16>) -> Arc<[Weighted]> {
     ports.into_iter().map(|port| Weighted::plain(address(port))).collect()
@@ -15,10 +18,293 @@ fn address(port: u16) -> Address {
     Address::Tcp(([10, 0, 0, 1], port).into())
 }
 
+fn empty(kind: BalancerKind, on_leave: OnLeave) -> Balancer {
+    Balancer::new(Name::parse("/#/dns/redis.prod/4143").unwrap(), kind, on_leave)
+}
+
 fn balancer(ports: impl IntoIterator<Item = u16>) -> Balancer {
-    let balancer = Balancer::new(Name::parse("/#/dns/redis.prod/4143").unwrap());
+    let balancer = empty(BalancerKind::Least, OnLeave::Keep);
     balancer.update(&addresses(ports));
     balancer
+}
+
+/// Ports from 1 on, each with its weight in whole numbers.
+fn weighted(weights: &[u32]) -> Arc<[Weighted]> {
+    let each = |(weight, port): (&u32, u16)| Weighted { weight: Weight::thousandths(weight * 1000), ..plain(port) };
+    weights.iter().zip(1..).map(each).collect()
+}
+
+fn plain(port: u16) -> Weighted {
+    Weighted::plain(address(port))
+}
+
+fn in_tier(tier: u16, port: u16) -> Weighted {
+    Weighted { tier, ..plain(port) }
+}
+
+/// A balancer of endpoints with these weights, drawn from by a seed; nothing takes time.
+struct Draws {
+    balancer: Balancer,
+    rng: fastrand::Rng,
+    now: Instant,
+}
+
+impl Draws {
+    fn of(weights: &[u32], seed: u64) -> Self {
+        let balancer = empty(BalancerKind::Least, OnLeave::Keep);
+        balancer.update(&weighted(weights));
+        Self { balancer, rng: fastrand::Rng::with_seed(seed), now: Instant::now() }
+    }
+
+    fn pick(&mut self) -> Lease {
+        let rng = &mut self.rng;
+        self.balancer.pick_at(&[], self.now, || rng.u64(..)).expect("an endpoint")
+    }
+
+    fn picks(&self) -> Vec<u64> {
+        self.balancer.status().endpoints.iter().map(|endpoint| endpoint.picks).collect()
+    }
+
+    /// How far the picks are from the shares of `weights`, at the worst, in streams.
+    fn off(&self, weights: &[u32]) -> f64 {
+        let picks = self.picks();
+        let (all, total) = (picks.iter().sum::<u64>() as f64, f64::from(weights.iter().sum::<u32>()));
+        let off = |(picks, weight): (&u64, &u32)| (*picks as f64 - all * f64::from(*weight) / total).abs();
+        picks.iter().zip(weights).map(off).fold(0.0, f64::max)
+    }
+}
+
+/// The weights that shares are tried with.
+const SHARES: [&[u32]; 5] = [&[1, 9], &[1, 1, 98], &[5, 5, 5, 5], &[1, 2, 3, 4, 5, 6, 7], &[1, 1000]];
+
+#[test]
+fn short_streams_one_after_another_keep_the_shares() {
+    for weights in SHARES {
+        let mut draws = Draws::of(weights, 7);
+        for _ in 0..10_000 {
+            drop(draws.pick());
+        }
+        let off = draws.off(weights);
+        assert!(off < 10.0, "{weights:?}: {:?}, off by {off}", draws.picks());
+    }
+}
+
+#[test]
+fn as_many_at_once_as_may_be_keep_the_shares() {
+    for weights in SHARES {
+        for at_once in [2, 3, 5, 10, 20, 50, 100] {
+            let mut draws = Draws::of(weights, at_once);
+            let mut open = VecDeque::new();
+            for _ in 0..10_000 {
+                open.push_back(draws.pick());
+                if open.len() as u64 == at_once {
+                    open.pop_front();
+                }
+            }
+            let off = draws.off(weights);
+            assert!(off < 20.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
+        }
+    }
+}
+
+#[test]
+fn streams_of_random_length_keep_the_shares() {
+    for weights in SHARES {
+        for at_once in [2, 10, 100] {
+            let mut draws = Draws::of(weights, at_once as u64);
+            let mut open = Vec::new();
+            for _ in 0..10_000 {
+                open.push(draws.pick());
+                if open.len() == at_once {
+                    open.swap_remove(draws.rng.usize(..at_once));
+                }
+            }
+            let off = draws.off(weights);
+            assert!(off < 50.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
+        }
+    }
+}
+
+#[test]
+fn streams_that_are_held_keep_the_shares() {
+    for weights in SHARES {
+        let mut draws = Draws::of(weights, 11);
+        let held: Vec<Lease> = (0..2000).map(|_| draws.pick()).collect();
+        let off = draws.off(weights);
+        assert!(off < 5.0, "{weights:?}: {:?}, off by {off}", draws.picks());
+        assert_eq!(held.len(), 2000);
+    }
+}
+
+#[test]
+fn many_endpoints_share_as_few_do() {
+    let weights = [3; 1000];
+    let mut draws = Draws::of(&weights, 5);
+    for _ in 0..50_000 {
+        drop(draws.pick());
+    }
+    let off = draws.off(&weights);
+    assert!(off < 10.0, "off by {off} of 50 each");
+}
+
+#[test]
+fn the_least_of_weights_gets_its_share_too() {
+    let mut draws = Draws::of(&[0, 1], 3);
+    for _ in 0..20_020 {
+        drop(draws.pick());
+    }
+    let seldom = draws.picks()[0];
+    assert!((15..=25).contains(&seldom), "{seldom} of 20020, where a thousandth beside 1 has 20");
+}
+
+#[test]
+fn those_that_are_up_share_what_one_that_is_down_leaves() {
+    let mut draws = Draws::of(&[1, 9, 90], 3);
+    let now = draws.now;
+    draws.balancer.pick_at(&[address(1), address(2)], now, || 0).unwrap().failed_at("refused", now, 0);
+    for _ in 0..10_000 {
+        drop(draws.pick());
+    }
+    let picks = draws.picks();
+    assert!((980..=1020).contains(&picks[0]), "{picks:?}");
+}
+
+#[test]
+fn an_endpoint_that_was_away_is_owed_nothing() {
+    let mut draws = Draws::of(&[1, 1], 3);
+    let now = draws.now;
+    draws.balancer.pick_at(&[address(2)], now, || 0).unwrap().failed_at("refused", now, 0);
+    for _ in 0..1000 {
+        drop(draws.pick());
+    }
+    draws.now += LONG;
+    let probe = (0..2).map(|_| draws.pick()).find(|lease| lease.address() == &address(1)).expect("a probe");
+    probe.opened_at(MILLI, draws.now);
+    drop(probe);
+    let before = draws.picks()[0];
+    for _ in 0..100 {
+        drop(draws.pick());
+    }
+    let after = draws.picks()[0] - before;
+    assert!((45..=55).contains(&after), "{after} of 100");
+}
+
+#[test]
+fn no_endpoint_has_more_than_its_share_while_others_come_and_go() {
+    let mut rng = fastrand::Rng::with_seed(23);
+    let balancer = empty(BalancerKind::Least, OnLeave::Keep);
+    let (mut ports, mut next, mut open) = ((1..=10).collect::<Vec<u16>>(), 11, Vec::new());
+    balancer.update(&addresses(ports.iter().copied()));
+    let now = Instant::now();
+    for round in 0..20_000_u32 {
+        open.push(balancer.pick_at(&[], now, || rng.u64(..)).expect("an endpoint"));
+        if open.len() > 200 {
+            open.swap_remove(rng.usize(..open.len()));
+        }
+        if round % 20 == 0 {
+            ports.swap_remove(rng.usize(..ports.len()));
+            ports.push(next);
+            next += 1;
+            balancer.update(&addresses(ports.iter().copied()));
+        }
+        let status = balancer.status();
+        let share = status.endpoints.iter().map(|endpoint| endpoint.open).sum::<usize>() / ports.len();
+        let most = status.endpoints.iter().map(|endpoint| endpoint.open).max().unwrap();
+        // 200 streams on ten endpoints, of which one in twenty streams takes one away with all it has.
+        assert!(most <= share + 16, "round {round}: {most} open where a share is {share}");
+    }
+}
+
+#[test]
+fn a_new_endpoint_is_not_flooded() {
+    let mut draws = Draws::of(&[1; 20], 9);
+    let held: Vec<Lease> = (0..1000).map(|_| draws.pick()).collect();
+    let more: Vec<u16> = (1..=21).collect();
+    draws.balancer.update(&addresses(more));
+    let (mut run, mut longest) = (0, 0);
+    let mut new = Vec::new();
+    for _ in 0..400 {
+        let lease = draws.pick();
+        run = if lease.address() == &address(21) { run + 1 } else { 0 };
+        longest = longest.max(run);
+        new.push(lease);
+    }
+    let at_new = new.iter().filter(|lease| lease.address() == &address(21)).count();
+    // By two choices it is one of the two in 2 of 21 draws.
+    assert!((20..=60).contains(&at_new), "{at_new} of 400");
+    assert!(longest <= 4, "{longest} in a row");
+    assert_eq!(held.len(), 1000);
+}
+
+#[test]
+fn streams_go_to_the_lowest_tier_that_has_an_endpoint_which_is_up() {
+    let balancer = empty(BalancerKind::Least, OnLeave::Keep);
+    balancer.update(&[in_tier(20, 3), in_tier(10, 1), in_tier(10, 2), in_tier(30, 4)].into());
+    let now = Instant::now();
+    let place = |now| balancer.pick_at(&[], now, || fastrand::u64(..)).unwrap();
+    let fail = |port: u16| {
+        let others: Vec<Address> = (1..=4).filter(|other| *other != port).map(address).collect();
+        balancer.pick_at(&others, now, || 0).unwrap().failed_at("refused", now, 0);
+    };
+    let near = [address(1), address(2)];
+    assert!((0..50).all(|_| near.contains(place(now).address())));
+    fail(1);
+    assert!((0..50).all(|_| place(now).address() == &address(2)));
+    fail(2);
+    assert!((0..50).all(|_| place(now).address() == &address(3)));
+    fail(3);
+    assert!((0..50).all(|_| place(now).address() == &address(4)));
+    assert!(balancer.is_admitting());
+    fail(4);
+    assert!(!balancer.is_admitting());
+    assert!((0..50).all(|_| near.contains(place(now).address())), "with all of them down, the lowest tier is tried");
+    assert_eq!(balancer.pick_at(&near, now, || 0).unwrap().address(), &address(3));
+    let back = place(now + LONG);
+    assert!(near.contains(back.address()), "its back-off is over");
+    back.opened_at(MILLI, now + LONG);
+    assert_eq!(balancer.status().endpoints.iter().map(|endpoint| endpoint.tier).collect::<Vec<_>>(), [20, 10, 10, 30]);
+}
+
+#[test]
+fn by_time_the_quick_one_gets_the_streams_and_a_slow_one_that_got_well_is_found() {
+    let balancer = empty(BalancerKind::Ewma, OnLeave::Keep);
+    balancer.update(&addresses([1, 2]));
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut now = Instant::now();
+    let mut serve = |slow: Duration| {
+        let mut at_slow = 0;
+        for _ in 0..1000 {
+            let lease = balancer.pick_at(&[], now, || rng.u64(..)).unwrap();
+            let is_slow = lease.address() == &address(1);
+            at_slow += usize::from(is_slow);
+            lease.opened_at(if is_slow { slow } else { MILLI }, now);
+            now += 10 * MILLI;
+        }
+        at_slow
+    };
+    assert!(serve(200 * MILLI) <= 20);
+    for _ in 0..5 {
+        serve(MILLI);
+    }
+    let well = serve(MILLI);
+    assert!((300..=700).contains(&well), "{well} of 1000");
+}
+
+#[test]
+fn by_time_whom_nothing_is_known_of_is_tried_by_one_and_a_failure_counts_as_a_peak() {
+    let balancer = empty(BalancerKind::Ewma, OnLeave::Keep);
+    balancer.update(&addresses([1, 2]));
+    let now = Instant::now();
+    let place = || balancer.pick_at(&[], now, || fastrand::u64(..)).unwrap();
+    balancer.pick_at(&[address(2)], now, || 0).unwrap().opened_at(MILLI, now);
+    let first = place();
+    assert_eq!(first.address(), &address(2));
+    let beside: Vec<Lease> = (0..20).map(|_| place()).collect();
+    assert!(beside.iter().all(|lease| lease.address() == &address(1)));
+    first.failed_at("refused", now, 0);
+    drop((first, beside));
+    let cost = balancer.status().endpoints[1].cost_ms.unwrap();
+    assert!(cost > 900.0, "{cost}");
 }
 
 #[test]
@@ -45,6 +331,27 @@ fn what_is_to_be_avoided_is_never_picked() {
     let picked = balancer.pick(&[address(1)]).unwrap();
     assert_eq!(picked.address(), &address(2));
     assert!(balancer.pick(&[address(1), address(2)]).is_none());
+    assert!(balancer.pick(&[address(1), address(1)]).is_some());
+    drop(picked);
+    assert_eq!((balancer.is_admitting(), balancer.open()), (true, 0));
+}
+
+#[test]
+fn who_only_asks_where_a_stream_would_go_changes_nothing() {
+    let balancer = balancer([1, 2]);
+    let held = balancer.pick(&[]).unwrap();
+    let other = if held.address() == &address(1) { address(2) } else { address(1) };
+    for _ in 0..100 {
+        assert_eq!(balancer.would_pick(), Some(other.clone()));
+    }
+    assert_eq!((balancer.open(), balancer.pick(&[]).unwrap().address()), (1, &other));
+    assert_eq!(empty(BalancerKind::Least, OnLeave::Keep).would_pick(), None);
+}
+
+#[test]
+fn an_address_that_is_named_twice_is_one_endpoint() {
+    let balancer = balancer([1, 1, 2]);
+    assert_eq!(balancer.status().endpoints.len(), 2);
 }
 
 #[test]
@@ -60,7 +367,7 @@ fn a_failed_endpoint_is_left_out_then_probed_by_one_stream_then_up_again() {
     assert_eq!(probe.address(), &address(1), "the back-off is over");
     let beside = balancer.pick_at(&[], now + LONG, || 0).unwrap();
     assert_eq!(beside.address(), &address(2), "one probe is enough");
-    probe.opened(Duration::from_millis(3));
+    probe.opened_at(Duration::from_millis(3), now + LONG);
     let after = balancer.pick_at(&[], now + LONG, || 0).unwrap();
     assert_eq!(after.address(), &address(1));
     assert_eq!(busy.len(), 10);
@@ -73,7 +380,7 @@ fn a_probe_that_says_nothing_makes_room_for_another() {
     balancer.pick_at(&[], now, || 0).unwrap().failed_at("refused", now, 0);
     drop(balancer.pick_at(&[], now + LONG, || 0));
     assert_eq!(balancer.status().endpoints[0].health, "down");
-    assert!(balancer.endpoints()[0].is_admitting(Instant::now()));
+    assert!(balancer.is_admitting());
 }
 
 #[test]
@@ -103,8 +410,71 @@ fn the_stream_of_an_endpoint_that_left_goes_on() {
     let held = balancer.pick(&[]).unwrap();
     balancer.update(&addresses([2]));
     assert_eq!((held.address(), balancer.open()), (&address(1), 0));
+    assert_eq!((balancer.is_held(), balancer.status().left), (true, 1));
     drop(held);
     assert!(balancer.pick(&[]).is_some());
+    assert!(!balancer.is_held());
+}
+
+#[test]
+fn an_endpoint_that_comes_back_finds_its_count_and_its_health() {
+    let balancer = balancer([1]);
+    let held = balancer.pick(&[]).unwrap();
+    balancer.update(&addresses([2]));
+    held.failed("refused");
+    balancer.update(&addresses([3]));
+    balancer.update(&addresses([1, 2]));
+    let back = &balancer.status().endpoints[0];
+    assert_eq!((back.open, back.health), (1, "down"));
+    held.opened(MILLI);
+    assert_eq!(balancer.status().endpoints[0].health, "up");
+}
+
+/// Waits for a stream to be ended, and says after how long it was.
+async fn ended(lease: &Lease) -> Duration {
+    let began = tokio::time::Instant::now();
+    lease.left().await;
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_an_endpoint_that_left_end_after_a_while_and_not_all_at_once() {
+    let balancer = empty(BalancerKind::Least, OnLeave::After(LONG));
+    balancer.update(&addresses([1]));
+    let held: Vec<Lease> = (0..50).map(|_| balancer.pick(&[]).unwrap()).collect();
+    balancer.update(&addresses([2]));
+    let mut after = Vec::new();
+    for lease in &held {
+        after.push(ended(lease).await);
+    }
+    assert!(after.iter().all(|after| (LONG..=2 * LONG + MILLI).contains(after)), "{after:?}");
+    let (least, most) = (after.iter().min().unwrap(), after.iter().max().unwrap());
+    assert!(*most - *least > LONG / 2, "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_stays_if_its_endpoint_comes_back_in_time() {
+    let balancer = empty(BalancerKind::Least, OnLeave::After(LONG));
+    balancer.update(&addresses([1, 2]));
+    let held = balancer.pick(&[address(2)]).unwrap();
+    let stays = tokio::time::timeout(10 * LONG, held.left());
+    let comes_and_goes = async {
+        balancer.update(&addresses([2]));
+        tokio::time::sleep(LONG / 2).await;
+        balancer.update(&addresses([1, 2]));
+    };
+    let (stayed, ()) = tokio::join!(stays, comes_and_goes);
+    assert!(stayed.is_err(), "it was ended");
+    balancer.update(&addresses([2]));
+    assert!(ended(&held).await >= LONG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_kept_is_never_ended() {
+    let balancer = balancer([1]);
+    let held = balancer.pick(&[]).unwrap();
+    balancer.update(&addresses([2]));
+    assert!(tokio::time::timeout(1000 * LONG, held.left()).await.is_err());
 }
 
 /// Something that happens to a balancer.
@@ -115,6 +485,7 @@ enum Event {
     Fail(usize),
     Drop(usize),
     Update(Vec<u16>),
+    Wait,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -124,28 +495,39 @@ fn event() -> impl Strategy<Value = Event> {
         any::<usize>().prop_map(Event::Fail),
         any::<usize>().prop_map(Event::Drop),
         prop::collection::btree_set(1_u16..6, 1..5).prop_map(|ports| Event::Update(ports.into_iter().collect())),
+        Just(Event::Wait),
     ]
 }
 
 proptest! {
     #[test]
     fn whatever_happens_a_stream_finds_an_endpoint_and_the_counts_come_back_to_nothing(
-        events in prop::collection::vec(event(), 0..200),
+        events in prop::collection::vec(event(), 0..200), seed: u64,
     ) {
         let balancer = balancer([1, 2, 3]);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut now = Instant::now();
         let mut leases: Vec<Lease> = Vec::new();
         for event in events {
             let held = |index: usize| leases.get(index.checked_rem(leases.len())?);
             match event {
-                Event::Pick => leases.push(balancer.pick(&[]).expect("an endpoint")),
-                Event::Open(index) => held(index).into_iter().for_each(|lease| lease.opened(LONG)),
-                Event::Fail(index) => held(index).into_iter().for_each(|lease| lease.failed("refused")),
+                Event::Pick => {
+                    let up = balancer.home.set().is_admitting(now);
+                    let lease = balancer.pick_at(&[], now, || rng.u64(..)).expect("an endpoint");
+                    let health = lease.health();
+                    prop_assert!(!up || !matches!(health, Health::Down { .. }), "{health:?} while another is up");
+                    leases.push(lease);
+                }
+                Event::Open(index) => held(index).into_iter().for_each(|lease| lease.opened_at(LONG, now)),
+                Event::Fail(index) => held(index).into_iter().for_each(|lease| lease.failed_at("refused", now, seed)),
                 Event::Drop(index) => leases.truncate(index % 8),
                 Event::Update(ports) => balancer.update(&addresses(ports)),
+                Event::Wait => now += LONG,
             }
             prop_assert!(balancer.open() <= leases.len());
         }
         leases.clear();
         prop_assert_eq!(balancer.open(), 0);
+        prop_assert!(!balancer.is_held());
     }
 }

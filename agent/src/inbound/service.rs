@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adit_config::{policy::Admitted, service::Backend};
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     addr::Address,
     balance::Lease,
-    router::{RouteError, Router},
+    router::{RouteError, Router, Way},
     streams::{Hop, OwnConnection, Streams},
     telemetry::metrics,
     wire::plain::{Connecting, Plain, SocketOptions},
@@ -44,6 +44,15 @@ pub struct Bounds {
     pub slots: Arc<Semaphore>,
     /// From judging to a connected socket.
     pub connect: Duration,
+}
+
+/// What one stream has tried so far.
+#[derive(Default)]
+struct Tried {
+    avoid: Vec<Address>,
+    /// The ways all of whose endpoints are to be avoided.
+    spent: Vec<Arc<Way>>,
+    last: Option<Refusal>,
 }
 
 /// A service that was reached.
@@ -88,7 +97,7 @@ impl Services {
     /// The refusal that `connect` would give without connecting.
     pub async fn locate(&self, admitted: &Admitted) -> Result<String, Refusal> {
         let bounds = &self.bounds[admitted.service()];
-        let located = tokio::time::timeout(bounds.connect, self.pick(admitted, &[])).await;
+        let located = tokio::time::timeout(bounds.connect, self.pick(admitted, &mut Tried::default())).await;
         let (address, _) = located.map_err(|_| Refusal::new(Code::Timeout, "the look-up took too long"))??;
         self.check(admitted, &address)?;
         Ok(match address {
@@ -103,20 +112,29 @@ impl Services {
         hop: Hop,
         options: &SocketOptions,
     ) -> Result<((Plain, Option<OwnConnection>), String, Option<Lease>), Refusal> {
-        let mut avoid = Vec::new();
+        let mut tried = Tried::default();
         loop {
-            let (address, lease) = self.pick(admitted, &avoid).await?;
+            let (address, lease) = match self.pick(admitted, &mut tried).await {
+                Ok(picked) => picked,
+                // What happened at an endpoint says more than that there is no other.
+                Err(none) => return Err(tried.last.unwrap_or(none)),
+            };
             self.check(admitted, &address)?;
+            let began = Instant::now();
             match self.connect_to(&address, hop, options).await {
-                Ok(service) => return Ok((service, address.to_string(), lease)),
+                Ok(service) => {
+                    lease.iter().for_each(|lease| lease.opened(began.elapsed()));
+                    return Ok((service, address.to_string(), lease));
+                }
                 Err(error) => {
                     let refusal = unavailable(&address, &error);
                     let Some(lease) = lease else { return Err(refusal) };
                     lease.failed(&refusal.reason);
-                    avoid.push(address);
-                    if avoid.len() == TRIES {
+                    tried.avoid.push(address);
+                    if tried.avoid.len() == TRIES {
                         return Err(refusal);
                     }
+                    tried.last = Some(refusal);
                 }
             }
         }
@@ -137,17 +155,19 @@ impl Services {
         Ok((connecting.finish(options).await?, own))
     }
 
-    async fn pick(&self, admitted: &Admitted, avoid: &[Address]) -> Result<(Address, Option<Lease>), Refusal> {
+    /// An endpoint of the admitted service that was not tried, and no lease on one that the file gives.
+    async fn pick(&self, admitted: &Admitted, tried: &mut Tried) -> Result<(Address, Option<Lease>), Refusal> {
         let target = admitted.target().map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
-        match target {
-            Backend::Tcp(address) => Ok((Address::Tcp(*address), None)),
-            Backend::Unix(path) => Ok((Address::Unix(path.clone()), None)),
-            Backend::Name(name) => {
-                let balancer = self.router.route(name).await.map_err(|error| unrouted(&error))?;
-                let lease = balancer
-                    .pick(avoid)
-                    .ok_or_else(|| Refusal::new(Code::Unavailable, format!("{name} has no endpoint now")))?;
-                Ok((lease.address().clone(), Some(lease)))
+        let name = match target {
+            Backend::Tcp(address) => return Ok((Address::Tcp(*address), None)),
+            Backend::Unix(path) => return Ok((Address::Unix(path.clone()), None)),
+            Backend::Name(name) => name,
+        };
+        loop {
+            let way = self.router.route_past(&tried.spent, name).await.map_err(|error| unrouted(&error))?;
+            match way.balancer().pick(&tried.avoid) {
+                Some(lease) => return Ok((lease.address().clone(), Some(lease))),
+                None => tried.spent.push(way),
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,8 +13,10 @@ use tokio::time::Instant;
 
 use super::{Asks, Outbound};
 use crate::{
-    balance::{Balancer, Lease},
+    addr::Address,
+    balance::Lease,
     identity::{Credential, Peer, text::date},
+    router::Way,
     streams::new_id,
     tunnel::{
         arrive::next_arrival,
@@ -74,46 +77,75 @@ enum Miss {
     At(Failure),
 }
 
+/// What a probe has tried so far.
+#[derive(Default)]
+struct Tried {
+    avoid: Vec<Address>,
+    /// The ways all of whose endpoints are to be avoided.
+    spent: Vec<Arc<Way>>,
+    last: Option<(Address, Failure)>,
+}
+
+impl Tried {
+    fn told(self, name: &Name) -> String {
+        match self.last {
+            Some((address, failure)) => format!("{name} at {address}: {failure}"),
+            None => format!("{name} has no endpoint now"),
+        }
+    }
+}
+
 impl Outbound {
     /// Sends a probe for `asks`, to as many endpoints as a stream would try, telling each step to `tell`.
     ///
     /// # Errors
     /// Why a stream would not open, in one line.
     pub async fn probe(&self, asks: &Asks, mut tell: impl FnMut(&Step)) -> Result<(), String> {
-        let name = &asks.to;
-        let routed = tokio::time::timeout(self.opening.all, self.router.route(name)).await;
-        let balancer = routed
-            .map_err(|_| format!("look-up of {name}: no answer within {:?}", self.opening.all))?
-            .map_err(|error| format!("look-up of {name}: {error}"))?;
-        tell(&Step::resolved(&balancer));
-        let snapshot = self.identity.snapshot();
-        let id = asks.certificate.as_deref();
-        let missing = || format!("this host has no certificate `{}`", id.unwrap_or("default"));
-        tell(&Step::shows(snapshot.credential(id).ok_or_else(missing)?));
-        let mut avoid = Vec::new();
-        let mut last = format!("{name} has no endpoint now");
-        while let Some(lease) = balancer.pick(&avoid) {
-            match self.probe_at(&lease, asks, &mut tell).await {
-                Ok(()) => return Ok(()),
-                Err(Miss::Own(why)) => return Err(why),
-                Err(Miss::At(failure)) => {
-                    last = format!("{name} at {}: {failure}", lease.address());
-                    avoid.push(lease.address().clone());
-                    let untried = balancer.status().endpoints.len() > avoid.len() && avoid.len() < ATTEMPTS;
-                    if !untried || next(&failure, Was::Fresh) == Next::Stop {
-                        return Err(last);
-                    }
+        let deadline = Instant::now() + self.opening.all;
+        let mut tried = Tried::default();
+        loop {
+            let way = match self.route(&tried.spent, &asks.to, deadline).await {
+                Ok(way) => way,
+                Err(ending) if tried.spent.is_empty() => return Err(ending.detail),
+                // What happened at an endpoint says more than that there is no other.
+                Err(_) => return Err(tried.told(&asks.to)),
+            };
+            tell(&Step::resolved(&way));
+            if tried.spent.is_empty() {
+                tell(&self.shows(asks)?);
+            }
+            while let Some(lease) = way.balancer().pick(&tried.avoid) {
+                if let Some((_, failure)) = tried.last.take() {
                     tell(&Step::Failed(failure));
                 }
+                match self.probe_at(&way, &lease, asks, &mut tell).await {
+                    Ok(()) => return Ok(()),
+                    Err(Miss::Own(why)) => return Err(why),
+                    Err(Miss::At(failure)) => {
+                        let over = next(&failure, Was::Fresh) == Next::Stop;
+                        tried.avoid.push(lease.address().clone());
+                        tried.last = Some((lease.address().clone(), failure));
+                        if over || tried.avoid.len() == ATTEMPTS {
+                            return Err(tried.told(&asks.to));
+                        }
+                    }
+                }
             }
+            tried.spent.push(way);
         }
-        Err(last)
     }
 
-    async fn probe_at(&self, lease: &Lease, asks: &Asks, tell: &mut impl FnMut(&Step)) -> Result<(), Miss> {
-        let (key, destination) = self.expect(lease, asks).map_err(|ending| Miss::Own(ending.detail))?;
+    fn shows(&self, asks: &Asks) -> Result<Step, String> {
+        let id = asks.certificate.as_deref();
+        let missing = || format!("this host has no certificate `{}`", id.unwrap_or("default"));
+        self.identity.snapshot().credential(id).map(Step::shows).ok_or_else(missing)
+    }
+
+    async fn probe_at(&self, way: &Way, lease: &Lease, asks: &Asks, tell: &mut impl FnMut(&Step)) -> Result<(), Miss> {
+        let (key, destination) = self.expect(way, lease, asks).map_err(|ending| Miss::Own(ending.detail))?;
         tell(&Step::Expected(key.clone()));
-        let dialed = dial(&key, &self.identity.snapshot(), &self.options, self.opening.handshake).await;
+        let limit = self.opening.under(way.settings()).handshake;
+        let dialed = dial(&key, &self.identity.snapshot(), &self.options, limit).await;
         let mut dialed = match dialed {
             Ok(dialed) => dialed,
             Err(DialError::Setup(why)) => return Err(Miss::Own(why)),
@@ -146,10 +178,10 @@ async fn over(tunnel: &mut Tunnel, frame: Duration) {
 }
 
 impl Step {
-    fn resolved(balancer: &Balancer) -> Self {
-        let endpoints = balancer.status().endpoints;
+    fn resolved(way: &Way) -> Self {
+        let endpoints = way.balancer().status().endpoints;
         let addresses = endpoints.into_iter().map(|endpoint| endpoint.address).collect();
-        Self::Resolved { bound: balancer.bound().clone(), addresses }
+        Self::Resolved { bound: way.bound().clone(), addresses }
     }
 
     fn shows(credential: &Credential) -> Self {

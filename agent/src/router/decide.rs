@@ -6,14 +6,18 @@ use adit_config::dtab::NameTree;
 /// What is known of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State<E> {
-    /// It has addresses.
-    Ready,
+    /// It has addresses, and an endpoint that is up.
+    Up,
+    /// It has addresses, and all of them failed just now.
+    Down,
     /// Nothing is known yet.
     Pending,
     /// It does not exist.
     Neg,
     /// It could not be found out, and why.
     Failed(E),
+    /// This stream has already tried all that it has.
+    Spent,
 }
 
 /// What comes of a tree.
@@ -23,7 +27,7 @@ pub(super) enum Choice<'a, T, E> {
     Use(&'a T),
     /// Nothing can be said before this leaf is known.
     Wait(&'a T),
-    /// The namer of this leaf failed; that is an error and no reason to go on to the next.
+    /// The namer of this leaf failed, and nothing is left to go on to.
     Failed(&'a T, E),
     /// Nothing there.
     Neg,
@@ -31,10 +35,12 @@ pub(super) enum Choice<'a, T, E> {
     Fail,
     /// `$`
     Empty,
+    /// Nothing there that this stream has not tried.
+    Spent,
 }
 
-/// The leaf for one stream: of alternatives the first that is there, of a union one by weight.
-/// `random` gives numbers from 0 up to, not including, 1.
+/// The leaf for one stream: of alternatives the first that is there, or, where they fail over by health, the first that
+/// is up; of a union one by weight. `random` gives numbers from 0 up to, not including, 1.
 pub(super) fn choose<'a, T, E>(
     tree: &'a NameTree<T>,
     state: &impl Fn(&T) -> State<E>,
@@ -42,14 +48,17 @@ pub(super) fn choose<'a, T, E>(
 ) -> Choice<'a, T, E> {
     match tree {
         NameTree::Leaf(leaf) => match state(leaf) {
-            State::Ready => Choice::Use(leaf),
+            State::Up | State::Down => Choice::Use(leaf),
             State::Pending => Choice::Wait(leaf),
             State::Neg => Choice::Neg,
             State::Failed(why) => Choice::Failed(leaf, why),
+            State::Spent => Choice::Spent,
         },
-        NameTree::Alt(branches) | NameTree::Failover(branches) => {
-            let first = branches.iter().find(|branch| outlook(branch, state) != Outlook::Neg);
-            first.map_or(Choice::Neg, |branch| choose(branch, state, random))
+        NameTree::Alt(branches) => {
+            first(branches, state).map_or(Choice::Neg, |(branch, _)| choose(branch, state, random))
+        }
+        NameTree::Failover(branches) => {
+            healthiest(branches, state).map_or(Choice::Neg, |(branch, _)| choose(branch, state, random))
         }
         NameTree::Union(branches) => {
             draw(branches, state, random()).map_or(Choice::Neg, |branch| choose(branch, state, random))
@@ -60,58 +69,121 @@ pub(super) fn choose<'a, T, E>(
     }
 }
 
-/// What a tree will come to, whatever is drawn in it.
-#[derive(Clone, Copy, PartialEq)]
+/// What a tree will come to, whatever is drawn in it; in a union, at the best. What a failover prefers is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outlook {
     /// To nothing; ask the next.
     Neg,
-    /// To `!`.
+    /// To what this stream has already tried.
+    Spent,
+    /// To an error, `!` or `$`.
+    Lost(Stop),
+    /// To endpoints that are all down.
+    Down,
+    /// To a wait.
+    Pending,
+    /// To an endpoint that is up.
+    Up,
+}
+
+/// Why a tree comes to no endpoint, though it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    /// `!`
     Fail,
-    /// To something: a leaf, a wait, an error, `$`.
-    Alive,
+    /// `$`
+    Empty,
+    /// A namer failed.
+    Failed,
 }
 
 /// Looks at each leaf once, so a choice costs no more than leaves times depth.
 fn outlook<T, E>(tree: &NameTree<T>, state: &impl Fn(&T) -> State<E>) -> Outlook {
     match tree {
-        NameTree::Leaf(leaf) if matches!(state(leaf), State::Neg) => Outlook::Neg,
-        NameTree::Leaf(_) | NameTree::Empty => Outlook::Alive,
-        NameTree::Alt(branches) | NameTree::Failover(branches) => {
-            let mut outlooks = branches.iter().map(|branch| outlook(branch, state));
-            outlooks.find(|outlook| *outlook != Outlook::Neg).unwrap_or(Outlook::Neg)
+        NameTree::Leaf(leaf) => match state(leaf) {
+            State::Up => Outlook::Up,
+            State::Down => Outlook::Down,
+            State::Pending => Outlook::Pending,
+            State::Neg => Outlook::Neg,
+            State::Failed(_) => Outlook::Lost(Stop::Failed),
+            State::Spent => Outlook::Spent,
+        },
+        NameTree::Alt(branches) => first(branches, state).map_or(Outlook::Neg, |(_, outlook)| outlook),
+        NameTree::Failover(branches) => healthiest(branches, state).map_or(Outlook::Neg, |(_, outlook)| outlook),
+        NameTree::Union(branches) => {
+            let drawn = branches.iter().map(|(_, branch)| outlook(branch, state)).filter(|outlook| outlook.is_alive());
+            drawn.max().unwrap_or(Outlook::Neg)
         }
-        NameTree::Union(branches) if branches.iter().any(|(_, branch)| is_alive(branch, state)) => Outlook::Alive,
-        NameTree::Union(_) | NameTree::Neg => Outlook::Neg,
-        NameTree::Fail => Outlook::Fail,
+        NameTree::Neg => Outlook::Neg,
+        NameTree::Fail => Outlook::Lost(Stop::Fail),
+        NameTree::Empty => Outlook::Lost(Stop::Empty),
     }
 }
 
-/// Whether a union may draw this branch.
-fn is_alive<T, E>(branch: &NameTree<T>, state: &impl Fn(&T) -> State<E>) -> bool {
-    outlook(branch, state) == Outlook::Alive
+impl Outlook {
+    /// Whether a union may draw it.
+    fn is_alive(self) -> bool {
+        !matches!(self, Self::Neg | Self::Lost(Stop::Fail))
+    }
 }
 
-/// A living branch by weight. When all that live weigh nothing, the first of them.
+/// A branch with what it will come to.
+type Seen<'a, T> = (&'a NameTree<T>, Outlook);
+
+/// The first branch that is there.
+fn first<'a, T, E>(branches: &'a [NameTree<T>], state: &impl Fn(&T) -> State<E>) -> Option<Seen<'a, T>> {
+    let mut seen = branches.iter().map(|branch| (branch, outlook(branch, state)));
+    seen.find(|(_, outlook)| *outlook != Outlook::Neg)
+}
+
+/// The first branch that is up, or that must be known before anything can be said. Without one: the first that is down,
+/// which is tried anyway; else the first that says why it leads nowhere. `!` and `$` end the search.
+fn healthiest<'a, T, E>(branches: &'a [NameTree<T>], state: &impl Fn(&T) -> State<E>) -> Option<Seen<'a, T>> {
+    let mut best: Option<Seen<'a, T>> = None;
+    for branch in branches {
+        let outlook = outlook(branch, state);
+        let rank = |outlook: Outlook| match outlook {
+            Outlook::Lost(_) => Outlook::Lost(Stop::Fail),
+            other => other,
+        };
+        if outlook != Outlook::Neg && best.is_none_or(|(_, best)| rank(outlook) > rank(best)) {
+            best = Some((branch, outlook));
+        }
+        match outlook {
+            Outlook::Up | Outlook::Pending | Outlook::Lost(Stop::Fail | Stop::Empty) => return best,
+            Outlook::Neg | Outlook::Spent | Outlook::Lost(Stop::Failed) | Outlook::Down => {}
+        }
+    }
+    best
+}
+
+/// A living branch by weight, one that this stream has not tried while there is one. When all of them weigh nothing,
+/// the first.
 fn draw<'a, T, E>(
     branches: &'a [(f64, NameTree<T>)],
     state: &impl Fn(&T) -> State<E>,
     random: f64,
 ) -> Option<&'a NameTree<T>> {
-    let alive = || branches.iter().filter(|(_, branch)| is_alive(branch, state));
-    let total: f64 = alive().map(|(weight, _)| weight).sum();
+    let fresh = |outlook: Outlook| outlook.is_alive() && outlook != Outlook::Spent;
+    let is_fresh = |branch: &NameTree<T>| fresh(outlook(branch, state));
+    let total: f64 = branches.iter().filter(|(_, branch)| is_fresh(branch)).map(|(weight, _)| weight).sum();
     let mut left = random * total;
-    let drawn = alive().find(|(weight, _)| {
+    let drawn = branches.iter().filter(|(_, branch)| is_fresh(branch)).find(|(weight, _)| {
         let hit = left < *weight;
         left -= weight;
         hit
     });
-    drawn.or_else(|| alive().next()).map(|(_, branch)| branch)
+    let spare = || branches.iter().find(|(_, branch)| is_fresh(branch));
+    let spent = || branches.iter().find(|(_, branch)| outlook(branch, state) == Outlook::Spent);
+    drawn.or_else(spare).or_else(spent).map(|(_, branch)| branch)
 }
 
 #[cfg(test)]
 mod tests {
     use super::NameTree::{Alt, Empty, Fail, Leaf, Union};
     use super::*;
+    use adit_config::dtab::{Dtab, LookUpError};
+    use adit_protocol::Name;
     use proptest::prelude::*;
 
     type Tree = NameTree<&'static str>;
@@ -119,9 +191,11 @@ mod tests {
     /// A leaf's state by its first letter.
     fn state(leaf: &&str) -> State<&'static str> {
         match leaf.as_bytes()[0] {
-            b'r' => State::Ready,
+            b'r' => State::Up,
+            b'd' => State::Down,
             b'p' => State::Pending,
             b'n' => State::Neg,
+            b's' => State::Spent,
             _ => State::Failed("servfail"),
         }
     }
@@ -143,6 +217,106 @@ mod tests {
         ];
         for (tree, expected) in rows {
             assert_eq!(chosen(&tree, 0.0), expected, "{tree}");
+        }
+    }
+
+    /// What a tree that a rule writes so comes to, in a word; its leaves are named by their state.
+    fn outcome(text: &str) -> String {
+        let path = |letter: char| if letter.is_ascii_lowercase() { format!("/$/unix/{letter}") } else { letter.into() };
+        let rule: String = ["/x => "].into_iter().map(str::to_owned).chain(text.chars().map(path)).collect();
+        let tree = Dtab::parse(&rule).unwrap().look_up(&Name::parse("/x").unwrap());
+        let tree = match tree {
+            Ok(tree) => tree.map(&mut |bound| bound.path().segments().last().unwrap().to_owned()),
+            Err(LookUpError::Forbidden(_)) => Fail,
+            Err(LookUpError::Empty(_)) => Empty,
+            Err(error) => panic!("{error}"),
+        };
+        match choose(&tree, &|leaf: &String| state(&leaf.as_str()), &mut || 0.0) {
+            Choice::Use(leaf) => leaf.clone(),
+            Choice::Wait(leaf) => format!("wait for {leaf}"),
+            Choice::Failed(leaf, _) => format!("{leaf} failed"),
+            Choice::Neg => "~".to_owned(),
+            Choice::Fail => "!".to_owned(),
+            Choice::Empty => "$".to_owned(),
+            Choice::Spent => "spent".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_failover_goes_past_whatever_is_not_up_and_comes_back_to_the_first_that_is_only_down() {
+        let rows = [
+            // Two branches, every combination of states.
+            ("r1 || r2", "r1"),
+            ("r1 || d1", "r1"),
+            ("r1 || p", "r1"),
+            ("r1 || n", "r1"),
+            ("r1 || f1", "r1"),
+            ("r1 || s", "r1"),
+            ("r1 || !", "r1"),
+            ("d1 || r1", "r1"),
+            ("d1 || d2", "d1"),
+            ("d1 || p", "wait for p"),
+            ("d1 || n", "d1"),
+            ("d1 || f1", "d1"),
+            ("d1 || s", "d1"),
+            ("d1 || !", "d1"),
+            ("d1 || $", "d1"),
+            ("p || r1", "wait for p"),
+            ("p || d1", "wait for p"),
+            ("p || f1", "wait for p"),
+            ("n || r1", "r1"),
+            ("n || d1", "d1"),
+            ("n || p", "wait for p"),
+            ("n || n", "~"),
+            ("n || f1", "f1 failed"),
+            ("n || s", "spent"),
+            ("n || !", "!"),
+            ("n || $", "$"),
+            ("f1 || r1", "r1"),
+            ("f1 || d1", "d1"),
+            ("f1 || p", "wait for p"),
+            ("f1 || n", "f1 failed"),
+            ("f1 || f2", "f1 failed"),
+            ("f1 || s", "f1 failed"),
+            ("f1 || !", "f1 failed"),
+            ("s || r1", "r1"),
+            ("s || d1", "d1"),
+            ("s || p", "wait for p"),
+            ("s || n", "spent"),
+            ("s || f1", "f1 failed"),
+            ("s || s", "spent"),
+            ("s || !", "!"),
+            ("! || r1", "!"),
+            ("$ || r1", "$"),
+            ("~ || r1", "r1"),
+            // More of them, and within one another.
+            ("d1 || f1 || r1", "r1"),
+            ("d1 || ! || r1", "d1"),
+            ("(d1 || n) || r1", "r1"),
+            ("(d1 || d2) || r1", "r1"),
+            ("(d1 | r1) || r2", "r2"),
+            ("(n | d1) || d2", "d1"),
+            ("(n | !) || r1", "!"),
+            ("(d1 || r1) | r2", "r1"),
+            ("(d1 || n) | r2", "d1"),
+            ("(n || n) | r2", "r2"),
+            ("(s || s) | r2", "spent"),
+            ("s | r1", "spent"),
+            ("d1 | r1", "d1"),
+            ("f1 | r1", "f1 failed"),
+            ("(d1 & d2) || r1", "r1"),
+            ("(s & r1) || r2", "r1"),
+            ("(s & s) || r2", "r2"),
+            ("(f1 & n) || d1", "d1"),
+            ("(! & n) || r1", "r1"),
+            ("s & r1", "r1"),
+            ("s & !", "spent"),
+            ("d1 || (d2 | r1)", "d1"),
+            ("d1 || (n | r1)", "r1"),
+            ("d1 || (p & r1)", "wait for p"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(outcome(text), expected, "{text}");
         }
     }
 

@@ -2,19 +2,22 @@
 //! lead to. Roads are shared, so that two names of one service count its streams together. Pure but
 //! for the watching; the time is an argument.
 
-use super::Addrs;
-use super::RouterStatus;
 use super::decide::State;
+use super::{RouterStatus, Rules};
+use crate::addr::Weighted;
 use crate::balance::Balancer;
-use crate::naming::Namers;
+use crate::naming::{Addrs, Namers};
 use adit_config::dtab::{Bound, NameTree};
+use adit_config::peers::{BalancerKind, Expectation, NoRule, OnLeave, Settings};
 use adit_protocol::Name;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A name that was not used for this long is dropped.
 const IDLE: Duration = Duration::from_secs(600);
@@ -22,28 +25,56 @@ const IDLE: Duration = Duration::from_secs(600);
 /// When the routes are full, names not used for this long make room first.
 const IDLE_WHEN_FULL: Duration = Duration::from_secs(60);
 
-/// Names kept at most. A captured connection's name comes from whoever connects, so it is bounded.
-const MAX_ROUTES: usize = 16_384;
-
 /// What is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tables {
+    rules: Arc<Rules>,
     routes: HashMap<Name, Arc<Route>>,
-    roads: HashMap<Name, Arc<Road>>,
+    roads: HashMap<RoadKey, Arc<Road>>,
+    /// Routes kept at most.
+    most: usize,
+}
+
+/// What two names must have in common to share a road.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RoadKey {
+    bound: Name,
+    balancer: BalancerKind,
+    on_leave: OnLeave,
 }
 
 /// Where a name leads.
 #[derive(Debug)]
 pub(super) struct Route {
-    pub(super) tree: NameTree<Arc<Road>>,
+    pub(super) tree: NameTree<Arc<Way>>,
     used: Mutex<Instant>,
+}
+
+/// One of the bound names a logical name leads to, with what this host's rules say of the two, worked out once.
+#[derive(Debug)]
+pub struct Way {
+    road: Arc<Road>,
+    expectation: Result<Expectation, NoRule>,
+    settings: Settings,
 }
 
 /// A bound name with its addresses and its balancer.
 #[derive(Debug)]
 pub(super) struct Road {
     addrs: watch::Receiver<Addrs>,
-    balancer: Arc<Balancer>,
+    balancer: Balancer,
+    /// Nobody used it when it was last looked at. After new rules a road has a while to be led to again.
+    unused: AtomicBool,
+    /// Ends the task that follows its addresses, if it has one.
+    _follows: Option<DropGuard>,
+}
+
+/// What the rules say of a way, before it has a road.
+#[derive(Debug)]
+pub(super) struct Said {
+    bound: Bound,
+    expectation: Result<Expectation, NoRule>,
+    settings: Settings,
 }
 
 /// A name in use, as `/status` shows it.
@@ -58,6 +89,20 @@ pub struct RouteStatus {
 }
 
 impl Tables {
+    pub(super) fn new(rules: Rules, most: usize) -> Self {
+        Self { rules: Arc::new(rules), routes: HashMap::new(), roads: HashMap::new(), most }
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.rules.clone()
+    }
+
+    /// Takes these rules instead. What names led to is forgotten; roads stay, for most will be led to again.
+    pub(super) fn change(&mut self, rules: Rules) {
+        self.rules = Arc::new(rules);
+        self.routes.clear();
+    }
+
     /// The kept route of a name, which is now in use.
     pub(super) fn used(&self, name: &Name, now: Instant) -> Option<Arc<Route>> {
         let route = self.routes.get(name)?;
@@ -65,24 +110,46 @@ impl Tables {
         Some(route.clone())
     }
 
-    /// Keeps what a name leads to; if somebody was quicker, theirs.
-    pub(super) fn add(&mut self, name: &Name, tree: NameTree<Bound>, namers: &Namers, now: Instant) -> Arc<Route> {
+    /// Keeps what a name leads to; if somebody was quicker, theirs. None if the rules are others by now.
+    pub(super) fn add(
+        &mut self,
+        name: &Name,
+        tree: NameTree<Said>,
+        rules: &Arc<Rules>,
+        namers: &Namers,
+        now: Instant,
+    ) -> Option<Arc<Route>> {
+        if !Arc::ptr_eq(&self.rules, rules) {
+            return None;
+        }
         self.make_room(now);
-        let Self { routes, roads } = self;
-        let route = routes.entry(name.clone()).or_insert_with(|| {
-            let mut road =
-                |bound: Bound| roads.entry(bound.path().clone()).or_insert_with(|| Road::to(&bound, namers)).clone();
-            Arc::new(Route { tree: tree.map(&mut road), used: Mutex::new(now) })
-        });
-        route.clone()
+        if let Some(route) = self.routes.get(name) {
+            return Some(route.clone());
+        }
+        let tree = tree.map(&mut |said| self.way(said, namers));
+        let route = Arc::new(Route { tree, used: Mutex::new(now) });
+        self.routes.insert(name.clone(), route.clone());
+        Some(route)
+    }
+
+    /// A way over the road that is kept, or over a new one.
+    pub(super) fn way(&mut self, said: Said, namers: &Namers) -> Arc<Way> {
+        let Said { bound, expectation, settings } = said;
+        let key = RoadKey {
+            bound: bound.path().clone(),
+            balancer: settings.balancer.unwrap_or_default(),
+            on_leave: settings.on_leave.unwrap_or_default(),
+        };
+        let road = self.roads.entry(key).or_insert_with_key(|key| Road::to(&bound, key, namers)).clone();
+        Arc::new(Way { road, expectation, settings })
     }
 
     fn make_room(&mut self, now: Instant) {
-        if self.routes.len() < MAX_ROUTES {
+        if self.routes.len() < self.most {
             return;
         }
         self.drop_idle(IDLE_WHEN_FULL, now);
-        if self.routes.len() >= MAX_ROUTES {
+        if self.routes.len() >= self.most {
             self.routes.clear();
             self.drop_idle(IDLE_WHEN_FULL, now);
         }
@@ -93,10 +160,14 @@ impl Tables {
         self.drop_idle(IDLE, now);
     }
 
-    /// A road stays while a route leads over it or a stream is on it: its counts are still true.
+    /// A road stays while a route leads over it or a stream is on it, for its counts are still true, and until the look
+    /// after the one that first found it unused.
     fn drop_idle(&mut self, idle: Duration, now: Instant) {
         self.routes.retain(|_, route| route.idle(now) < idle);
-        self.roads.retain(|_, road| Arc::strong_count(road) > 1 || road.balancer.open() > 0);
+        self.roads.retain(|_, road| {
+            let used = Arc::strong_count(road) > 1 || road.balancer.is_held();
+            !road.unused.swap(!used, Ordering::Relaxed) || used
+        });
     }
 
     pub(super) fn status(&self, now: Instant) -> RouterStatus {
@@ -107,7 +178,7 @@ impl Tables {
         };
         let mut routes: Vec<_> = self.routes.iter().map(route).collect();
         routes.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut balancers: Vec<_> = self.roads.values().map(|road| road.balancer().status()).collect();
+        let mut balancers: Vec<_> = self.roads.values().map(|road| road.balancer.status()).collect();
         balancers.sort_by(|one, other| one.bound.cmp(&other.bound));
         RouterStatus { routes, balancers }
     }
@@ -123,37 +194,71 @@ impl Route {
     }
 }
 
-impl Road {
-    fn to(bound: &Bound, namers: &Namers) -> Arc<Self> {
-        let balancer = Arc::new(Balancer::new(bound.path().clone()));
-        Arc::new(Self { addrs: namers.watch(bound), balancer })
+impl Said {
+    pub(super) fn of(rules: &Rules, name: &Name, bound: Bound) -> Self {
+        let expectation = rules.peers.expect(name, bound.path());
+        let settings = rules.peers.settings(name, bound.path());
+        Self { bound, expectation, settings }
+    }
+}
+
+impl Way {
+    /// The bound name.
+    #[must_use]
+    pub fn bound(&self) -> &Name {
+        self.road.balancer.bound()
     }
 
-    pub(super) fn bound(&self) -> &Name {
-        self.balancer.bound()
+    /// Its balancer, as it was told the addresses when this way was chosen.
+    #[must_use]
+    pub fn balancer(&self) -> &Balancer {
+        &self.road.balancer
     }
 
-    /// What is known of its addresses.
+    /// Who must answer there.
+    ///
+    /// # Errors
+    /// What keeps this host's rules from saying so: no stream goes there.
+    pub fn expectation(&self) -> Result<&Expectation, &NoRule> {
+        self.expectation.as_ref()
+    }
+
+    /// What else the rules say of such streams.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is known of its addresses, which its balancer is then told.
+    #[must_use]
+    pub fn addrs(&self) -> Addrs {
+        let addrs = self.road.addrs.borrow().clone();
+        tell(&self.road.balancer, &addrs);
+        addrs
+    }
+
+    /// What is known of it for a choice.
     pub(super) fn state(&self) -> State<Arc<str>> {
-        match &*self.addrs.borrow() {
+        let addrs = self.road.addrs.borrow();
+        match &*addrs {
             Addrs::Pending => State::Pending,
-            Addrs::Bound(_) => State::Ready,
+            Addrs::Bound(addresses) => {
+                self.road.balancer.update(addresses);
+                if self.road.balancer.is_admitting() { State::Up } else { State::Down }
+            }
             Addrs::Neg => State::Neg,
             Addrs::Failed(why) => State::Failed(why.clone()),
         }
     }
 
-    /// Its balancer, told of the latest addresses.
-    pub(super) fn balancer(&self) -> Arc<Balancer> {
-        if let Addrs::Bound(addresses) = &*self.addrs.borrow() {
-            self.balancer.update(addresses);
-        }
-        self.balancer.clone()
+    /// Whether it goes over the road of another.
+    pub(super) fn shares_road(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.road, &other.road)
     }
 
     /// Waits until something is known.
     pub(super) async fn settled(&self) -> Result<(), Arc<str>> {
-        let mut addrs = self.addrs.clone();
+        let mut addrs = self.road.addrs.clone();
         match addrs.wait_for(|addrs| *addrs != Addrs::Pending).await {
             Ok(_) => Ok(()),
             Err(_) => Err("naming has ended".into()),
@@ -161,7 +266,42 @@ impl Road {
     }
 }
 
-impl fmt::Display for Road {
+impl Road {
+    fn to(bound: &Bound, key: &RoadKey, namers: &Namers) -> Arc<Self> {
+        let balancer = Balancer::new(key.bound.clone(), key.balancer, key.on_leave);
+        let addrs = namers.watch(bound);
+        // Where a leaving endpoint ends streams, it must be noticed though no new stream asks.
+        let follows = matches!(key.on_leave, OnLeave::After(_)).then(|| {
+            let stop = namers.stop().child_token();
+            namers.tasks().spawn(follow(addrs.clone(), balancer.clone(), stop.clone()));
+            stop.drop_guard()
+        });
+        Arc::new(Self { addrs, balancer, unused: AtomicBool::new(false), _follows: follows })
+    }
+}
+
+/// Tells a balancer of each change of its addresses, until `stop`.
+async fn follow(mut addrs: watch::Receiver<Addrs>, balancer: Balancer, stop: CancellationToken) {
+    loop {
+        let now = addrs.borrow_and_update().clone();
+        tell(&balancer, &now);
+        // An error: nobody will ever change them.
+        if !matches!(stop.run_until_cancelled(addrs.changed()).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// A name that no longer exists has lost all its endpoints; one of which nothing is known, none.
+fn tell(balancer: &Balancer, addrs: &Addrs) {
+    match addrs {
+        Addrs::Bound(addresses) => balancer.update(addresses),
+        Addrs::Neg => balancer.update(&Arc::<[Weighted]>::default()),
+        Addrs::Pending | Addrs::Failed(_) => {}
+    }
+}
+
+impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.bound())
     }

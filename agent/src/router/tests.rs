@@ -4,6 +4,7 @@ use super::*;
 use crate::addr::Address;
 use crate::naming::Settings;
 use crate::naming::server::{Reply, Server, found};
+use adit_config::Config;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 use tokio::time::timeout;
@@ -32,7 +33,7 @@ async fn world(rules: &str) -> World {
     };
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let namers = Arc::new(Namers::new(settings, tasks.clone(), stop.clone()));
-    let router = Router::new(Dtab::parse(rules).unwrap(), namers);
+    let router = Router::new(Dtab::parse(rules).unwrap(), Peers::default(), namers);
     World { server, router, tasks, stop }
 }
 
@@ -41,7 +42,7 @@ fn name(text: &str) -> Name {
 }
 
 impl World {
-    async fn route(&self, asked: &str) -> Result<Arc<Balancer>, RouteError> {
+    async fn route(&self, asked: &str) -> Result<Arc<Way>, RouteError> {
         let name = name(asked);
         timeout(PATIENCE, self.router.route(&name)).await.expect("within patience")
     }
@@ -49,7 +50,7 @@ impl World {
     /// Where the next stream to a name goes.
     async fn address(&self, asked: &str) -> String {
         match self.route(asked).await {
-            Ok(balancer) => balancer.pick(&[]).expect("an endpoint").address().to_string(),
+            Ok(way) => way.balancer().pick(&[]).expect("an endpoint").address().to_string(),
             Err(error) => error.to_string(),
         }
     }
@@ -59,8 +60,8 @@ impl World {
 async fn a_name_leads_through_rules_and_dns_to_an_endpoint() {
     let world = world("/svc/{service} => /#/dns/{service}.prod.internal/4143 ;").await;
     world.server.set("redis.prod.internal", found(60, &["10.0.0.1"]));
-    let balancer = world.route("/svc/redis").await.unwrap();
-    let lease = balancer.pick(&[]).unwrap();
+    let way = world.route("/svc/redis").await.unwrap();
+    let lease = way.balancer().pick(&[]).unwrap();
     assert_eq!(lease.address(), &Address::Tcp("10.0.0.1:4143".parse().unwrap()));
     assert_eq!(lease.bound().as_str(), "/#/dns/redis.prod.internal/4143");
 }
@@ -131,19 +132,21 @@ async fn two_names_of_one_service_count_its_streams_together() {
     let world = world("/a => /$/inet/10.0.0.1/1 ; /b => /$/inet/10.0.0.1/1 ;").await;
     let one = world.route("/a").await.unwrap();
     let other = world.route("/b").await.unwrap();
-    assert!(Arc::ptr_eq(&one, &other));
+    assert!(one.shares_road(&other));
     assert_eq!(world.router.status().balancers.len(), 1);
 }
 
 #[tokio::test]
 async fn a_name_that_nobody_uses_is_dropped_and_a_stream_keeps_its_road() {
     let world = world("/svc => /$/inet/10.0.0.1/1 ;").await;
-    let lease = world.route("/svc").await.unwrap().pick(&[]).unwrap();
+    let lease = world.route("/svc").await.unwrap().balancer().pick(&[]).unwrap();
     let later = Instant::now() + Duration::from_secs(601);
+    world.router.inner.tables().sweep(later);
     world.router.inner.tables().sweep(later);
     let status = world.router.status();
     assert_eq!((status.routes.len(), status.balancers[0].endpoints[0].open), (0, 1));
     drop(lease);
+    world.router.inner.tables().sweep(later);
     world.router.inner.tables().sweep(later);
     assert!(world.router.status().balancers.is_empty());
 }
@@ -155,6 +158,111 @@ async fn names_beyond_the_bound_make_room() {
         world.route(&format!("/svc/{at}")).await.unwrap();
     }
     assert!(world.router.status().routes.len() < 2 * MANY);
+}
+
+/// Lets every endpoint of a way fail.
+fn fail(way: &Way) {
+    let mut failed = Vec::new();
+    while let Some(lease) = way.balancer().pick(&failed) {
+        lease.failed("refused");
+        failed.push(lease.address().clone());
+    }
+}
+
+#[tokio::test]
+async fn a_failover_leaves_a_name_that_is_down_and_tries_it_anyway_when_all_are() {
+    let world = world("/svc => /$/inet/10.0.0.1/1 || /$/inet/10.0.0.2/1 ;").await;
+    let first = world.route("/svc").await.unwrap();
+    assert_eq!(world.address("/svc").await, "10.0.0.1:1");
+    fail(&first);
+    let second = world.route("/svc").await.unwrap();
+    assert_eq!(world.address("/svc").await, "10.0.0.2:1");
+    fail(&second);
+    assert_eq!(world.address("/svc").await, "10.0.0.1:1");
+}
+
+#[tokio::test]
+async fn a_failover_goes_past_a_namer_that_failed() {
+    let world = world("/svc => /#/dns/first.prod/1 || /#/dns/second.prod/1 ;").await;
+    world.server.set("first.prod", Reply::Code(ResponseCode::ServFail));
+    world.server.set("second.prod", found(60, &["10.0.0.2"]));
+    assert_eq!(world.address("/svc").await, "10.0.0.2:1");
+}
+
+#[tokio::test]
+async fn a_stream_that_used_a_way_up_is_led_to_the_next_only_where_the_rules_fail_over() {
+    let rules = "/over => /$/inet/10.0.0.1/1 || /$/inet/10.0.0.2/1 ;
+        /one => /$/inet/10.0.0.1/1 | /$/inet/10.0.0.2/1 ;
+        /any => /$/inet/10.0.0.1/1 & /$/inet/10.0.0.2/1 ;";
+    let world = world(rules).await;
+    let first = world.router.way(&name("/over"), bound("/$/inet/10.0.0.1/1"));
+    let second = world.router.way(&name("/over"), bound("/$/inet/10.0.0.2/1"));
+    let past = async |spent: &[Arc<Way>], asked: &str| {
+        let way = world.router.route_past(spent, &name(asked)).await;
+        way.map(|way| way.bound().to_string()).map_err(|error| error.to_string())
+    };
+    let one = [first.clone()];
+    assert_eq!(past(&one, "/over").await.unwrap(), "/$/inet/10.0.0.2/1");
+    assert_eq!(past(&one, "/any").await.unwrap(), "/$/inet/10.0.0.2/1");
+    assert_eq!(past(&one, "/one").await.unwrap_err(), "all that '/one' leads to was tried");
+    assert_eq!(past(&[first, second], "/over").await.unwrap_err(), "all that '/over' leads to was tried");
+}
+
+fn bound(text: &str) -> Bound {
+    Bound::parse(&name(text)).unwrap()
+}
+
+/// Rules for peers, as a file would have them.
+fn peers(rules: &str) -> Peers {
+    let around = r#"
+        [tls]
+        ca = "/ca"
+        cert = "/cert"
+        key = "/key"
+        [outbound]
+        dtab = "/svc => /$/inet/127.0.0.1/1"
+    "#;
+    let (config, _) = Config::parse("adit.toml".as_ref(), &[around, rules].concat()).unwrap();
+    config.outbound.unwrap().peers
+}
+
+#[tokio::test]
+async fn new_rules_hold_for_new_streams_and_a_known_road_keeps_what_is_known_of_it() {
+    let world = world("/svc => /$/inet/10.0.0.1/1 ; /old => /$/inet/10.0.0.9/1 ;").await;
+    let before = world.route("/svc").await.unwrap();
+    assert!(before.expectation().is_err());
+    let held = before.balancer().pick(&[]).unwrap();
+    held.failed("refused");
+    let dtab = Dtab::parse("/svc => /$/inet/10.0.0.1/1 || /$/inet/10.0.0.2/1 ;").unwrap();
+    let rules = "[[outbound.peer]]\nname = \"/svc\"\nidentity = \"b.example\"\npool = 7\n";
+    world.router.change(dtab.clone(), peers(rules));
+    assert_eq!(*world.router.dtab(), dtab);
+    assert_eq!(world.route("/old").await.unwrap_err().label(), "no_such_name");
+    assert_eq!(world.address("/svc").await, "10.0.0.2:1", "what is known of the first is that it is down");
+    let after = world.router.way(&name("/svc"), bound("/$/inet/10.0.0.1/1"));
+    assert!(after.shares_road(&before));
+    assert_eq!((after.settings().pool, after.balancer().open()), (Some(7), 1));
+    assert_eq!(after.expectation().unwrap().name, name("/svc"));
+    // A balancer of another kind counts anew.
+    world.router.change(dtab, peers("[[outbound.peer]]\nname = \"/svc\"\nbalancer = \"ewma\"\n"));
+    let anew = world.route("/svc").await.unwrap();
+    assert_eq!((anew.bound().as_str(), anew.balancer().open()), ("/$/inet/10.0.0.1/1", 0));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leaves_is_noticed_without_a_new_stream_where_its_streams_end() {
+    let world = world("/svc => /#/dns/redis.prod/1 ;").await;
+    world.server.set("redis.prod", found(0, &["10.0.0.1", "10.0.0.2"]));
+    let rules = "[[outbound.peer]]\nname = \"/svc\"\non_leave = \"1ms\"\n";
+    world.router.change((*world.router.dtab()).clone(), peers(rules));
+    let way = world.route("/svc").await.unwrap();
+    let held = way.balancer().pick(&[Address::Tcp("10.0.0.2:1".parse().unwrap())]).unwrap();
+    world.server.set("redis.prod", found(0, &["10.0.0.2"]));
+    timeout(PATIENCE, held.left()).await.expect("its stream is ended");
+    assert_eq!(way.balancer().status().left, 1);
+    let other = way.balancer().pick(&[]).unwrap();
+    world.server.set("redis.prod", Reply::Code(ResponseCode::NXDomain));
+    timeout(PATIENCE, other.left()).await.expect("a name that is gone has left too");
 }
 
 #[tokio::test]

@@ -39,16 +39,25 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How long a tunnel may be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
-    /// Idle for longer it is closed.
+    /// Idle for longer it is closed, where nothing else is said of it.
     pub idle: Duration,
     /// Older than this it is not used again; off by default.
     pub age: Option<Duration>,
-    /// Idle tunnels of one key at the most.
+    /// Idle tunnels of one key at the most, where nothing else is said of them.
     pub of_key: usize,
     /// Tunnels in all: what streams do not use may idle.
     pub all: usize,
     /// A frame that was begun must be whole.
     pub frame: Duration,
+}
+
+/// How one tunnel is kept; what is not said is as the pool's limits say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep {
+    /// Idle for longer it is closed.
+    pub idle: Option<Duration>,
+    /// With so many idle tunnels of its key it is closed at once.
+    pub of_key: Option<usize>,
 }
 
 /// The idle tunnels of this agent's outbound side.
@@ -67,6 +76,8 @@ pub struct Pool {
 struct Idle {
     dialed: Dialed,
     since: Instant,
+    /// Idle for longer it is closed.
+    stays: Duration,
 }
 
 impl Pool {
@@ -91,22 +102,23 @@ impl Pool {
     }
 
     /// Takes a tunnel back whose stream is over, or closes it when it may not be used again.
-    pub fn put(&self, dialed: Dialed) {
+    pub fn put(&self, dialed: Dialed, keep: Keep) {
         if dialed.key.generation != self.identity.snapshot().generation {
             return self.drop_tunnel(Unfit::Clean(Box::new(dialed)));
         }
         match self.fit(dialed) {
-            Ok(dialed) => self.keep(dialed),
+            Ok(dialed) => self.keep(dialed, keep),
             Err(unfit) => self.drop_tunnel(unfit),
         }
     }
 
-    fn keep(&self, dialed: Dialed) {
+    fn keep(&self, dialed: Dialed, keep: Keep) {
         let mut idle = self.lock();
         let all = self.all.load(Relaxed) + self.streams.count();
         let of_key = idle.entry(dialed.key.clone()).or_default();
-        if of_key.len() < self.limits.of_key && all < self.limits.all {
-            of_key.push(Idle { dialed, since: Instant::now() });
+        if of_key.len() < keep.of_key.unwrap_or(self.limits.of_key) && all < self.limits.all {
+            let stays = keep.idle.unwrap_or(self.limits.idle);
+            of_key.push(Idle { dialed, since: Instant::now(), stays });
             self.all.fetch_add(1, Relaxed);
             metrics::tunnels_idle(1);
         } else {
@@ -167,11 +179,11 @@ impl Pool {
         let generation = self.identity.snapshot().generation;
         let mut swept = Vec::new();
         self.lock().retain(|key, idle| {
-            for one in std::mem::take(idle) {
-                let overdue = now.duration_since(one.since) >= self.limits.idle;
+            for Idle { dialed, since, stays } in std::mem::take(idle) {
+                let overdue = now.duration_since(since) >= stays;
                 let outdated = key.generation != generation;
-                match self.fit(one.dialed) {
-                    Ok(dialed) if !overdue && !outdated => idle.push(Idle { dialed, since: one.since }),
+                match self.fit(dialed) {
+                    Ok(dialed) if !overdue && !outdated => idle.push(Idle { dialed, since, stays }),
                     Ok(dialed) => {
                         if overdue {
                             metrics::limit_reached("tunnel_idle_dialer");

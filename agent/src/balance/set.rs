@@ -1,0 +1,314 @@
+//! The endpoints of one answer, and the choice among them: of two drawn by weight, the one that is less busy for its
+//! weight. What may be drawn is kept as it changes, so that a choice costs the same whether tens or thousands are there,
+//! and whoever is down. Pure; the time and the random numbers are arguments.
+
+use super::endpoint::{Endpoint, EndpointStatus};
+use super::health::{Admission, Health};
+use super::weights::Weights;
+use crate::addr::{Address, Weighted};
+use adit_config::peers::{BalancerKind, OnLeave};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// How many streams an endpoint's choice may owe, or be owed, to keep the shares true. Two choices alone give a weight
+/// of 1 beside 9 far less than a tenth of short streams, for nothing is open when the next one comes; the debt is what
+/// remembers. Shares hold while it is not at its bound, and a debt of one stream is the rule; it is bounded so that an
+/// endpoint that is slow, and so gets less than its share, does not save up a claim that overloads it.
+const DEBT: f64 = 8.0;
+
+/// The addresses as they were given last, with an endpoint for each.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    addresses: Arc<[Weighted]>,
+    slots: Vec<Slot>,
+    places: HashMap<Address, usize>,
+    /// The lowest first.
+    tiers: Vec<Tier>,
+    /// When the back-off of those that are down is over; what is outdated in here does no harm.
+    back_offs: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Those that left while streams were on them: if they come back, their counts and health are still true.
+    left: HashMap<Address, Weak<Endpoint>>,
+}
+
+/// An endpoint in its place.
+#[derive(Debug)]
+struct Slot {
+    endpoint: Arc<Endpoint>,
+    weight: u32,
+    tier: usize,
+    /// Its place within its tier.
+    place: usize,
+    /// At what time of its tier it has had its share.
+    due: f64,
+    picks: u64,
+    /// It may be drawn.
+    admitted: bool,
+    /// The end of a back-off that is in the heap.
+    back_off: Option<Instant>,
+}
+
+/// The endpoints that are as near as one another.
+#[derive(Debug)]
+struct Tier {
+    number: u16,
+    slots: Vec<usize>,
+    /// Of those that would let a stream in.
+    up: Weights,
+    /// Of them all.
+    all: Weights,
+    /// What one thousandth of a weight has had since the answer came, in streams.
+    time: f64,
+}
+
+impl Tier {
+    /// How many streams a slot has had above its share; less than its share is below 0.
+    fn ahead(&self, slot: &Slot) -> f64 {
+        ((slot.due - self.time) * f64::from(slot.weight)).clamp(-DEBT, DEBT)
+    }
+
+    /// What the next stream adds to what everybody has had. Those that are down have no share.
+    fn step(&self) -> f64 {
+        let total = if self.up.total() > 0 { self.up.total() } else { self.all.total() };
+        1.0 / total as f64
+    }
+}
+
+impl Set {
+    /// Takes these addresses instead of the ones before; what is known of those that stay or come back is kept. An
+    /// address that is named twice counts as it was named first.
+    pub(super) fn update(&mut self, addresses: &Arc<[Weighted]>, on_leave: OnLeave, now: Instant) {
+        if Arc::ptr_eq(&self.addresses, addresses) {
+            return;
+        }
+        let mut tiers: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        let (mut slots, mut places) = (Vec::with_capacity(addresses.len()), HashMap::with_capacity(addresses.len()));
+        for Weighted { address, tier, weight } in addresses.iter() {
+            if !places.contains_key(address) {
+                let members = tiers.entry(*tier).or_default();
+                slots.push(Slot { weight: weight.count(), place: members.len(), ..self.known(address, on_leave) });
+                members.push(slots.len() - 1);
+                places.insert(address.clone(), slots.len() - 1);
+            }
+        }
+        self.part_from(&places);
+        *self = Self {
+            addresses: addresses.clone(),
+            tiers: tiers.into_iter().map(|(number, slots)| Tier::of(number, slots)).collect(),
+            slots,
+            places,
+            back_offs: BinaryHeap::new(),
+            left: std::mem::take(&mut self.left),
+        };
+        self.settle(now);
+    }
+
+    /// The slot of an address in the next set, with the streams it is ahead as its due; where it stands is still to be
+    /// said.
+    fn known(&mut self, address: &Address, on_leave: OnLeave) -> Slot {
+        if let Some(at) = self.places.get(address) {
+            let slot = &self.slots[*at];
+            let due = self.tiers[slot.tier].ahead(slot);
+            return Slot { due, picks: slot.picks, admitted: slot.admitted, ..Slot::of(slot.endpoint.clone()) };
+        }
+        match self.left.remove(address).and_then(|left| left.upgrade()) {
+            Some(back) => {
+                back.tell_gone(false);
+                Slot::of(back)
+            }
+            None => Slot::of(Arc::new(Endpoint::new(address.clone(), on_leave))),
+        }
+    }
+
+    /// Remembers those that are not in the next set and have streams, for as long as they do.
+    fn part_from(&mut self, next: &HashMap<Address, usize>) {
+        self.left.retain(|_, left| left.strong_count() > 0);
+        for Slot { endpoint, .. } in self.slots.drain(..) {
+            if !next.contains_key(endpoint.address()) {
+                endpoint.tell_gone(true);
+                if Arc::strong_count(&endpoint) > 1 {
+                    self.left.insert(endpoint.address().clone(), Arc::downgrade(&endpoint));
+                }
+            }
+        }
+    }
+
+    /// Gives every slot of a new set its weight.
+    fn settle(&mut self, now: Instant) {
+        for at in 0..self.tiers.len() {
+            for place in 0..self.tiers[at].slots.len() {
+                let slot = self.tiers[at].slots[place];
+                self.slots[slot].tier = at;
+                self.tiers[at].all.set(place, self.slots[slot].weight);
+                self.slots[slot].due /= f64::from(self.slots[slot].weight);
+                self.admit(slot, now);
+            }
+        }
+    }
+
+    /// Lets a slot be drawn or not, by what is known of its endpoint now.
+    fn admit(&mut self, at: usize, now: Instant) {
+        let slot = &mut self.slots[at];
+        let tier = &mut self.tiers[slot.tier];
+        let health = slot.endpoint.health();
+        let was_admitted = std::mem::replace(&mut slot.admitted, health.admission(now) != Admission::Closed);
+        if slot.admitted && !was_admitted {
+            // What it missed while it was away is nobody's debt.
+            slot.due = slot.due.max(tier.time);
+        }
+        tier.up.set(slot.place, if slot.admitted { slot.weight } else { 0 });
+        match health {
+            Health::Down { until, .. } if !slot.admitted && slot.back_off != Some(until) => {
+                slot.back_off = Some(until);
+                self.back_offs.push(Reverse((until, at)));
+            }
+            Health::Up | Health::Down { .. } | Health::Probation { .. } => {}
+        }
+    }
+
+    /// After the health of an endpoint changed.
+    pub(super) fn refresh(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
+        if let Some(at) = self.places.get(endpoint.address()).copied()
+            && Arc::ptr_eq(&self.slots[at].endpoint, endpoint)
+        {
+            self.admit(at, now);
+        }
+    }
+
+    /// Lets in those whose back-off is over.
+    fn wake(&mut self, now: Instant) {
+        while let Some(Reverse((until, at))) = self.back_offs.peek().copied()
+            && until <= now
+        {
+            self.back_offs.pop();
+            self.admit(at, now);
+        }
+    }
+
+    /// Whether an endpoint would let a stream in.
+    pub(super) fn is_admitting(&mut self, now: Instant) -> bool {
+        self.wake(now);
+        self.tiers.iter().any(|tier| tier.up.total() > 0)
+    }
+
+    /// The endpoints of the lowest tier that has any which would let a stream in.
+    pub(super) fn admitting(&mut self, now: Instant) -> Vec<Arc<Endpoint>> {
+        self.wake(now);
+        let Some(tier) = self.tiers.iter().find(|tier| tier.up.total() > 0) else { return Vec::new() };
+        let up = tier.slots.iter().enumerate().filter(|(place, _)| tier.up.get(*place) > 0);
+        up.map(|(_, at)| self.slots[*at].endpoint.clone()).collect()
+    }
+
+    /// The endpoint for one stream that is in none of the places to `avoid`, and whether the stream is its one probe.
+    pub(super) fn pick(
+        &mut self,
+        kind: BalancerKind,
+        avoid: &[Address],
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<(Arc<Endpoint>, bool)> {
+        let at = self.choose(kind, avoid, now, random)?;
+        let slot = &mut self.slots[at];
+        let tier = &mut self.tiers[slot.tier];
+        let ahead = tier.ahead(slot) + 1.0;
+        slot.due = tier.time + ahead / f64::from(slot.weight);
+        slot.picks += 1;
+        tier.time += tier.step();
+        let probing = slot.endpoint.probe(now);
+        if probing {
+            slot.admitted = false;
+            tier.up.set(slot.place, 0);
+        }
+        Some((slot.endpoint.clone(), probing))
+    }
+
+    /// Where a stream would go now, and nothing changes by it.
+    pub(super) fn choose(
+        &mut self,
+        kind: BalancerKind,
+        avoid: &[Address],
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        self.wake(now);
+        // Nothing to avoid is the rule, and an empty list costs no memory.
+        let away: Vec<usize> = avoid.iter().filter_map(|address| self.places.get(address).copied()).collect();
+        for at in &away {
+            let Slot { tier, place, .. } = self.slots[*at];
+            self.tiers[tier].up.set(place, 0);
+            self.tiers[tier].all.set(place, 0);
+        }
+        let chosen =
+            self.draw(kind, |tier| &tier.up, now, random).or_else(|| self.draw(kind, |tier| &tier.all, now, random));
+        for at in away {
+            let Slot { tier, place, weight, admitted, .. } = self.slots[at];
+            self.tiers[tier].up.set(place, if admitted { weight } else { 0 });
+            self.tiers[tier].all.set(place, weight);
+        }
+        chosen
+    }
+
+    /// Of two slots of the lowest tier that has any, the one whose next stream costs less.
+    fn draw(
+        &self,
+        kind: BalancerKind,
+        among: impl Fn(&Tier) -> &Weights,
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        self.tiers.iter().find_map(|tier| {
+            let (one, other) = among(tier).two(random)?;
+            let score = |place: usize| self.score(kind, tier, &self.slots[tier.slots[place]], now);
+            let chosen = if one == other || score(one) <= score(other) { one } else { other };
+            Some(tier.slots[chosen])
+        })
+    }
+
+    /// What the next stream to a slot would cost, for its weight.
+    fn score(&self, kind: BalancerKind, tier: &Tier, slot: &Slot, now: Instant) -> f64 {
+        let streams = slot.endpoint.open() as f64 + 1.0;
+        let cost = match kind {
+            BalancerKind::Least => streams + tier.ahead(slot),
+            // No debt: that a dear endpoint gets less than its share is what is wanted.
+            BalancerKind::Ewma => streams * slot.endpoint.cost(now),
+        };
+        cost / f64::from(slot.weight)
+    }
+
+    pub(super) fn address(&self, at: usize) -> &Address {
+        self.slots[at].endpoint.address()
+    }
+
+    /// Streams that hold one of its endpoints now.
+    pub(super) fn open(&self) -> usize {
+        self.slots.iter().map(|slot| slot.endpoint.open()).sum()
+    }
+
+    /// Streams that hold one that left.
+    pub(super) fn open_at_left(&self) -> usize {
+        self.left.values().filter_map(Weak::upgrade).map(|left| left.open()).sum()
+    }
+
+    /// Its endpoints, in the order of their addresses.
+    pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        let of = |slot: &Slot| {
+            let weight = f64::from(slot.weight) / 1000.0;
+            slot.endpoint.status(self.tiers[slot.tier].number, weight, slot.picks, now)
+        };
+        self.slots.iter().map(of).collect()
+    }
+}
+
+impl Slot {
+    fn of(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, weight: 0, tier: 0, place: 0, due: 0.0, picks: 0, admitted: false, back_off: None }
+    }
+}
+
+impl Tier {
+    fn of(number: u16, slots: Vec<usize>) -> Self {
+        let (up, all) = (Weights::nothing(slots.len()), Weights::nothing(slots.len()));
+        Self { number, slots, up, all, time: 0.0 }
+    }
+}
