@@ -57,6 +57,16 @@ impl Weight {
         Self(count.max(1))
     }
 
+    /// A part of it, where `count` share it.
+    pub fn shared_by(self, count: u32) -> Self {
+        Self::thousandths(self.0 / count.max(1))
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// In thousandths.
     pub fn count(self) -> u32 {
         self.0

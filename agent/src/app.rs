@@ -10,7 +10,8 @@ use std::{
 };
 
 use adit_config::{
-    Capacity, Config, Dns, Inbound as InboundConfig, Limits, ListenAddr, Outbound as OutboundConfig, peers::Peers,
+    self as config, Capacity, Config, Dns, Fs, Inbound as InboundConfig, Limits, ListenAddr,
+    Outbound as OutboundConfig, peers::Peers,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
@@ -27,7 +28,7 @@ use crate::{
     identity::{LoadError, Store},
     inbound::{Bounds, IdleLimits, Inbound, Services},
     listen::{Accepted, Bound, Door, ListenError, Slots},
-    naming::{Namers, Settings},
+    naming::{Namers, Settings, Zone},
     outbound::{Asks, OpenLimits, Outbound},
     relay,
     router::Router,
@@ -128,7 +129,7 @@ impl App {
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
-        let namers = Arc::new(Namers::new(settings(&config.dns), chores.clone(), stop.clone()));
+        let namers = Arc::new(Namers::new(settings(&config.dns, &config.fs), chores.clone(), stop.clone()));
         let pool_limits = PoolLimits {
             idle: config.limits.tunnel_idle_dialer,
             age: config.limits.tunnel_age,
@@ -335,9 +336,12 @@ fn open_door(listen: &ListenAddr) -> Result<Door, StartError> {
     .map_err(StartError::Listen)
 }
 
-fn settings(dns: &Dns) -> Settings {
+fn settings(dns: &Dns, fs: &Fs) -> Settings {
+    let zone = |zone: &config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
     Settings {
         servers: dns.servers.clone(),
+        zones: dns.zones.iter().map(zone).collect(),
+        folder: fs.folder.clone(),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,

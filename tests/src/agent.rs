@@ -2,6 +2,7 @@
 //! Everything here is what an operator could do by hand.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     io::{Read, Write},
     net::TcpStream,
@@ -181,6 +182,17 @@ impl Agent {
         let page = self.admin("/metrics");
         let values = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         values.map(|value| value.parse::<f64>().expect("a metric is a number")).next().unwrap_or(0.0)
+    }
+
+    /// The endpoints that its outbound side knows of, each with its health, as `/status` shows them.
+    #[must_use]
+    pub fn endpoints(&self) -> BTreeMap<String, String> {
+        let status: Value = serde_json::from_str(&self.admin("/status")).expect("the status is JSON");
+        let routes = status["routes"].as_array().into_iter().flatten().filter(|route| route["side"] == "outbound");
+        let balancers = routes.flat_map(|route| route["balancers"].as_array().into_iter().flatten());
+        let endpoints = balancers.flat_map(|balancer| balancer["endpoints"].as_array().into_iter().flatten());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        endpoints.map(|endpoint| (text(&endpoint["address"]), text(&endpoint["health"]))).collect()
     }
 
     fn until_ready(&mut self) {

@@ -30,3 +30,4 @@ pub mod resp;
 pub mod skip;
 pub mod wait;
 pub mod way;
+pub mod zone;

@@ -27,6 +27,8 @@ pub struct Mesh {
     pub a: Agent,
     /// The host of the services: a tunnel door.
     pub b: Agent,
+    /// More hosts like B, with the same identity and the same services.
+    pub more: Vec<Agent>,
     /// Who issued the certificates of both.
     pub authority: Authority,
     _dir: TempDir,
@@ -41,6 +43,8 @@ pub struct Plan {
     table: Option<String>,
     b_table: Option<String>,
     peers: Option<String>,
+    b_listen: String,
+    more: usize,
     a: Host,
     b: Host,
 }
@@ -75,7 +79,18 @@ impl Mesh {
         };
         let (a, b) = (host(A), host(B));
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        Plan { dir, authority, routes: Vec::new(), table: None, b_table: None, peers: None, a, b }
+        Plan {
+            dir,
+            authority,
+            routes: Vec::new(),
+            table: None,
+            b_table: None,
+            peers: None,
+            b_listen: "127.0.0.1:0".to_owned(),
+            more: 0,
+            a,
+            b,
+        }
     }
 
     /// Where an application of host A reaches the service of this name.
@@ -171,6 +186,20 @@ impl Plan {
         self
     }
 
+    /// Where B's tunnel door is; a free port of 127.0.0.1 unless told.
+    #[must_use]
+    pub fn b_listens(mut self, at: &str) -> Self {
+        at.clone_into(&mut self.b_listen);
+        self
+    }
+
+    /// So many more hosts like B.
+    #[must_use]
+    pub fn more_hosts(mut self, count: usize) -> Self {
+        self.more = count;
+        self
+    }
+
     /// A's `[[outbound.peer]]` rules; B's own identity for every name unless told.
     #[must_use]
     pub fn peers(mut self, peers: &str) -> Self {
@@ -204,9 +233,14 @@ impl Plan {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
         let b = Agent::start("host B", &b_dir);
         let (between, port) = between(&b.inbound());
+        let more = |number: usize| {
+            let dir = self.b.settle(self.dir.path(), &format!("b{number}"), &self.b_file());
+            Agent::start(&format!("host B{number}"), &dir)
+        };
+        let more = (2..2 + self.more).map(more).collect();
         let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(port));
         let a = Agent::start("host A", &a_dir);
-        (Mesh { a, b, authority: self.authority, _dir: self.dir }, between)
+        (Mesh { a, b, more, authority: self.authority, _dir: self.dir }, between)
     }
 
     /// Writes the files and starts A alone, whose table says `{port}` is `port`: somebody else plays B.
@@ -231,7 +265,7 @@ impl Plan {
     }
 
     fn b_file(&self) -> String {
-        let mut text = String::from("[inbound]\nlisten = [\"127.0.0.1:0\"]\n");
+        let mut text = format!("[inbound]\nlisten = [\"{}\"]\n", self.b_listen);
         if let Some(table) = &self.b_table {
             text += &format!("dtab = \"{table}\"\n");
         }

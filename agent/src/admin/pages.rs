@@ -33,6 +33,7 @@ fn metrics_page(view: &View) -> String {
         let (sent, received) = view.streams.bytes(direction);
         metrics::stream_bytes(direction, sent, received);
     }
+    metrics::names(view.namers.answers());
     view.page.run_upkeep();
     view.page.render()
 }

@@ -1,13 +1,15 @@
-//! One look-up of a host's A and AAAA records through hickory-resolver. It holds no answer: the
-//! resolver's own cache is off, so that times to live are judged in one place. Names are taken as
-//! they are, never with a search domain, so that a name means the same on every host.
+//! One look-up, of a host's A and AAAA records or a service's SRV records, through hickory-resolver. It holds no answer:
+//! the resolver's own cache is off, so that times to live are judged in one place. Names are taken as they are, never with
+//! a search domain, so that a name means the same on every host.
 
-use super::Settings;
 use super::known::{Answer, Answers};
+use super::question::{Question, Record, Service};
+use super::{Settings, Zone};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, lookup::Lookup, system_conf};
 use std::net::{IpAddr, SocketAddr};
@@ -21,50 +23,80 @@ const QUERIES_AT_ONCE: usize = 2 * super::LOOK_UPS_AT_ONCE;
 /// A query is sent once and, half of the time gone, once more.
 const RETRIES: usize = 1;
 
-/// Asks DNS servers.
+/// Asks DNS servers: of a zone its own, of all other names those of the settings or of the system.
 pub(super) struct Dns {
-    resolver: TokioResolver,
+    /// Without a resolver every name is answered with why there is none.
+    general: Result<TokioResolver, String>,
+    zones: Vec<(String, Result<TokioResolver, String>)>,
     limit: Duration,
 }
 
 impl Dns {
-    /// A resolver for the servers of the settings, or of the system.
-    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let (config, mut options) = match settings.servers.as_slice() {
-            [] => system()?,
-            servers => given(servers),
+    /// Resolvers for these settings. One that cannot be made (no `/etc/resolv.conf`) is told to each name that needs it.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let general = match settings.servers.as_slice() {
+            [] => system(),
+            servers => Ok(given(servers)),
         };
-        options.cache_size = 0;
-        options.attempts = RETRIES;
-        options.timeout = settings.timeout / 2;
-        options.max_active_requests = QUERIES_AT_ONCE;
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let built = builder.with_options(options).build();
-        let resolver = built.map_err(|error| format!("the resolver cannot start: {error}"))?;
-        Ok(Self { resolver, limit: settings.timeout })
+        let zone = |zone: &Zone| (zone.name.clone(), resolver(given(&zone.servers), settings));
+        Self {
+            general: general.and_then(|config| resolver(config, settings)),
+            zones: settings.zones.iter().map(zone).collect(),
+            limit: settings.timeout,
+        }
     }
 
-    /// Both families of a host, each within the limit.
-    pub(super) async fn look_up(&self, host: &str) -> Answers {
-        let mut name = match Name::from_ascii(host) {
-            Ok(name) => name,
-            Err(error) => {
-                return Answers::failed(&format!("'{host}' cannot be asked for: {error}"));
+    /// All that the question asks for, each query within the limit.
+    pub(super) async fn look_up(&self, question: &Question) -> Answers {
+        match question {
+            Question::Host(host) => {
+                let (v4, v6) = tokio::join!(self.query(host, RecordType::A), self.query(host, RecordType::AAAA));
+                Answers(vec![v4, v6])
             }
-        };
-        name.set_fqdn(true);
-        let (v4, v6) =
-            tokio::join!(self.query(name.clone(), RecordType::A), self.query(name.clone(), RecordType::AAAA));
-        Answers { v4, v6 }
+            Question::Srv(name) => Answers(vec![self.query(name, RecordType::SRV).await]),
+        }
     }
 
-    async fn query(&self, name: Name, kind: RecordType) -> Answer {
-        match timeout(self.limit, self.resolver.lookup(name, kind)).await {
-            Ok(Ok(lookup)) => found(&lookup),
+    async fn query(&self, name: &str, kind: RecordType) -> Answer {
+        let resolver = match self.resolver_of(name) {
+            Ok(resolver) => resolver,
+            Err(why) => return Answer::Failed(why.clone()),
+        };
+        let mut asked = match Name::from_ascii(name) {
+            Ok(asked) => asked,
+            Err(error) => return Answer::Failed(format!("'{name}' cannot be asked for: {error}")),
+        };
+        asked.set_fqdn(true);
+        match timeout(self.limit, resolver.lookup(asked, kind)).await {
+            Ok(Ok(lookup)) => found(&lookup, kind),
             Ok(Err(error)) => not_found(&error, kind),
             Err(_) => Answer::Failed(format!("no DNS server answered the {kind} query within {:?}", self.limit)),
         }
     }
+
+    /// Of the zones that hold a name the longest has its resolver.
+    fn resolver_of(&self, name: &str) -> &Result<TokioResolver, String> {
+        let holding = self.zones.iter().filter(|(zone, _)| holds(zone, name));
+        holding.max_by_key(|(zone, _)| zone.len()).map_or(&self.general, |(_, resolver)| resolver)
+    }
+}
+
+/// Whether a name is a zone's, or under it.
+fn holds(zone: &str, name: &str) -> bool {
+    name.strip_suffix(zone).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+fn resolver(
+    (config, mut options): (ResolverConfig, ResolverOpts),
+    settings: &Settings,
+) -> Result<TokioResolver, String> {
+    options.cache_size = 0;
+    options.attempts = RETRIES;
+    options.timeout = settings.timeout / 2;
+    options.max_active_requests = QUERIES_AT_ONCE;
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let built = builder.with_options(options).build();
+    built.map_err(|error| format!("the resolver cannot start: {error}"))
 }
 
 /// What `/etc/resolv.conf` says.
@@ -92,18 +124,34 @@ fn server(address: SocketAddr) -> NameServerConfig {
     server
 }
 
-/// The addresses, and the shortest time to live on the way to them, CNAMEs included.
-fn found(lookup: &Lookup) -> Answer {
-    let ips = lookup.answers().iter().filter_map(|record| match &record.data {
-        RData::A(a) => Some(IpAddr::V4(a.0)),
-        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-        _ => None,
-    });
+/// The records of the kind that was asked for, and the shortest time to live on the way to them, CNAMEs included.
+fn found(lookup: &Lookup, kind: RecordType) -> Answer {
+    let records: Vec<Record> = lookup.answers().iter().filter_map(|record| told(&record.data, kind)).collect();
     let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-    Answer::Found { ips: ips.collect(), ttl: Duration::from_secs(ttl.into()) }
+    match records.is_empty() {
+        // Aliases that end at a name without such a record, and no SOA to say for how long.
+        true => Answer::Empty { ttl: None },
+        false => Answer::Found { records, ttl: Duration::from_secs(ttl.into()) },
+    }
 }
 
-/// What an answer without addresses means: only *no such name* and *no such record* count.
+/// A server may add what it was not asked for.
+fn told(data: &RData, kind: RecordType) -> Option<Record> {
+    match data {
+        RData::A(a) if kind == RecordType::A => Some(Record::Ip(IpAddr::V4(a.0))),
+        RData::AAAA(aaaa) if kind == RecordType::AAAA => Some(Record::Ip(IpAddr::V6(aaaa.0))),
+        RData::SRV(srv) if kind == RecordType::SRV => Some(Record::Service(service(srv))),
+        _ => None,
+    }
+}
+
+fn service(srv: &SRV) -> Service {
+    let target = srv.target.to_ascii().to_ascii_lowercase();
+    let target = target.strip_suffix('.').unwrap_or(&target).into();
+    Service { priority: srv.priority, weight: srv.weight, port: srv.port, target }
+}
+
+/// What an answer without records means: only *no such name* and *no such record* count.
 fn not_found(error: &NetError, kind: RecordType) -> Answer {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(no)) if !is_referral(no) => {
@@ -122,4 +170,22 @@ fn not_found(error: &NetError, kind: RecordType) -> Answer {
 /// A server that only points to others has said nothing about the name (RFC 2308, 2.2).
 fn is_referral(no: &NoRecords) -> bool {
     no.response_code == ResponseCode::NoError && no.soa.is_none() && no.ns.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_holds_its_own_name_and_all_under_it_label_by_label() {
+        for (zone, name, expected) in [
+            ("consul", "consul", true),
+            ("consul", "redis.service.consul", true),
+            ("consul", "notconsul", false),
+            ("service.consul", "redis.service.consul", true),
+            ("service.consul", "consul", false),
+        ] {
+            assert_eq!(holds(zone, name), expected, "{name} in {zone}");
+        }
+    }
 }

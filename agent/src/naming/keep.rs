@@ -1,151 +1,104 @@
-//! The task that keeps one host fresh: look up, tell the watchers, wait, again; and forget the host
+//! The task that keeps the answer to one question fresh: look up, tell the watchers, wait, again; and forget the question
 //! when nobody has watched it for a while. What an answer means is decided in `known`.
 
 use super::known::{Answers, Known, Outcome};
-use super::{Addrs, Shared};
-use serde::Serialize;
-use std::fmt;
+use super::question::{Fact, Question};
+use super::{Idle, Shared};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// A host and the port its addresses get.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) host: Arc<str>,
-    pub(super) port: u16,
-}
+/// When the settings change, all questions are asked anew, spread over this long.
+const ASK_ANEW: Duration = Duration::from_secs(1);
 
-/// A host that is kept.
+/// A question that is kept.
 #[derive(Debug)]
 pub(super) struct Entry {
-    key: Key,
+    pub(super) question: Question,
     known: Mutex<Known>,
-    told: watch::Sender<Addrs>,
-}
-
-/// A host, as `/status` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct NameStatus {
-    /// `host:port`.
-    pub name: String,
-    /// `pending`, `bound`, `negative` or `failed`.
-    pub state: &'static str,
-    /// Its addresses, with the port.
-    pub addresses: Vec<String>,
-    /// How long ago all of it was last confirmed, in milliseconds.
-    pub age_ms: Option<u64>,
-    /// Why the last look-up failed, if it did; older answers are then still in use.
-    pub last_error: Option<String>,
+    told: watch::Sender<Fact>,
 }
 
 impl Entry {
     /// An entry of which nothing is known, and its first watcher.
-    pub(super) fn new(key: Key) -> (Arc<Self>, watch::Receiver<Addrs>) {
-        let (told, receiver) = watch::channel(Addrs::Pending);
-        let entry = Self { key, known: Mutex::default(), told };
-        (Arc::new(entry), receiver)
+    pub(super) fn new(question: Question) -> (Arc<Self>, watch::Receiver<Fact>) {
+        let (told, receiver) = watch::channel(Fact::Pending);
+        (Arc::new(Self { question, known: Mutex::default(), told }), receiver)
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Addrs> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Fact> {
         self.told.subscribe()
     }
 
-    pub(super) fn status(&self, now: Instant) -> NameStatus {
-        let (state, addresses) = match &*self.told.borrow() {
-            Addrs::Pending => ("pending", Vec::new()),
-            Addrs::Bound(all) => ("bound", all.iter().map(|one| one.address.to_string()).collect()),
-            Addrs::Neg => ("negative", Vec::new()),
-            Addrs::Failed(_) => ("failed", Vec::new()),
-        };
-        let known = self.known();
-        let age = known.age(now).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        NameStatus {
-            name: self.key.to_string(),
-            state,
-            addresses,
-            age_ms: age,
-            last_error: known.last_error().map(str::to_owned),
-        }
+    pub(super) fn fact(&self) -> Fact {
+        self.told.borrow().clone()
     }
 
     /// Tells the watchers, if there is something new.
-    fn tell(&self, addrs: Addrs) {
+    fn tell(&self, fact: Fact) {
         self.told.send_if_modified(|told| {
-            let new = *told != addrs;
+            let new = *told != fact;
             if new {
-                *told = addrs;
+                *told = fact;
             }
             new
         });
     }
 
-    /// What is known is replaced field by field from one look-up; a panic elsewhere leaves the last.
-    fn known(&self) -> MutexGuard<'_, Known> {
+    /// What is known is replaced part by part from one look-up; a panic elsewhere leaves the last.
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps a host fresh until it is forgotten or the agent stops; whoever still waits then is told.
+/// Keeps an answer fresh until it is forgotten or the agent stops; whoever still waits then is told.
 pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
-    let kept = shared.stop.run_until_cancelled(refresh(&shared, &entry)).await;
-    if kept.is_none() {
-        shared.names().remove(&entry.key);
-        entry.told.send_if_modified(|told| {
-            let waiting = *told == Addrs::Pending;
-            if waiting {
-                *told = Addrs::Failed("the agent is stopping".into());
-            }
-            waiting
-        });
+    if shared.stop.run_until_cancelled(refresh(&shared, &entry)).await.is_none() {
+        shared.questions().remove(&entry.question);
+        if entry.fact() == Fact::Pending {
+            entry.tell(Fact::Failed("the agent is stopping".into()));
+        }
     }
 }
 
 async fn refresh(shared: &Shared, entry: &Entry) {
-    let mut idle_since = None;
-    while !forget(shared, entry, &mut idle_since, Instant::now()) {
-        let answers = look_up(shared, &entry.key.host).await;
+    let mut idle = Idle::default();
+    let mut anew = shared.anew.subscribe();
+    while !forget(shared, entry, &mut idle) {
+        let setup = shared.setup.load_full();
+        let answers = match shared.turns.acquire().await {
+            Ok(_turn) => setup.dns.look_up(&entry.question).await,
+            Err(_) => return,
+        };
         count(answers.outcome());
-        let now = Instant::now();
-        let pause = entry.known().take(answers, &shared.settings, now, fastrand::u64(..));
-        let addrs = entry.known().addrs(entry.key.port);
-        entry.tell(addrs);
-        note_idle(entry, &mut idle_since, now);
-        sleep(pause).await;
+        let pause = take(entry, answers, &setup.settings);
+        idle.note(entry.told.receiver_count(), Instant::now());
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = anew.changed() => sleep(ASK_ANEW.mul_f64(fastrand::f64())).await,
+        }
     }
 }
 
-/// Remembers since when nobody has watched.
-fn note_idle(entry: &Entry, idle_since: &mut Option<Instant>, now: Instant) {
-    match entry.told.receiver_count() {
-        0 => _ = idle_since.get_or_insert(now),
-        _ => *idle_since = None,
-    }
+fn take(entry: &Entry, answers: Answers, settings: &super::Settings) -> Duration {
+    let mut known = entry.known();
+    let pause = known.take(answers, settings, Instant::now(), fastrand::u64(..));
+    let fact = known.fact();
+    drop(known);
+    entry.tell(fact);
+    pause
 }
 
-/// Forgets the host if nobody has watched it for long enough. Under the map's lock, so that nobody
+/// Forgets the question if nobody has watched it for long enough. Under the map's lock, so that nobody
 /// can begin to watch what is being forgotten.
-fn forget(shared: &Shared, entry: &Entry, idle_since: &mut Option<Instant>, now: Instant) -> bool {
-    let mut names = shared.names();
-    note_idle(entry, idle_since, now);
-    let idle = idle_since.is_some_and(|since| now.duration_since(since) >= shared.settings.linger);
-    if idle {
-        names.remove(&entry.key);
+fn forget(shared: &Shared, entry: &Entry, idle: &mut Idle) -> bool {
+    let mut questions = shared.questions();
+    let over = idle.is_over(entry.told.receiver_count(), shared.setup.load().settings.linger, Instant::now());
+    if over {
+        questions.remove(&entry.question);
     }
-    idle
-}
-
-/// One look-up, when its turn has come.
-async fn look_up(shared: &Shared, host: &str) -> Answers {
-    let dns = match &shared.dns {
-        Ok(dns) => dns,
-        Err(why) => return Answers::failed(why),
-    };
-    match shared.turns.acquire().await {
-        Ok(_turn) => dns.look_up(host).await,
-        Err(_) => Answers::failed("look-ups have ended"),
-    }
+    over
 }
 
 fn count(outcome: Outcome) {
@@ -155,10 +108,4 @@ fn count(outcome: Outcome) {
         Outcome::Failed => "failed",
     };
     metrics::counter!("adit_dns_lookups_total", "outcome" => outcome).increment(1);
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
 }

@@ -1,15 +1,13 @@
-//! What is known of one host, and what a new answer changes about it. Pure; the time and the random
-//! number are arguments. The rule that matters: only an authoritative *no* takes an address away,
+//! What is known of one question, and what a new answer changes about it. Pure; the time and the random
+//! number are arguments. The rule that matters: only an authoritative *no* takes a record away,
 //! a failure never does.
 
-use super::{Addrs, Settings};
-use crate::addr::{Address, Weighted};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use super::Settings;
+use super::question::{Fact, Record};
 use std::time::{Duration, Instant};
 
-/// More addresses than this are cut off: an answer must not choose our memory.
-pub(super) const MAX_ADDRESSES: usize = 1024;
+/// More records than this are cut off: an answer must not choose our memory.
+pub(super) const MAX_RECORDS: usize = 1024;
 
 /// After a failure a look-up is tried again this soon, then after twice as long, up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -19,7 +17,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Records.
-    Found { ips: Vec<IpAddr>, ttl: Duration },
+    Found { records: Vec<Record>, ttl: Duration },
     /// The name exists, without a record of this kind; for how long, if the server says.
     Empty { ttl: Option<Duration> },
     /// The name does not exist, with no record of any kind.
@@ -28,12 +26,9 @@ pub(super) enum Answer {
     Failed(String),
 }
 
-/// The answers to both queries of one look-up.
+/// The answers to all queries of one look-up: A and AAAA of a host, SRV of a service. Always as many for one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answers {
-    pub(super) v4: Answer,
-    pub(super) v6: Answer,
-}
+pub(super) struct Answers(pub(super) Vec<Answer>);
 
 /// How a look-up went, as its metric says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,27 +38,21 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// What is known of a host: for each family the last answer that counted.
+/// What is known: for each query the last answer that counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    v4: Option<Vec<IpAddr>>,
-    v6: Option<Vec<IpAddr>>,
-    /// When both families were last answered.
+    parts: Vec<Option<Vec<Record>>>,
+    /// When all queries were last answered.
     confirmed: Option<Instant>,
     last_error: Option<String>,
     failures: u32,
+    /// When the next look-up is due.
+    next: Option<Instant>,
 }
 
 impl Answers {
-    /// The same failure for both.
-    pub(super) fn failed(why: &str) -> Self {
-        let answer = Answer::Failed(why.to_owned());
-        Self { v4: answer.clone(), v6: answer }
-    }
-
     pub(super) fn outcome(&self) -> Outcome {
-        let both = [&self.v4, &self.v6];
-        if both.iter().any(|answer| matches!(answer, Answer::Found { .. })) {
+        if self.0.iter().any(Answer::is_found) {
             Outcome::Found
         } else if self.is_gone() || self.failure().is_none() {
             Outcome::Negative
@@ -74,17 +63,16 @@ impl Answers {
 
     /// Why one of them failed.
     fn failure(&self) -> Option<&str> {
-        match (&self.v4, &self.v6) {
-            (Answer::Failed(why), _) | (_, Answer::Failed(why)) => Some(why),
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Failed(why) => Some(why.as_str()),
             _ => None,
-        }
+        })
     }
 
     /// Whether one of them says that the name does not exist, and none found it.
     fn is_gone(&self) -> bool {
         let gone = |answer: &Answer| matches!(answer, Answer::NoSuchName { .. });
-        let found = |answer: &Answer| matches!(answer, Answer::Found { .. });
-        (gone(&self.v4) || gone(&self.v6)) && !found(&self.v4) && !found(&self.v6)
+        self.0.iter().any(gone) && !self.0.iter().any(Answer::is_found)
     }
 
     /// For how long they hold: the shortest of what was found, else of what was not.
@@ -97,9 +85,15 @@ impl Answers {
             Answer::Empty { ttl } | Answer::NoSuchName { ttl } => *ttl,
             _ => None,
         };
-        let least = |of: &dyn Fn(&Answer) -> Option<Duration>| [&self.v4, &self.v6].into_iter().filter_map(of).min();
+        let least = |of: &dyn Fn(&Answer) -> Option<Duration>| self.0.iter().filter_map(of).min();
         let ttl = least(&found).or_else(|| least(&missing)).unwrap_or(settings.negative_ttl);
         ttl.min(settings.max_ttl).max(settings.min_ttl)
+    }
+}
+
+impl Answer {
+    fn is_found(&self) -> bool {
+        matches!(self, Self::Found { .. })
     }
 }
 
@@ -109,12 +103,16 @@ impl Known {
         let ttl = answers.ttl(settings);
         let gone = answers.is_gone();
         self.note_failure(answers.failure().filter(|_| !gone), now);
-        renew(&mut self.v4, answers.v4, gone);
-        renew(&mut self.v6, answers.v6, gone);
-        match self.failures {
+        self.parts.resize(answers.0.len(), None);
+        for (part, answer) in self.parts.iter_mut().zip(answers.0) {
+            renew(part, answer, gone);
+        }
+        let pause = match self.failures {
             0 => ahead_of(ttl, random),
             failures => retry_after(failures, random).min(ttl.max(FIRST_RETRY)),
-        }
+        };
+        self.next = Some(now + pause);
+        pause
     }
 
     fn note_failure(&mut self, failure: Option<&str>, now: Instant) {
@@ -128,23 +126,38 @@ impl Known {
         }
     }
 
-    /// What a stream may use of it, in a stable order.
-    pub(super) fn addrs(&self, port: u16) -> Addrs {
-        let mut ips: Vec<IpAddr> = [&self.v4, &self.v6].into_iter().flatten().flatten().copied().collect();
-        ips.sort_unstable();
-        ips.dedup();
-        ips.truncate(MAX_ADDRESSES);
-        match (&self.last_error, ips.is_empty()) {
-            (_, false) => Addrs::Bound(with_port(&ips, port)),
-            (Some(why), true) => Addrs::Failed(why.as_str().into()),
-            (None, true) if self.confirmed.is_some() => Addrs::Neg,
-            (None, true) => Addrs::Pending,
+    /// What may be used of it, in a stable order.
+    pub(super) fn fact(&self) -> Fact {
+        let mut records = self.records();
+        records.truncate(MAX_RECORDS);
+        match (&self.last_error, records.is_empty()) {
+            (_, false) => Fact::Found(records.into()),
+            (Some(why), true) => Fact::Failed(why.as_str().into()),
+            (None, true) if self.confirmed.is_some() => Fact::Neg,
+            (None, true) => Fact::Pending,
         }
     }
 
-    /// How long ago both families were last answered.
+    /// How many records are beyond the bound.
+    pub(super) fn cut(&self) -> usize {
+        self.records().len().saturating_sub(MAX_RECORDS)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = self.parts.iter().flatten().flatten().cloned().collect();
+        records.sort_unstable();
+        records.dedup();
+        records
+    }
+
+    /// How long ago all queries were last answered.
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {
         self.confirmed.map(|at| now.saturating_duration_since(at))
+    }
+
+    /// How long until the next look-up.
+    pub(super) fn next_in(&self, now: Instant) -> Option<Duration> {
+        self.next.map(|at| at.saturating_duration_since(now))
     }
 
     pub(super) fn last_error(&self) -> Option<&str> {
@@ -152,18 +165,14 @@ impl Known {
     }
 }
 
-/// A family after its answer: a failure changes nothing, unless the name is gone altogether.
-fn renew(family: &mut Option<Vec<IpAddr>>, answer: Answer, gone: bool) {
+/// A part after its answer: a failure changes nothing, unless the name is gone altogether.
+fn renew(part: &mut Option<Vec<Record>>, answer: Answer, gone: bool) {
     match answer {
-        Answer::Found { ips, .. } => *family = Some(ips),
-        Answer::Empty { .. } | Answer::NoSuchName { .. } => *family = Some(Vec::new()),
-        Answer::Failed(_) if gone => *family = Some(Vec::new()),
+        Answer::Found { records, .. } => *part = Some(records),
+        Answer::Empty { .. } | Answer::NoSuchName { .. } => *part = Some(Vec::new()),
+        Answer::Failed(_) if gone => *part = Some(Vec::new()),
         Answer::Failed(_) => {}
     }
-}
-
-fn with_port(ips: &[IpAddr], port: u16) -> Arc<[Weighted]> {
-    ips.iter().map(|ip| Weighted::plain(Address::Tcp(SocketAddr::new(*ip, port)))).collect()
 }
 
 /// When to ask again: after 75 to 90 % of an answer's life, early enough for a retry before its end,
@@ -184,12 +193,14 @@ fn steps(random: u64, count: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(60);
 
     fn found(ips: &[&str]) -> Answer {
-        Answer::Found { ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(), ttl: TTL }
+        Answer::Found { records: ips.iter().map(|ip| Record::Ip(ip.parse().unwrap())).collect(), ttl: TTL }
     }
 
     fn empty() -> Answer {
@@ -208,10 +219,16 @@ mod tests {
     fn after(all: &[(Answer, Answer)]) -> String {
         let mut known = Known::default();
         for (v4, v6) in all.iter().cloned() {
-            known.take(Answers { v4, v6 }, &Settings::default(), Instant::now(), 0);
+            known.take(Answers(vec![v4, v6]), &Settings::default(), Instant::now(), 0);
         }
-        match known.addrs(1) {
-            Addrs::Bound(all) => all.iter().map(|at| format!("{} ", at.address)).collect::<String>().trim().to_owned(),
+        match known.fact() {
+            Fact::Found(all) => {
+                let ip = |record: &Record| match record {
+                    Record::Ip(ip) => ip.to_string(),
+                    Record::Service(service) => service.target.to_string(),
+                };
+                all.iter().map(ip).collect::<Vec<_>>().join(" ")
+            }
             other => format!("{other:?}"),
         }
     }
@@ -221,15 +238,15 @@ mod tests {
         let good = (found(&["10.0.0.1"]), found(&["::1"]));
         let rows = [
             (vec![], "Pending"),
-            (vec![good.clone()], "10.0.0.1:1 [::1]:1"),
-            (vec![good.clone(), (failed(), failed())], "10.0.0.1:1 [::1]:1"),
-            (vec![good.clone(), (found(&["10.0.0.2"]), failed())], "10.0.0.2:1 [::1]:1"),
-            (vec![good.clone(), (empty(), failed())], "[::1]:1"),
+            (vec![good.clone()], "10.0.0.1 ::1"),
+            (vec![good.clone(), (failed(), failed())], "10.0.0.1 ::1"),
+            (vec![good.clone(), (found(&["10.0.0.2"]), failed())], "10.0.0.2 ::1"),
+            (vec![good.clone(), (empty(), failed())], "::1"),
             (vec![good.clone(), (empty(), empty())], "Neg"),
             (vec![good.clone(), (gone(), failed())], "Neg"),
             (vec![(failed(), failed())], "Failed(\"servfail\")"),
             (vec![(empty(), failed())], "Failed(\"servfail\")"),
-            (vec![(found(&["10.0.0.1"]), failed())], "10.0.0.1:1"),
+            (vec![(found(&["10.0.0.1"]), failed())], "10.0.0.1"),
             (vec![(gone(), gone()), (failed(), failed())], "Failed(\"servfail\")"),
         ];
         for (answers, expected) in rows {
@@ -239,23 +256,24 @@ mod tests {
 
     #[test]
     fn an_answer_of_thousands_is_cut() {
-        let ips = (0..4000_u32).map(|n| IpAddr::V4(n.into())).collect();
-        let answers = Answers { v4: Answer::Found { ips, ttl: TTL }, v6: empty() };
+        let records = (0..4000_u32).map(|n| Record::Ip(IpAddr::V4(n.into()))).collect();
+        let answers = Answers(vec![Answer::Found { records, ttl: TTL }, empty()]);
         let mut known = Known::default();
         known.take(answers, &Settings::default(), Instant::now(), 0);
-        let Addrs::Bound(addresses) = known.addrs(1) else { panic!("not bound") };
-        assert_eq!(addresses.len(), MAX_ADDRESSES);
+        let Fact::Found(records) = known.fact() else { panic!("not found") };
+        assert_eq!((records.len(), known.cut()), (MAX_RECORDS, 4000 - MAX_RECORDS));
     }
 
     /// How long the next look-up waits, in milliseconds, with the least random number.
     fn pause(v4: Answer, v6: Answer) -> u128 {
-        let answers = Answers { v4, v6 };
+        let answers = Answers(vec![v4, v6]);
         Known::default().take(answers, &Settings::default(), Instant::now(), 0).as_millis()
     }
 
     #[test]
     fn the_next_look_up_comes_ahead_of_expiry_within_the_bounds() {
-        let found = |ttl| Answer::Found { ips: vec![[10, 0, 0, 1].into()], ttl: Duration::from_secs(ttl) };
+        let found =
+            |ttl| Answer::Found { records: vec![Record::Ip([10, 0, 0, 1].into())], ttl: Duration::from_secs(ttl) };
         assert_eq!(pause(found(60), empty()), 45_000);
         assert_eq!(pause(found(60), found(20)), 15_000);
         assert_eq!(pause(found(0), empty()), 750, "the least there is");
@@ -273,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_what_a_stream_would_see() {
-        let outcome = |v4, v6| Answers { v4, v6 }.outcome();
+        let outcome = |v4, v6| Answers(vec![v4, v6]).outcome();
         assert_eq!(outcome(found(&["10.0.0.1"]), failed()), Outcome::Found);
         assert_eq!(outcome(empty(), failed()), Outcome::Failed);
         assert_eq!(outcome(gone(), failed()), Outcome::Negative);

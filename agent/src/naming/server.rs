@@ -1,8 +1,9 @@
 //! A DNS server for tests: on loopback, by UDP and TCP, answering from a table that the test changes
 //! as it goes. It counts what it is asked, and can be silent.
 
-use hickory_resolver::proto::op::{Message, Metadata, ResponseCode};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::op::{Message, Metadata, Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{SOA, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +16,12 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 pub(crate) enum Reply {
     /// These addresses, of the kind that was asked for, with this TTL in seconds.
     Found(u32, Vec<IpAddr>),
+    /// These records, of the kind that was asked for, with this TTL in seconds.
+    Data(u32, Vec<RData>),
     /// A code without records.
     Code(ResponseCode),
+    /// No such name, for so many seconds by the SOA (RFC 2308, section 3).
+    Gone(u32),
     /// Not at all.
     Silence,
 }
@@ -38,6 +43,14 @@ struct Table {
 /// Addresses with a TTL, as a reply.
 pub(crate) fn found(ttl: u32, ips: &[&str]) -> Reply {
     Reply::Found(ttl, ips.iter().map(|ip| ip.parse().expect("an address")).collect())
+}
+
+/// SRV records with a TTL, as a reply: priority, weight, port and target of each.
+pub(crate) fn services(ttl: u32, records: &[(u16, u16, u16, &str)]) -> Reply {
+    let record = |(priority, weight, port, target): &(u16, u16, u16, &str)| {
+        RData::SRV(SRV::new(*priority, *weight, *port, Name::from_ascii(target).expect("a name")))
+    };
+    Reply::Data(ttl, records.iter().map(record).collect())
 }
 
 impl Server {
@@ -116,14 +129,22 @@ impl Server {
         match reply {
             Reply::Silence => return None,
             Reply::Code(code) => answer.metadata.response_code = code,
-            Reply::Found(ttl, ips) => {
-                let records = ips.into_iter().map(RData::from);
-                let wanted = records.filter(|data| data.record_type() == query.query_type());
-                answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)));
+            Reply::Gone(ttl) => {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                let origin = Name::root();
+                let soa = SOA::new(origin.clone(), origin.clone(), 1, 3600, 600, 86_400, ttl);
+                answer.add_authority(Record::from_rdata(origin, ttl, RData::SOA(soa)));
             }
+            Reply::Found(ttl, ips) => add(&mut answer, &query, ttl, ips.into_iter().map(RData::from)),
+            Reply::Data(ttl, data) => add(&mut answer, &query, ttl, data.into_iter()),
         }
         Some(answer)
     }
+}
+
+fn add(answer: &mut Message, query: &Query, ttl: u32, data: impl Iterator<Item = RData>) {
+    let wanted = data.filter(|data| data.record_type() == query.query_type());
+    answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)));
 }
 
 /// The same free port by UDP and TCP.

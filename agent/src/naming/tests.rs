@@ -1,6 +1,6 @@
 //! What naming promises, against a DNS server that answers, refuses, changes and falls silent.
 
-use super::server::{Reply, Server, found};
+use super::server::{Reply, Server, found, services};
 use super::*;
 use adit_protocol::Name;
 use hickory_resolver::proto::op::ResponseCode;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const HOST: &str = "redis.prod.internal";
+const SERVICE: &str = "_redis._tcp.prod.internal";
 
 /// No wait of a test is longer; only a broken one comes near.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -117,7 +118,7 @@ async fn keeps_the_last_known_good_through(fault: Reply, why: &str) {
     let good = first(&mut watched).await;
     server.set(HOST, fault);
     eventually(|| namers.status()[0].last_error.is_some()).await;
-    let status = namers.status().remove(0);
+    let status = namers.known(redis().path()).expect("a name that is followed");
     assert_eq!((*watched.borrow()).clone(), good);
     assert_eq!((status.state, status.addresses), ("bound", vec!["10.0.0.1:4143".to_owned()]));
     assert!(status.last_error.is_some_and(|error| error.contains(why)), "the reason is shown");
@@ -196,4 +197,182 @@ async fn no_task_outlives_its_token_and_nobody_is_left_waiting() {
     timeout(PATIENCE, tasks.wait()).await.expect("the tasks end");
     assert_eq!(first(&mut watched).await, Addrs::Failed("the agent is stopping".into()));
     assert!(matches!(first(&mut namers.watch(&redis())).await, Addrs::Failed(_)));
+}
+
+fn srv() -> Bound {
+    bound("/#/srv/_redis._tcp.prod.internal")
+}
+
+/// What a bound name leads to, as people see it, once it is so.
+async fn shown(namers: &Namers, watched: &mut watch::Receiver<Addrs>, bound: &Bound, expected: &[&str]) {
+    let is_so = || namers.known(bound.path()).is_some_and(|status| status.addresses == expected);
+    let waited = timeout(PATIENCE, async {
+        while !is_so() {
+            watched.changed().await.expect("a lead");
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{expected:?} is not {:?}", namers.known(bound.path())));
+}
+
+#[tokio::test]
+async fn a_service_is_its_records_with_the_addresses_of_their_targets() {
+    let server = Server::start().await;
+    server
+        .set(SERVICE, services(60, &[(10, 3, 6379, "A.prod."), (20, 0, 6380, "b.prod."), (10, 1, 6379, "gone.prod.")]));
+    server.set("a.prod", found(60, &["10.0.0.1", "2001:db8::1"]));
+    server.set("b.prod", found(60, &["10.0.0.2"]));
+    let namers = namers(settings(&server));
+    let mut watched = namers.watch(&srv());
+    let expected =
+        ["10.0.0.1:6379 * 1.5 (tier 10)", "[2001:db8::1]:6379 * 1.5 (tier 10)", "10.0.0.2:6380 * 0.001 (tier 20)"];
+    shown(&namers, &mut watched, &srv(), &expected).await;
+    // and with a port in the name the records' own does not count
+    let overridden = bound("/#/srv/_redis._tcp.prod.internal/4143");
+    let mut watched = namers.watch(&overridden);
+    let expected =
+        ["10.0.0.1:4143 * 1.5 (tier 10)", "[2001:db8::1]:4143 * 1.5 (tier 10)", "10.0.0.2:4143 * 0.001 (tier 20)"];
+    shown(&namers, &mut watched, &overridden, &expected).await;
+    assert_eq!(server.asked(SERVICE, RecordType::SRV), 1, "both names rest on one question");
+    assert_eq!(server.asked("a.prod", RecordType::A), 1);
+}
+
+#[tokio::test]
+async fn a_service_of_a_dot_is_decidedly_not_there() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(60, &[(0, 0, 0, ".")]));
+    let mut watched = namers(settings(&server)).watch(&srv());
+    assert_eq!(first(&mut watched).await, Addrs::Neg);
+}
+
+#[tokio::test]
+async fn a_target_that_fails_takes_nothing_from_the_others_and_all_that_fail_say_why() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(60, &[(0, 1, 1, "a.prod."), (0, 1, 1, "b.prod.")]));
+    server.set("a.prod", Reply::Code(ResponseCode::ServFail));
+    server.set("b.prod", found(60, &["10.0.0.2"]));
+    let mut watched = namers(settings(&server)).watch(&srv());
+    assert_eq!(first(&mut watched).await, addresses(&["10.0.0.2:1"]));
+
+    server.set("b.prod", Reply::Code(ResponseCode::ServFail));
+    let mut watched = namers(settings(&server)).watch(&srv());
+    let Addrs::Failed(why) = first(&mut watched).await else { panic!("it did not fail") };
+    assert!(why.contains("Server Failure"), "{why}");
+}
+
+#[tokio::test]
+async fn a_target_that_falls_silent_keeps_its_last_known_good() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(0, &[(0, 1, 1, "a.prod."), (0, 1, 1, "b.prod.")]));
+    server.set("a.prod", found(0, &["10.0.0.1"]));
+    server.set("b.prod", found(0, &["10.0.0.2"]));
+    let namers = namers(Settings { timeout: Duration::from_millis(100), ..settings(&server) });
+    let mut watched = namers.watch(&srv());
+    assert_eq!(first(&mut watched).await, addresses(&["10.0.0.1:1", "10.0.0.2:1"]));
+    server.set("a.prod", Reply::Silence);
+    eventually(|| namers.known(srv().path()).is_some_and(|status| status.last_error.is_some())).await;
+    assert_eq!(*watched.borrow(), addresses(&["10.0.0.1:1", "10.0.0.2:1"]));
+    eventually(|| namers.answers().stale == 1 && namers.answers().fresh == 2).await;
+    assert!(namers.answers().oldest > Duration::ZERO);
+    // while its records and the other target go on changing
+    server.set("b.prod", found(0, &["10.0.0.3"]));
+    until(&mut watched, |addrs| *addrs == addresses(&["10.0.0.1:1", "10.0.0.3:1"])).await;
+    server.set(SERVICE, services(0, &[(0, 1, 1, "b.prod.")]));
+    until(&mut watched, |addrs| *addrs == addresses(&["10.0.0.3:1"])).await;
+}
+
+#[tokio::test]
+async fn two_ports_of_one_host_rest_on_one_question() {
+    let server = Server::start().await;
+    server.set(HOST, found(60, &["10.0.0.1"]));
+    let namers = namers(settings(&server));
+    for port in 1..=50 {
+        let mut watched = namers.watch(&bound(&format!("/#/dns/{HOST}/{port}")));
+        assert_eq!(first(&mut watched).await, addresses(&[&format!("10.0.0.1:{port}")]));
+    }
+    assert_eq!(server.asked(HOST, RecordType::A), 1);
+}
+
+#[tokio::test]
+async fn a_service_of_thousands_of_records_is_cut_and_says_so() {
+    let server = Server::start().await;
+    let records: Vec<_> = (1..=1300).map(|port| (0, 1, port, "a.")).collect();
+    server.set(SERVICE, services(60, &records));
+    server.set("a", found(60, &["10.0.0.1"]));
+    let namers = namers(settings(&server));
+    let mut watched = namers.watch(&srv());
+    let all = match first(&mut watched).await {
+        Addrs::Bound(all) => all,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(all.len(), 1024);
+    assert!(server.asked_by_tcp() > 0);
+    assert_eq!(namers.known(srv().path()).map(|status| status.left_out), Some(276));
+}
+
+#[tokio::test]
+async fn no_such_name_is_believed_for_as_long_as_the_soa_says() {
+    let server = Server::start().await;
+    server.set(HOST, Reply::Gone(3));
+    let namers = namers(Settings { negative_ttl: Duration::from_secs(300), ..settings(&server) });
+    let mut watched = namers.watch(&redis());
+    assert_eq!(first(&mut watched).await, Addrs::Neg);
+    let next = namers.known(redis().path()).and_then(|status| status.next_ms).expect("a look-up to come");
+    assert!((1..=2_700).contains(&next), "{next} ms");
+}
+
+#[tokio::test]
+async fn a_zone_is_asked_of_its_own_servers_and_other_settings_ask_anew() {
+    let (general, consul, other) = (Server::start().await, Server::start().await, Server::start().await);
+    let zone = |name: &str, server: &Server| Zone { name: name.into(), servers: vec![server.address] };
+    let zones = vec![zone("consul", &other), zone("service.consul", &consul)];
+    general.set(HOST, found(60, &["10.0.0.1"]));
+    consul.set("redis.service.consul", found(60, &["10.0.0.2"]));
+    let namers = namers(Settings { zones, ..settings(&general) });
+    let (mut one, mut two) = (namers.watch(&redis()), namers.watch(&bound("/#/dns/redis.service.consul/1")));
+    assert_eq!(first(&mut one).await, addresses(&["10.0.0.1:4143"]));
+    assert_eq!(first(&mut two).await, addresses(&["10.0.0.2:1"]));
+    // when other servers are set, then what was known stays until they have answered
+    other.set("redis.service.consul", found(60, &["10.0.0.3"]));
+    namers.reload(Settings { zones: vec![zone("consul", &other)], ..settings(&general) });
+    assert_eq!(*two.borrow_and_update(), addresses(&["10.0.0.2:1"]));
+    until(&mut two, |addrs| *addrs == addresses(&["10.0.0.3:1"])).await;
+}
+
+/// Namers with files, quick to see a change.
+fn with_files(server: &Server, folder: &std::path::Path) -> Namers {
+    namers(Settings { folder: folder.to_owned(), look: Duration::from_millis(20), ..settings(server) })
+}
+
+#[tokio::test]
+async fn a_file_says_where_a_name_leads_until_it_is_gone() {
+    let (server, folder) = (Server::start().await, tempfile::tempdir().unwrap());
+    server.set(HOST, found(60, &["10.0.0.9"]));
+    let (namers, web) = (with_files(&server, folder.path()), bound("/#/fs/web"));
+    let mut watched = namers.watch(&web);
+    assert_eq!(first(&mut watched).await, Addrs::Neg);
+    let write = |text: &str| {
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("web")).unwrap();
+    };
+    write(&format!(
+        "10.0.0.1 1
+{HOST} 4143 * 9
+"
+    ));
+    shown(&namers, &mut watched, &web, &["10.0.0.1:1", "10.0.0.9:4143 * 9"]).await;
+    write(
+        "10.0.0.1 one
+10.0.0.2 2
+10.0.0.3",
+    );
+    shown(&namers, &mut watched, &web, &["10.0.0.2:2"]).await;
+    let bad = namers.known(web.path()).unwrap().bad_lines;
+    assert!(bad.len() == 2 && bad[0].starts_with("line 1: 'one'") && bad[1].starts_with("line 3: "), "{bad:?}");
+    assert_eq!(namers.answers().bad_lines, 2);
+    // a file that cannot be understood at all keeps what it said, and says why
+    write("half a li");
+    eventually(|| namers.known(web.path()).unwrap().last_error.is_some()).await;
+    shown(&namers, &mut watched, &web, &["10.0.0.2:2"]).await;
+    std::fs::remove_file(folder.path().join("web")).unwrap();
+    until(&mut watched, |addrs| *addrs == Addrs::Neg).await;
 }

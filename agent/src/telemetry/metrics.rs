@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 23] = [
+pub const METRICS: [Metric; 26] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -82,6 +82,19 @@ pub const METRICS: [Metric; 23] = [
         "outcome",
         "DNS look-ups: `found`, `negative` (an authority says there is no such name), `failed`",
     ),
+    Metric(
+        "adit_dns_answers",
+        Shape::Gauge,
+        "state",
+        "answers that are kept: `fresh`, `stale` (the last good one, for the last look-up failed), `negative`, `failed`, `pending`",
+    ),
+    Metric(
+        "adit_dns_oldest_answer_age_seconds",
+        Shape::Gauge,
+        "",
+        "the age of the oldest stale answer that is in use, 0 without one",
+    ),
+    Metric("adit_fs_bad_lines", Shape::Gauge, "", "lines of `/#/fs` files that say nothing and are left out"),
     Metric(
         "adit_certificate_expiry_timestamp_seconds",
         Shape::Gauge,
@@ -174,9 +187,41 @@ fn begin_at_zero() {
     for name in ["adit_open_retries_total", "adit_accept_errors_total", "adit_unverified_tunnels_total"] {
         counter!(name).absolute(0);
     }
+    names(Answers::default());
     for name in ["adit_tunnels_idle", "adit_tunnels_accepted"] {
         gauge!(name).set(0.0);
     }
+}
+
+/// How what DNS and files say stands, for the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// Found, and confirmed by the last look-up.
+    pub fresh: usize,
+    /// Found, but the last look-up failed: the last known good.
+    pub stale: usize,
+    /// An authority says that there is none.
+    pub negative: usize,
+    /// Nothing is known, for the last look-up failed.
+    pub failed: usize,
+    /// The first look-up is under way.
+    pub pending: usize,
+    /// The age of the oldest answer that is stale.
+    pub oldest: Duration,
+    /// Lines of files that say nothing.
+    pub bad_lines: usize,
+}
+
+/// How answers stand, to be told just before the page is made.
+#[allow(clippy::cast_precision_loss, reason = "no process has 2^52 answers")]
+pub fn names(answers: Answers) {
+    let Answers { fresh, stale, negative, failed, pending, oldest, bad_lines } = answers;
+    let states = [("fresh", fresh), ("stale", stale), ("negative", negative), ("failed", failed), ("pending", pending)];
+    for (state, count) in states {
+        gauge!("adit_dns_answers", "state" => state).set(count as f64);
+    }
+    gauge!("adit_dns_oldest_answer_age_seconds").set(oldest.as_secs_f64());
+    gauge!("adit_fs_bad_lines").set(bad_lines as f64);
 }
 
 /// A stream was asked for.

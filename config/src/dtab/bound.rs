@@ -168,8 +168,12 @@ fn fs(segments: &[&str]) -> Result<Namer, BoundError> {
     }
 }
 
-/// A DNS name: labels of 1 to 63, 253 in all (RFC 1035, 2.3.4), with `_` as service names have it.
-pub(crate) fn host_name(text: &str) -> Result<String, BoundError> {
+/// A DNS name in lower case, without a trailing dot: labels of 1 to 63, 253 in all (RFC 1035, 2.3.4), with `_` as service
+/// names have it.
+///
+/// # Errors
+/// [`BoundError::BadHost`] for anything else.
+pub fn host_name(text: &str) -> Result<String, BoundError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let fits = (1..=253).contains(&bare.len()) && bare.split('.').all(is_label);
     if fits { Ok(bare.to_ascii_lowercase()) } else { Err(BoundError::BadHost(text.to_owned())) }

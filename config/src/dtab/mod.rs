@@ -12,7 +12,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bound::host_name;
+pub use bound::host_name;
 pub use bound::{Bound, BoundError, Host, Namer};
 pub use error::{DtabError, LookUpError, Place, Rule};
 pub use tree::NameTree;

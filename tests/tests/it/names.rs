@@ -24,6 +24,12 @@ const TTL: u32 = 1;
 /// Long enough for a record to expire, and to be asked for again, more than once.
 const LONG: Duration = Duration::from_secs(4);
 
+/// Of each trouble; together they are minutes.
+const A_MINUTE: Duration = Duration::from_secs(61);
+
+/// The longest pause between two look-ups that fail, half a minute and a fifth, and what a look-up takes.
+const RECOVERY: Duration = Duration::from_secs(45);
+
 #[test]
 fn a_name_leads_to_the_address_it_has_now() {
     need!("unbound", "unbound-control");
@@ -106,19 +112,41 @@ fn a_silent_server_and_no_answer_yet_is_a_reset_in_time() {
     until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
 }
 
+#[test]
+fn the_last_good_answer_outlives_minutes_of_failure_and_then_of_silence() {
+    need!("unbound", "unbound-control");
+    let (dns, mesh, _echo) = world();
+    dns.answer(HOST, TTL, &["127.0.0.1"]);
+    until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
+    for (trouble, comes) in [("failure", Dns::fail as fn(&Dns)), ("silence", |dns| dns.keep_silent_about(HOST))] {
+        comes(&dns);
+        let calls = calls_for(A_MINUTE, &mesh);
+        println!("{calls} streams in {A_MINUTE:?} of {trouble}");
+    }
+    // and when the server speaks again, then what it says counts
+    dns.answer(HOST, TTL, &["127.0.0.9"]);
+    until("the new address to be used", RECOVERY, || End::try_echo(&mesh.front(ECHO)).err());
+}
+
 /// Streams get through for longer than a record lives after `trouble` has come over the name server.
 fn outlives(trouble: impl FnOnce(&Dns)) {
     let (dns, mesh, _echo) = world();
     dns.answer(HOST, TTL, &["127.0.0.1"]);
     until("the name to be found", LIMIT, || End::try_echo(&mesh.front(ECHO)).ok());
     trouble(&dns);
+    calls_for(LONG, &mesh);
+}
+
+/// One stream after another for as long as `span`, all of which must get through; how many there were.
+fn calls_for(span: Duration, mesh: &Mesh) -> usize {
     let (mut calls, begun) = (0, Instant::now());
-    let _ = within(LONG, || {
+    let _ = within(span, || {
         End::try_echo(&mesh.front(ECHO)).unwrap_or_else(|error| panic!("after {:?}: {error}", begun.elapsed()));
         calls += 1;
         None::<()>
     });
-    assert!(calls > 10, "only {calls} streams in {LONG:?}");
+    assert!(calls > 10, "only {calls} streams in {span:?}");
+    calls
 }
 
 /// A mesh that finds host B by name, and an echo service there.

@@ -28,7 +28,7 @@ pub(super) fn page(status: &Value) -> String {
             endpoints(side),
         );
     }
-    section("DNS", &["host", "state", "age", "addresses", "last error"], rows(&status["names"], host));
+    section("namers", &["bound name", "state", "age", "addresses", "last error"], rows(&status["names"], host));
     section(
         "idle tunnels to",
         &["address", "who must answer", "certificate", "tunnels"],

@@ -1,0 +1,194 @@
+//! The task that keeps one file of places read: a look each second, a reading when it has changed. A file that cannot be
+//! read keeps what it said before, and says why.
+
+use super::Shared;
+use super::file::{self, BadLine, Lines, MAX_TOLD};
+use super::place::Places;
+use crate::watch::Watched;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+/// A longer file is a mistake, and costs memory to read: a thousand lines fill 50 KiB.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) places: Places,
+    pub(super) bad: Vec<BadLine>,
+    /// Good lines that are beyond the bound.
+    pub(super) cut: usize,
+    /// Why the file as it is now is not what is in use.
+    pub(super) fault: Option<String>,
+}
+
+impl Said {
+    fn nothing() -> Self {
+        Self { places: Places::Pending, bad: Vec::new(), cut: 0, fault: None }
+    }
+}
+
+/// What the file `name` says, now and as it changes, until nobody wants to know any more.
+pub(super) fn follow(shared: &Arc<Shared>, name: &str) -> watch::Receiver<Said> {
+    let (tell, said) = watch::channel(Said::nothing());
+    shared.tasks.spawn(keep(shared.clone(), name.to_owned(), tell));
+    said
+}
+
+async fn keep(shared: Arc<Shared>, name: String, tell: watch::Sender<Said>) {
+    let _ = shared.stop.run_until_cancelled(look_often(&shared, &name, &tell)).await;
+}
+
+async fn look_often(shared: &Shared, name: &str, tell: &watch::Sender<Said>) {
+    let mut reader = Reader::default();
+    loop {
+        let (path, before) = (shared.setup.load().settings.folder.join(name), tell.borrow().clone());
+        // The folder may be on a network mount: never read on a thread that moves bytes.
+        let look = tokio::task::spawn_blocking(move || {
+            let said = reader.look(&path, &before);
+            (reader, said)
+        });
+        let said;
+        (reader, said) = match look.await {
+            Ok(looked) => looked,
+            Err(panicked) => {
+                error!(%panicked, "the look at the file {name} failed");
+                return;
+            }
+        };
+        if let Some(said) = said {
+            tell.send_replace(said);
+        }
+        let pause = shared.setup.load().settings.look;
+        tokio::select! {
+            () = tell.closed() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Knows when to read.
+#[derive(Debug, Default)]
+struct Reader {
+    watched: Option<(PathBuf, Watched)>,
+}
+
+impl Reader {
+    /// What the file says, if that is not what it said `before`.
+    fn look(&mut self, path: &Path, before: &Said) -> Option<Said> {
+        let looked_at = self.watched.as_mut().filter(|(watched, _)| watched == path);
+        let changed = match looked_at {
+            Some((_, watched)) => !watched.changed().is_empty(),
+            None => {
+                self.watched = Some((path.to_owned(), Watched::new([path.to_owned()])));
+                true
+            }
+        };
+        // What could not be read is tried again: the cause may pass without a trace on the file.
+        if !changed && before.fault.is_none() {
+            return None;
+        }
+        let said = understand(text_of(path), before);
+        (said != *before).then(|| {
+            report(path, &said, before);
+            said
+        })
+    }
+}
+
+/// The file's text; none if it is not there.
+fn text_of(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| io::Error::other("it is no UTF-8"))
+}
+
+/// What is to be believed after a reading: a fault takes nothing away.
+fn understand(text: io::Result<Option<String>>, before: &Said) -> Said {
+    let Lines { places, bad, cut } = match text {
+        Ok(None) => Lines::default(),
+        Ok(Some(text)) => file::read(&text),
+        Err(error) => return faulty(&error.to_string(), Vec::new(), before),
+    };
+    if places.is_empty() && !bad.is_empty() {
+        return faulty("no line of it says where to go", bad, before);
+    }
+    Said { places: Places::Known(places.into()), bad, cut, fault: None }
+}
+
+fn faulty(why: &str, bad: Vec<BadLine>, before: &Said) -> Said {
+    let places = match &before.places {
+        Places::Known(places) if !places.is_empty() => before.places.clone(),
+        _ => Places::Failed(why.into()),
+    };
+    Said { places, bad, cut: before.cut, fault: Some(why.to_owned()) }
+}
+
+/// Says once what is wrong with a file as it is now.
+fn report(path: &Path, said: &Said, before: &Said) {
+    let file = path.display();
+    if let Some(fault) = said.fault.as_ref().filter(|fault| before.fault.as_ref() != Some(*fault)) {
+        warn!("{file}: {fault}; what it said before stays in use");
+    }
+    if said.bad != before.bad {
+        for BadLine { number, message } in said.bad.iter().take(MAX_TOLD) {
+            warn!("{file}:{number}: {message}; the line is left out");
+        }
+        if said.bad.len() > MAX_TOLD {
+            warn!("{file}: {} more lines are left out", said.bad.len() - MAX_TOLD);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(texts: Vec<io::Result<Option<&str>>>) -> Said {
+        texts
+            .into_iter()
+            .fold(Said::nothing(), |before, text| understand(text.map(|text| text.map(str::to_owned)), &before))
+    }
+
+    fn known(said: &Said) -> Option<usize> {
+        match &said.places {
+            Places::Known(places) => Some(places.len()),
+            Places::Pending | Places::Failed(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_fault_takes_nothing_away_and_an_absence_does() {
+        let unreadable = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        let good = || Ok(Some("10.0.0.1 1\n"));
+        let rows = [
+            (vec![Ok(None)], Some(0), false),
+            (vec![good()], Some(1), false),
+            (vec![good(), unreadable()], Some(1), true),
+            (vec![good(), Ok(Some("10.0.0.1"))], Some(1), true),
+            (vec![good(), Ok(Some("bad\n10.0.0.2 1\n"))], Some(1), false),
+            (vec![good(), Ok(Some("# all gone\n"))], Some(0), false),
+            (vec![good(), Ok(None)], Some(0), false),
+            (vec![unreadable()], None, true),
+            (vec![Ok(None), unreadable()], None, true),
+            (vec![unreadable(), good()], Some(1), false),
+        ];
+        for (texts, places, fault) in rows {
+            let shown = format!("{texts:?}");
+            let said = after(texts);
+            assert_eq!((known(&said), said.fault.is_some()), (places, fault), "{shown}");
+        }
+    }
+}
