@@ -123,22 +123,22 @@ impl Warm {
     }
 }
 
-#[divan::bench(args = [10, 1_000, 100_000])]
+#[divan::bench(args = [10, 1_000, 100_000], sample_size = 100)]
 fn route(bencher: Bencher<'_, '_>, names: u32) {
     Warm::of(names).bench_route(bencher, Asked::Some);
 }
 
-#[divan::bench(args = [10, 1_000, 100_000])]
+#[divan::bench(args = [10, 1_000, 100_000], sample_size = 100)]
 fn route_and_pick(bencher: Bencher<'_, '_>, names: u32) {
     Warm::of(names).bench_route_and_pick(bencher, Asked::Some);
 }
 
-#[divan::bench(args = [1_000, 100_000])]
+#[divan::bench(args = [1_000, 100_000], sample_size = 100)]
 fn route_to_each(bencher: Bencher<'_, '_>, names: u32) {
     Warm::of(names).bench_route(bencher, Asked::All);
 }
 
-#[divan::bench(args = [1_000, 100_000])]
+#[divan::bench(args = [1_000, 100_000], sample_size = 100)]
 fn route_to_each_and_pick(bencher: Bencher<'_, '_>, names: u32) {
     Warm::of(names).bench_route_and_pick(bencher, Asked::All);
 }
