@@ -23,7 +23,7 @@ use adit_config::{
     peers::{BalancerKind, OnLeave, Peers},
 };
 use adit_protocol::Name;
-use divan::{AllocProfiler, Bencher, black_box_drop};
+use divan::{AllocProfiler, Bencher};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -54,7 +54,8 @@ impl Warm {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let guard = runtime.enter();
         let namers = Arc::new(Namers::new(Settings::default(), TaskTracker::new(), CancellationToken::new()));
-        let router = Router::keeping(names as usize + 1, dtab(), peers(), namers);
+        // Room for the cold ones too.
+        let router = Router::keeping(names as usize + 100_000, dtab(), peers(), namers);
         drop(guard);
         let names: Vec<_> = (0..names).map(name).collect();
         let warm = Self { router, names, runtime };
@@ -88,32 +89,71 @@ fn peers() -> Peers {
     Config::parse("adit.toml".as_ref(), file).unwrap().0.outbound.unwrap().peers
 }
 
-/// Names one after another, far enough apart that none is still at hand from the time before.
-fn strides(count: usize) -> impl FnMut() -> usize {
-    let mut at = 0;
-    move || {
-        at = (at + 7919) % count;
-        at
+/// How many of the names are asked for in turn.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// As many as a host talks to in one moment: what it needs to know of them is at hand.
+    Some = 50,
+    /// Each of them, so that of a great number nothing is at hand: what is measured is the memory.
+    All = 1_000_000,
+}
+
+impl Warm {
+    /// Names in turn, each as whoever asks has it: in the cache. They are far apart, so that neighbours are of no use.
+    fn asks(&self, asked: Asked) -> impl FnMut() -> Name {
+        let (mut turn, most) = (0, self.names.len().min(asked as usize));
+        move || {
+            turn = (turn + 1) % most;
+            self.names[turn * 7919 % self.names.len()].clone()
+        }
+    }
+
+    fn bench_route(&self, bencher: Bencher<'_, '_>, asked: Asked) {
+        let _inside = self.runtime.enter();
+        let bencher = bencher.with_inputs(self.asks(asked));
+        bencher.bench_local_refs(|name| at_once(self.router.route(black_box(name))).unwrap());
+    }
+
+    fn bench_route_and_pick(&self, bencher: Bencher<'_, '_>, asked: Asked) {
+        let _inside = self.runtime.enter();
+        bencher.with_inputs(self.asks(asked)).bench_local_refs(|name| {
+            let way = at_once(self.router.route(black_box(name))).unwrap();
+            way.balancer().pick(&[]).unwrap()
+        });
     }
 }
 
-#[divan::bench(args = [10, 1_000, 100_000])]
+#[divan::bench(args = [10, 1_000, 100_000], sample_size = 100)]
 fn route(bencher: Bencher<'_, '_>, names: u32) {
-    let warm = Warm::of(names);
-    let _inside = warm.runtime.enter();
-    let mut next = strides(warm.names.len());
-    bencher.bench_local(|| at_once(warm.router.route(black_box(&warm.names[next()]))).unwrap());
+    Warm::of(names).bench_route(bencher, Asked::Some);
 }
 
-#[divan::bench(args = [10, 1_000, 100_000])]
+#[divan::bench(args = [10, 1_000, 100_000], sample_size = 100)]
 fn route_and_pick(bencher: Bencher<'_, '_>, names: u32) {
-    let warm = Warm::of(names);
+    Warm::of(names).bench_route_and_pick(bencher, Asked::Some);
+}
+
+#[divan::bench(args = [1_000, 100_000], sample_size = 100)]
+fn route_to_each(bencher: Bencher<'_, '_>, names: u32) {
+    Warm::of(names).bench_route(bencher, Asked::All);
+}
+
+#[divan::bench(args = [1_000, 100_000], sample_size = 100)]
+fn route_to_each_and_pick(bencher: Bencher<'_, '_>, names: u32) {
+    Warm::of(names).bench_route_and_pick(bencher, Asked::All);
+}
+
+/// A name that was never asked for: beside the cost, a proof that allocations would be seen in the others.
+#[divan::bench(sample_size = 1)]
+fn cold_route(bencher: Bencher<'_, '_>) {
+    let warm = Warm::of(1);
     let _inside = warm.runtime.enter();
-    let mut next = strides(warm.names.len());
-    bencher.bench_local(|| {
-        let way = at_once(warm.router.route(black_box(&warm.names[next()]))).unwrap();
-        black_box_drop(way.balancer().pick(&[]).unwrap());
-    });
+    let mut next = 1;
+    let new = || {
+        next += 1;
+        name(next)
+    };
+    bencher.with_inputs(new).bench_local_refs(|name| at_once(warm.router.route(name)).unwrap());
 }
 
 #[divan::bench(args = [10, 100, 1_000, 10_000], consts = [0, 1])]
@@ -126,5 +166,5 @@ fn pick<const EWMA: usize>(bencher: Bencher<'_, '_>, endpoints: u32) {
         Weighted { weight, ..Weighted::plain(Address::Tcp(([10, a, b, c], 4143).into())) }
     };
     balancer.update(&(0..endpoints).map(endpoint).collect());
-    bencher.bench_local(|| black_box_drop(balancer.pick(&[]).unwrap()));
+    bencher.bench_local(|| balancer.pick(&[]).unwrap());
 }

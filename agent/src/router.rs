@@ -24,7 +24,8 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often what nobody uses is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Names kept at most. A captured connection's name comes from whoever connects, so it is bounded.
+/// Names kept at most. A captured connection's name comes from whoever connects, so it is bounded: at 2 KB for one with a
+/// road of its own they take 32 MB. Names cost no more time where there are more of them.
 const MAX_ROUTES: usize = 16_384;
 
 /// Names to ways.

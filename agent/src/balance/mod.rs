@@ -63,7 +63,14 @@ impl Balancer {
     /// Takes these addresses instead of the ones before. An address that stays, or comes back while streams are still on
     /// it, keeps its count and its health. The same `Arc` again costs nothing.
     pub fn update(&self, addresses: &Arc<[Weighted]>) {
-        self.home.set().update(addresses, self.home.on_leave, Instant::now());
+        self.home.set().update(addresses, self.home.on_leave, Instant::now);
+    }
+
+    /// The same, and whether any endpoint would let a stream in now.
+    pub fn admits_with(&self, addresses: &Arc<[Weighted]>) -> bool {
+        let mut set = self.home.set();
+        set.update(addresses, self.home.on_leave, Instant::now);
+        set.is_admitting(Instant::now)
     }
 
     /// An endpoint for one stream, without those in `avoid` and, while others are left, those that just failed; in the
@@ -98,7 +105,7 @@ impl Balancer {
     /// Whether any endpoint would let a stream in now.
     #[must_use]
     pub fn is_admitting(&self) -> bool {
-        self.home.set().is_admitting(Instant::now())
+        self.home.set().is_admitting(Instant::now)
     }
 
     /// Streams that hold one of the endpoints now.

@@ -78,7 +78,7 @@ impl Tier {
 impl Set {
     /// Takes these addresses instead of the ones before; what is known of those that stay or come back is kept. An
     /// address that is named twice counts as it was named first.
-    pub(super) fn update(&mut self, addresses: &Arc<[Weighted]>, on_leave: OnLeave, now: Instant) {
+    pub(super) fn update(&mut self, addresses: &Arc<[Weighted]>, on_leave: OnLeave, now: impl FnOnce() -> Instant) {
         if Arc::ptr_eq(&self.addresses, addresses) {
             return;
         }
@@ -101,7 +101,7 @@ impl Set {
             back_offs: BinaryHeap::new(),
             left: std::mem::take(&mut self.left),
         };
-        self.settle(now);
+        self.settle(now());
     }
 
     /// The slot of an address in the next set, with the streams it is ahead as its due; where it stands is still to be
@@ -187,9 +187,13 @@ impl Set {
     }
 
     /// Whether an endpoint would let a stream in.
-    pub(super) fn is_admitting(&mut self, now: Instant) -> bool {
-        self.wake(now);
-        self.tiers.iter().any(|tier| tier.up.total() > 0)
+    pub(super) fn is_admitting(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        let any_up = |set: &Self| set.tiers.iter().any(|tier| tier.up.total() > 0);
+        // The clock is asked, and waking done, only where it may change the answer: each stream comes by here.
+        any_up(self) || {
+            self.wake(now());
+            any_up(self)
+        }
     }
 
     /// The endpoints of the lowest tier that has any which would let a stream in.

@@ -512,7 +512,7 @@ proptest! {
             let held = |index: usize| leases.get(index.checked_rem(leases.len())?);
             match event {
                 Event::Pick => {
-                    let up = balancer.home.set().is_admitting(now);
+                    let up = balancer.home.set().is_admitting(|| now);
                     let lease = balancer.pick_at(&[], now, || rng.u64(..)).expect("an endpoint");
                     let health = lease.health();
                     prop_assert!(!up || !matches!(health, Health::Down { .. }), "{health:?} while another is up");

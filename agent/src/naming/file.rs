@@ -8,16 +8,27 @@ use std::fmt;
 /// The greatest weight, that of an SRV record.
 const MAX_WEIGHT: f64 = 65_535.0;
 
-/// Bad lines that are told one by one; of more only the number.
-pub(super) const MAX_TOLD: usize = 10;
+/// Bad lines that are kept and told one by one; more are only counted, lest a file of them choose our memory.
+const MAX_TOLD: usize = 10;
+
+/// A longer line is none: a host's name has 253 characters at the most.
+const LONGEST: usize = 300;
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     pub(super) places: Vec<Place>,
-    pub(super) bad: Vec<BadLine>,
+    pub(super) bad: BadLines,
     /// How many good lines are beyond the bound.
     pub(super) cut: usize,
+}
+
+/// The lines that say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct BadLines {
+    /// The first of them.
+    pub(super) told: Vec<BadLine>,
+    pub(super) count: usize,
 }
 
 /// A line that says nothing, and why.
@@ -43,14 +54,30 @@ pub(super) fn read(text: &str) -> Lines {
         match place {
             Ok(_) if lines.places.len() == MAX_ADDRESSES => lines.cut += 1,
             Ok(place) => lines.places.push(place),
-            Err(message) => lines.bad.push(BadLine { number: index + 1, message }),
+            Err(message) => lines.bad.add(index + 1, message),
         }
     }
     lines
 }
 
+impl BadLines {
+    fn add(&mut self, number: usize, message: String) {
+        self.count += 1;
+        if self.told.len() < MAX_TOLD {
+            self.told.push(BadLine { number, message });
+        }
+    }
+}
+
 fn place(said: &str) -> Result<Place, String> {
     const SHAPE: &str = "write `host port`, or `host port * weight`";
+    // What is told below quotes the line: neither long nor able to move a reader's cursor.
+    if said.len() > LONGEST {
+        return Err(format!("{} bytes are no host and port; {SHAPE}", said.len()));
+    }
+    if said.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(format!("a control character is in the line; {SHAPE}"));
+    }
     let (target, weight) = match said.split_once('*') {
         Some((target, weight)) => (target, self::weight(weight.trim())?),
         None => (said, Weight::ONE),
@@ -107,7 +134,7 @@ mod tests {
         let lines = read(text);
         let places = [host("10.0.0.1", 4143, 1000), host("b.prod.internal", 4143, 2500), host("2001:db8::1", 1, 0)];
         assert_eq!(lines.places, places);
-        let told: Vec<String> = lines.bad.iter().map(ToString::to_string).collect();
+        let told: Vec<String> = lines.bad.told.iter().map(ToString::to_string).collect();
         let expected = [
             "line 6: '10.0.0.2' is no host and port; write `host port`, or `host port * weight`",
             "line 7: '0' is no port; write a number from 1 to 65535",
@@ -128,13 +155,28 @@ mod tests {
         assert_eq!((lines.places.len(), lines.cut), (MAX_ADDRESSES, 7));
     }
 
+    #[test]
+    fn a_file_of_bad_lines_costs_no_more_than_what_is_told_of_it() {
+        let text = format!("{} 1\n10.0.0.1\u{1b}[2J 1\n{}", "a".repeat(LONGEST), "nowhere\n".repeat(1000));
+        let BadLines { told, count } = read(&text).bad;
+        assert_eq!((told.len(), count), (MAX_TOLD, 1002));
+        assert!(told[0].to_string().starts_with("line 1: 302 bytes are no host and port"), "{}", told[0]);
+        assert!(told[1].to_string().starts_with("line 2: a control character is in the line"), "{}", told[1]);
+    }
+
     proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "(\\PC|[\\x00-\\x20*#.0-9]){0,80}") {
+            let Lines { places, bad, .. } = read(&text);
+            prop_assert!(places.len() + bad.count <= text.lines().count());
+        }
+
         #[test]
         fn every_line_that_says_something_is_a_place_or_told(text in "([a-z0-9.:*# -]{0,12}\n?){0,20}") {
             let lines = read(&text);
             let saying = text.lines().filter(|line| !line.split('#').next().unwrap_or_default().trim().is_empty());
-            prop_assert_eq!(lines.places.len() + lines.bad.len(), saying.count());
-            prop_assert!(lines.bad.iter().all(|bad| bad.number >= 1 && bad.number <= text.lines().count()));
+            prop_assert_eq!(lines.places.len() + lines.bad.count, saying.count());
+            prop_assert!(lines.bad.told.iter().all(|bad| bad.number >= 1 && bad.number <= text.lines().count()));
         }
     }
 }

@@ -2,11 +2,12 @@
 //! read keeps what it said before, and says why.
 
 use super::Shared;
-use super::file::{self, BadLine, Lines, MAX_TOLD};
+use super::file::{self, BadLine, BadLines, Lines};
 use super::place::Places;
 use crate::watch::Watched;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) places: Places,
-    pub(super) bad: Vec<BadLine>,
+    pub(super) bad: BadLines,
     /// Good lines that are beyond the bound.
     pub(super) cut: usize,
     /// Why the file as it is now is not what is in use.
@@ -28,7 +29,7 @@ pub(super) struct Said {
 
 impl Said {
     fn nothing() -> Self {
-        Self { places: Places::Pending, bad: Vec::new(), cut: 0, fault: None }
+        Self { places: Places::Pending, bad: BadLines::default(), cut: 0, fault: None }
     }
 }
 
@@ -102,11 +103,15 @@ impl Reader {
 
 /// The file's text; none if it is not there.
 fn text_of(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
+    // To open a pipe is to wait for its writer, perhaps for ever, but for this flag.
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -120,15 +125,15 @@ fn understand(text: io::Result<Option<String>>, before: &Said) -> Said {
     let Lines { places, bad, cut } = match text {
         Ok(None) => Lines::default(),
         Ok(Some(text)) => file::read(&text),
-        Err(error) => return faulty(&error.to_string(), Vec::new(), before),
+        Err(error) => return faulty(&error.to_string(), BadLines::default(), before),
     };
-    if places.is_empty() && !bad.is_empty() {
+    if places.is_empty() && bad.count > 0 {
         return faulty("no line of it says where to go", bad, before);
     }
     Said { places: Places::Known(places.into()), bad, cut, fault: None }
 }
 
-fn faulty(why: &str, bad: Vec<BadLine>, before: &Said) -> Said {
+fn faulty(why: &str, bad: BadLines, before: &Said) -> Said {
     let places = match &before.places {
         Places::Known(places) if !places.is_empty() => before.places.clone(),
         _ => Places::Failed(why.into()),
@@ -140,14 +145,20 @@ fn faulty(why: &str, bad: Vec<BadLine>, before: &Said) -> Said {
 fn report(path: &Path, said: &Said, before: &Said) {
     let file = path.display();
     if let Some(fault) = said.fault.as_ref().filter(|fault| before.fault.as_ref() != Some(*fault)) {
-        warn!("{file}: {fault}; what it said before stays in use");
+        match &said.places {
+            Places::Known(_) => warn!("{file}: {fault}; what it said before stays in use"),
+            Places::Pending | Places::Failed(_) => {
+                warn!("{file}: {fault}; its name leads nowhere until that is mended");
+            }
+        }
     }
     if said.bad != before.bad {
-        for BadLine { number, message } in said.bad.iter().take(MAX_TOLD) {
+        for BadLine { number, message } in &said.bad.told {
             warn!("{file}:{number}: {message}; the line is left out");
         }
-        if said.bad.len() > MAX_TOLD {
-            warn!("{file}: {} more lines are left out", said.bad.len() - MAX_TOLD);
+        let more = said.bad.count - said.bad.told.len();
+        if more > 0 {
+            warn!("{file}: {more} more lines are left out");
         }
     }
 }
@@ -155,6 +166,7 @@ fn report(path: &Path, said: &Said, before: &Said) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     fn after(texts: Vec<io::Result<Option<&str>>>) -> Said {
         texts
@@ -190,5 +202,42 @@ mod tests {
             let said = after(texts);
             assert_eq!((known(&said), said.fault.is_some()), (places, fault), "{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_no_file_of_text_is_a_fault_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        std::fs::write(path("long"), vec![b'#'; usize::try_from(MAX_FILE).unwrap() + 1]).unwrap();
+        std::fs::write(path("bytes"), [0xff]).unwrap();
+        let fault = |name: &str| text_of(&path(name)).unwrap_err().to_string();
+        assert_eq!(fault("pipe"), "it is no regular file");
+        assert_eq!(fault("."), "it is no regular file");
+        assert_eq!(fault("long"), "it is longer than 1 MiB");
+        assert_eq!(fault("bytes"), "it is no UTF-8");
+        assert_eq!(text_of(&path("missing")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_swapped_link_is_seen_as_kubernetes_mounts_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (version, text) in [("one", "10.0.0.1 1\n"), ("two", "10.0.0.1 1\n10.0.0.2 1\n")] {
+            std::fs::create_dir(path(version)).unwrap();
+            std::fs::write(path(version).join("web"), text).unwrap();
+        }
+        let point_to = |version: &str| {
+            std::os::unix::fs::symlink(version, path("new")).unwrap();
+            std::fs::rename(path("new"), path("data")).unwrap();
+        };
+        point_to("one");
+        std::os::unix::fs::symlink("data/web", path("web")).unwrap();
+        let mut reader = Reader::default();
+        let first = reader.look(&path("web"), &Said::nothing()).unwrap();
+        assert_eq!((known(&first), reader.look(&path("web"), &first)), (Some(1), None));
+        point_to("two");
+        let second = reader.look(&path("web"), &first).unwrap();
+        assert_eq!(known(&second), Some(2));
     }
 }

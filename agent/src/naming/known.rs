@@ -277,6 +277,7 @@ mod tests {
         assert_eq!(pause(found(60), empty()), 45_000);
         assert_eq!(pause(found(60), found(20)), 15_000);
         assert_eq!(pause(found(0), empty()), 750, "the least there is");
+        assert_eq!(pause(found(1), empty()), 750);
         assert_eq!(pause(found(86_400), empty()), 225_000, "the most there is");
         assert_eq!(pause(gone(), gone()), 6_750, "what the answer says");
         assert_eq!(pause(empty(), empty()), 3_750, "what the settings say");

@@ -53,7 +53,7 @@ impl Lead {
 
     /// Lines of its file that say nothing.
     pub(super) fn bad_lines(&self) -> usize {
-        self.parts().file.as_ref().map_or(0, |said| said.bad.len())
+        self.parts().file.as_ref().map_or(0, |said| said.bad.count)
     }
 
     /// Tells the watchers, if there is something new.
@@ -70,7 +70,8 @@ impl Lead {
     fn note(&self, parts: Parts) {
         let cut = parts.cut;
         let before = std::mem::replace(&mut *self.parts(), parts);
-        if cut > 0 && cut != before.cut {
+        // Once, however the number changes from answer to answer.
+        if cut > 0 && before.cut == 0 {
             warn!("{}: more addresses than are taken; {cut} are left out", self.bound);
         }
     }

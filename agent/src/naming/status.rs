@@ -1,7 +1,6 @@
 //! What is known of a bound name, for people.
 
 use super::Addrs;
-use super::file::MAX_TOLD;
 use super::lead::Parts;
 use crate::addr::{Weight, Weighted};
 use adit_protocol::Name;
@@ -47,7 +46,7 @@ impl NameStatus {
         let known = || parts.entries.iter().map(|entry| (entry, entry.known()));
         let fault = parts.file.as_ref().and_then(|said| said.fault.clone());
         let error = known().find_map(|(entry, known)| Some(format!("{}: {}", entry.question, known.last_error()?)));
-        let bad = parts.file.iter().flat_map(|said| &said.bad);
+        let bad = parts.file.iter().flat_map(|said| &said.bad.told);
         Self {
             name: name.to_string(),
             state,
@@ -56,7 +55,7 @@ impl NameStatus {
             next_ms: known().filter_map(|(_, known)| known.next_in(now)).min().map(millis),
             last_error: fault.or(error),
             left_out: parts.cut,
-            bad_lines: bad.take(MAX_TOLD).map(ToString::to_string).collect(),
+            bad_lines: bad.map(ToString::to_string).collect(),
         }
     }
 }

@@ -281,6 +281,70 @@ async fn a_target_that_falls_silent_keeps_its_last_known_good() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_of_a_service_before_each_target_has_answered() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(60, &[(0, 1, 1, "a.prod."), (1, 1, 1, "b.prod.")]));
+    server.set("a.prod", Reply::Silence);
+    server.set("b.prod", found(60, &["10.0.0.2"]));
+    // A query is sent again after half of this.
+    let namers = namers(Settings { timeout: Duration::from_secs(4), ..settings(&server) });
+    let mut watched = namers.watch(&srv());
+    eventually(|| namers.answers().fresh == 2).await;
+    assert_eq!(*watched.borrow(), Addrs::Pending, "the second tier does not serve alone for a moment");
+    server.set("a.prod", found(60, &["10.0.0.1"]));
+    first(&mut watched).await;
+    shown(&namers, &mut watched, &srv(), &["10.0.0.1:1", "10.0.0.2:1 (tier 1)"]).await;
+}
+
+#[tokio::test]
+async fn records_of_no_weight_share_alike() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(60, &[(0, 0, 1, "a.prod."), (0, 0, 1, "b.prod.")]));
+    server.set("a.prod", found(60, &["10.0.0.1"]));
+    server.set("b.prod", found(60, &["10.0.0.2"]));
+    let mut watched = namers(settings(&server)).watch(&srv());
+    let Addrs::Bound(all) = first(&mut watched).await else { panic!("not bound") };
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].weight, all[1].weight);
+}
+
+#[tokio::test]
+async fn a_service_as_consul_has_it_follows_its_nodes() {
+    let server = Server::start().await;
+    for (node, ip) in [("0a000001", "10.0.0.1"), ("0a000002", "10.0.0.2"), ("0a000003", "10.0.0.3")] {
+        server.set(&format!("{node}.addr.dc1.consul"), found(0, &[ip]));
+    }
+    let (name, redis) = ("_redis._tcp.service.consul", bound("/#/srv/_redis._tcp.service.consul"));
+    let old = [(1, 1, 6379, "0a000001.addr.dc1.consul."), (1, 1, 6380, "0a000002.addr.dc1.consul.")];
+    server.set(name, services(0, &old));
+    let namers = namers(settings(&server));
+    let mut watched = namers.watch(&redis);
+    shown(&namers, &mut watched, &redis, &["10.0.0.1:6379 (tier 1)", "10.0.0.2:6380 (tier 1)"]).await;
+    let new = [(1, 1, 6380, "0a000002.addr.dc1.consul."), (1, 1, 6381, "0a000003.addr.dc1.consul.")];
+    server.set(name, services(0, &new));
+    shown(&namers, &mut watched, &redis, &["10.0.0.2:6380 (tier 1)", "10.0.0.3:6381 (tier 1)"]).await;
+}
+
+#[tokio::test]
+async fn a_headless_service_as_kubernetes_has_it_is_its_pods_by_srv_and_by_address() {
+    let server = Server::start().await;
+    let pods = [
+        (0, 50, 4143, "3963343.echo.default.svc.cluster.local."),
+        (0, 50, 4143, "6135.echo.default.svc.cluster.local."),
+    ];
+    server.set("_adit._tcp.echo.default.svc.cluster.local", services(5, &pods));
+    server.set("3963343.echo.default.svc.cluster.local", found(5, &["10.1.0.1"]));
+    server.set("6135.echo.default.svc.cluster.local", found(5, &["10.1.0.2"]));
+    server.set("echo.default.svc.cluster.local", found(5, &["10.1.0.2", "10.1.0.1"]));
+    let namers = namers(settings(&server));
+    let by_srv = bound("/#/srv/_adit._tcp.echo.default.svc.cluster.local");
+    let mut watched = namers.watch(&by_srv);
+    shown(&namers, &mut watched, &by_srv, &["10.1.0.1:4143 * 50", "10.1.0.2:4143 * 50"]).await;
+    let mut watched = namers.watch(&bound("/#/dns/echo.default.svc.cluster.local/4143"));
+    assert_eq!(first(&mut watched).await, addresses(&["10.1.0.1:4143", "10.1.0.2:4143"]));
+}
+
+#[tokio::test]
 async fn two_ports_of_one_host_rest_on_one_question() {
     let server = Server::start().await;
     server.set(HOST, found(60, &["10.0.0.1"]));

@@ -243,8 +243,11 @@ impl Way {
         match &*addrs {
             Addrs::Pending => State::Pending,
             Addrs::Bound(addresses) => {
-                self.road.balancer.update(addresses);
-                if self.road.balancer.is_admitting() { State::Up } else { State::Down }
+                if self.road.balancer.admits_with(addresses) {
+                    State::Up
+                } else {
+                    State::Down
+                }
             }
             Addrs::Neg => State::Neg,
             Addrs::Failed(why) => State::Failed(why.clone()),

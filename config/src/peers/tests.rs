@@ -111,6 +111,34 @@ on_leave = "keep"
 }
 
 #[test]
+fn an_entry_of_settings_says_nothing_of_who_must_answer() {
+    let peers = peers(
+        r#"
+[[outbound.peer]]
+name = "/svc/{service}"
+pool = 1
+
+[[outbound.peer]]
+bound = "/$/inet/{ip}/*"
+identity = "{ip}x.prod"
+
+[[outbound.peer]]
+name = "/svc/redis"
+identity = "redis.prod"
+"#,
+    );
+    let (inet, dns) = ("/$/inet/10.0.0.1/1", "/#/dns/a.example/1");
+    let name = |text| Name::parse(text).unwrap();
+    let rule = |bound| peers.expect(&name("/svc/redis"), &name(bound)).map(|expectation| expectation.rule);
+    assert_eq!((rule(inet), rule(dns)), (Ok(2), Ok(3)));
+    assert_eq!(
+        expected(&peers, "/svc/cache", dns).unwrap_err(),
+        "no [[outbound.peer]] that matches /svc/cache (bound to /#/dns/a.example/1) says who must answer; add one with \
+         `identity`"
+    );
+}
+
+#[test]
 fn no_capture_makes_an_identity_of_another_kind_or_place() {
     let rule =
         |identity: &str| peers(&format!("[[outbound.peer]]\nname = \"/svc/x{{s}}\"\nidentity = \"{identity}\"\n"));

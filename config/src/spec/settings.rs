@@ -1,5 +1,5 @@
-//! The sections that are a few values each: `[admin]`, `[dns]`, `[limits]`, `[log]`, `[runtime]`. What
-//! is not said keeps its default; the defaults are with the types.
+//! The sections that are a few values each: `[admin]`, `[dns]` with its zones, `[fs]`, `[limits]`, `[log]`, `[runtime]`.
+//! What is not said keeps its default; the defaults are with the types.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

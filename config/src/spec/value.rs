@@ -253,7 +253,8 @@ pub(super) fn server(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
 pub(super) fn zone(field: &Field<'_>) -> Result<String, Wrong> {
     let help = "write a DNS name, such as \"consul\" or \"prod.internal\"";
     let text = text(field, help)?;
-    host_name(text).map_err(|_| Wrong::new(format!("{} {text:?}, which is no DNS name", field.is()), help))
+    let name = host_name(text).ok().filter(|name| name.parse::<IpAddr>().is_err());
+    name.ok_or_else(|| Wrong::new(format!("{} {text:?}, which is no DNS name", field.is()), help))
 }
 
 /// `"keep"`, or how long the streams of an endpoint that left may go on.

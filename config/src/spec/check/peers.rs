@@ -1,5 +1,5 @@
-//! `[[outbound.peer]]`: each entry says whom it is about and who must answer, and every door leads to
-//! a name that some entry is about.
+//! `[[outbound.peer]]`: each entry says whom it is about, and who must answer or some setting; every door leads to a
+//! name for which some entry says who must answer.
 
 use adit_protocol::Name;
 
@@ -34,7 +34,8 @@ fn names(peer: &PeerSpec, report: &mut Report) {
     }
 }
 
-/// The entry is taken whole, so one that does not say who must answer would refuse all it matches.
+/// Who must answer is taken whole, so an entry that has `sni` or `as` alone would refuse all it matches; one that has
+/// nothing at all was meant to say something.
 fn unit(peer: &PeerSpec, report: &mut Report) {
     match (peer.says.identity, peer.says.verify) {
         (true, false) => {}
@@ -91,8 +92,12 @@ fn listeners(outbound: &OutboundSpec, report: &mut Report) {
 fn refused(to: &At<Name>, cause: &NoRule, report: &mut Report) {
     match cause {
         NoRule::NoMatch { logical, bound } => {
-            let message = format!("every connection here will be refused: no [[outbound.peer]] is about {logical}");
-            let help = format!("add one with `name = \"{logical}\"`, or, for where it leads, `bound = \"{bound}\"`");
+            let message = format!(
+                "every connection here will be refused: no [[outbound.peer]] that matches {logical} says who must answer"
+            );
+            let help = format!(
+                "add one with `identity` and `name = \"{logical}\"`, or, for where it leads, `bound = \"{bound}\"`"
+            );
             report.warn(to.at, message, help);
         }
         NoRule::Identity { .. } | NoRule::Template { .. } | NoRule::Bound { .. } => {

@@ -17,53 +17,72 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
     }
     refuse_shadowed("service name", &names, report);
     let peers: Vec<_> = spec.outbound.iter().flat_map(|outbound| &outbound.peers).collect();
-    let by_name: Vec<_> = peers.iter().filter_map(|peer| Some((peer.name.as_ref()?, parts(peer)))).collect();
-    by_name.iter().for_each(|(name, _)| refuse_root(name, report));
+    let by_name: Vec<_> = peers.iter().filter_map(|peer| Some(Entry::of(peer.name.as_ref()?, peer))).collect();
+    by_name.iter().for_each(|entry| refuse_root(entry.pattern, report));
     warn_beaten("peer name", &by_name, report);
-    let by_bound: Vec<_> = peers.iter().filter_map(|peer| Some((peer.bound.as_ref()?, parts(peer)))).collect();
-    by_bound.iter().for_each(|(bound, _)| refuse_logical(bound, report));
+    let by_bound: Vec<_> = peers.iter().filter_map(|peer| Some(Entry::of(peer.bound.as_ref()?, peer))).collect();
+    by_bound.iter().for_each(|entry| refuse_logical(entry.pattern, report));
     warn_beaten("peer bound", &by_bound, report);
 }
 
-/// What one entry says of who must answer, and each of its settings.
-fn parts(peer: &PeerSpec) -> Vec<At<&'static str>> {
-    let unit = peer.says.has_unit().then_some(At { at: peer.at, value: UNIT });
-    unit.into_iter().chain(peer.says.settings.iter().map(|key| At { at: key.at, value: key.value })).collect()
+/// One `[[outbound.peer]]`, by what is taken from it.
+struct Entry<'a> {
+    pattern: &'a At<Pattern>,
+    erased: Erased,
+    parts: Vec<Part>,
 }
 
-/// What is taken as one.
-const UNIT: &str = "who must answer";
+/// What is taken as one: who must answer, or a setting, as a sentence names it.
+type Part = At<String>;
+
+impl<'a> Entry<'a> {
+    fn of(pattern: &'a At<Pattern>, peer: &PeerSpec) -> Entry<'a> {
+        let unit = peer.says.has_unit().then(|| At { at: peer.at, value: "who must answer".to_owned() });
+        let settings = peer.says.settings.iter().map(|key| At { at: key.at, value: format!("`{}`", key.value) });
+        Entry { pattern, erased: Erased::of(&pattern.value), parts: unit.into_iter().chain(settings).collect() }
+    }
+
+    fn says(&self, part: &Part) -> bool {
+        self.parts.iter().any(|one| one.value == part.value)
+    }
+}
 
 /// Every part that an earlier entry of the same kind has for all names that this one is about.
-fn warn_beaten(what: &str, entries: &[(&At<Pattern>, Vec<At<&'static str>>)], report: &mut Report) {
-    let erased: Vec<_> = entries.iter().map(|(pattern, _)| Erased::of(&pattern.value)).collect();
-    for (index, (pattern, parts)) in entries.iter().enumerate() {
-        let earlier = |part: &At<&str>| {
-            let mut before = entries[..index].iter().zip(&erased);
-            let has = |parts: &[At<&str>]| parts.iter().any(|one| one.value == part.value);
-            before
-                .find(|((_, parts), other)| other.covers(&erased[index]) && has(parts))
-                .map(|((pattern, _), _)| *pattern)
-        };
-        let beaten: Vec<_> = parts.iter().filter_map(|part| Some((part, earlier(part)?))).collect();
-        match beaten.first() {
-            Some((_, first)) if beaten.len() == parts.len() => {
-                let name = &pattern.value;
-                let message = format!(
-                    "the {what} `{name}` can never win: `{}` before it says the same for its names",
-                    first.value
-                );
-                report.warn(pattern.at, message, "put the narrower one first, or remove it");
-            }
-            _ => beaten.into_iter().for_each(|(part, first)| warn_part(pattern, part, first, report)),
+fn warn_beaten(what: &str, entries: &[Entry<'_>], report: &mut Report) {
+    for (index, entry) in entries.iter().enumerate() {
+        let before: Vec<_> = entries[..index].iter().filter(|other| other.erased.covers(&entry.erased)).collect();
+        let winner = |part: &Part| before.iter().find(|other| other.says(part)).copied();
+        let beaten: Vec<_> = entry.parts.iter().filter_map(|part| Some((part, winner(part)?))).collect();
+        if beaten.is_empty() {
+            continue;
+        }
+        if beaten.len() == entry.parts.len() {
+            let (name, winners) = (&entry.pattern.value, winners(&beaten));
+            let message = format!("the {what} `{name}` can never win: for all its names {winners}");
+            report.warn(entry.pattern.at, message, "put the narrower one first, or remove it");
+        } else {
+            beaten.into_iter().for_each(|(part, first)| warn_part(entry, part, first, report));
         }
     }
 }
 
-fn warn_part(pattern: &At<Pattern>, part: &At<&'static str>, first: &At<Pattern>, report: &mut Report) {
-    let what = if part.value == UNIT { UNIT.to_owned() } else { format!("`{}`", part.value) };
-    let message =
-        format!("{what} for `{}` is never taken from here: `{}` before it says it", pattern.value, first.value);
+/// Each earlier entry once, with all that is taken from it.
+fn winners(beaten: &[(&Part, &Entry<'_>)]) -> String {
+    let mut clauses: Vec<(usize, String)> = Vec::new();
+    for (part, first) in beaten {
+        match clauses.iter_mut().find(|(at, _)| *at == first.pattern.at) {
+            Some((_, clause)) => *clause += &format!(", {}", part.value),
+            None => {
+                clauses.push((first.pattern.at, format!("`{}` before it says {}", first.pattern.value, part.value)));
+            }
+        }
+    }
+    clauses.into_iter().map(|(_, clause)| clause).collect::<Vec<_>>().join(", and ")
+}
+
+fn warn_part(entry: &Entry<'_>, part: &Part, first: &Entry<'_>, report: &mut Report) {
+    let (what, name, first) = (&part.value, &entry.pattern.value, &first.pattern.value);
+    let message = format!("{what} for `{name}` is never taken from here: `{first}` before it says it");
     report.warn(part.at, message, "put the narrower one first, or remove it here");
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::peers::Settings;
 use crate::print::wait;
 use crate::spec::Spec;
 use crate::spec::inbound::ServiceSpec;
@@ -19,17 +20,30 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         nobody(service, report);
     }
     for peer in spec.outbound.iter().flat_map(|outbound| &outbound.peers) {
-        dial(peer, &spec.limits.limits, report);
+        times(peer, &spec.limits.limits, report);
     }
 }
 
-/// A dial that may take all the time there is leaves none for another endpoint.
-fn dial(peer: &PeerSpec, limits: &Limits, report: &mut Report) {
-    let place = peer.says.settings.iter().find(|key| key.value == "connect_timeout");
-    let Some((place, timeout)) = place.zip(peer.settings.connect_timeout) else { return };
-    if timeout >= limits.open {
-        let message = compared("connect_timeout", timeout, "shorter", "open", limits.open);
-        report.warn(place.at, message, "make it shorter, or a dead endpoint leaves no time for another");
+/// The times of one name against those that hold for all.
+fn times(peer: &PeerSpec, limits: &Limits, report: &mut Report) {
+    let Settings { connect_timeout, tunnel_idle, .. } = peer.settings;
+    let pairs = [
+        (
+            ("connect_timeout", connect_timeout),
+            ("open", limits.open),
+            "make it shorter, or a dead endpoint leaves no time for another",
+        ),
+        (
+            ("tunnel_idle", tunnel_idle),
+            ("tunnel_idle_acceptor", limits.tunnel_idle_acceptor),
+            "make it shorter, or an acceptor with the same limits retires tunnels that are about to be used",
+        ),
+    ];
+    for ((key, value), (limit, most), help) in pairs {
+        let place = peer.says.settings.iter().find(|said| said.value == key);
+        if let Some((place, value)) = place.zip(value.filter(|value| *value >= most)) {
+            report.warn(place.at, compared(key, value, "shorter", limit, most), help);
+        }
     }
 }
 
