@@ -28,6 +28,7 @@ mod redis;
 mod refusals;
 mod rig;
 mod rights;
+mod settings;
 mod spares;
 mod srv;
 mod starts;
