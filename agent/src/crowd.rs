@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use crate::slots::{Slot, Slots};
 
 /// A count with a limit in all, and one for each key.
 pub struct Crowd<K> {
@@ -15,16 +15,20 @@ pub struct Crowd<K> {
 }
 
 struct Inner<K> {
-    all: Arc<Semaphore>,
-    most_each: usize,
-    each: Mutex<HashMap<K, Arc<Semaphore>>>,
+    all: Arc<Slots>,
+    each: Mutex<Each<K>>,
+}
+
+struct Each<K> {
+    most: usize,
+    lines: HashMap<K, Arc<Slots>>,
 }
 
 /// A place in the crowd; dropping it makes room.
 pub struct Place<K: Eq + Hash> {
     // Before the line, which is given up once nobody of its key is in it.
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _own: Slot,
+    _of_all: Slot,
     _line: Line<K>,
 }
 
@@ -33,54 +37,57 @@ pub struct Place<K: Eq + Hash> {
 struct Line<K: Eq + Hash> {
     inner: Arc<Inner<K>>,
     key: K,
-    places: Arc<Semaphore>,
+    places: Arc<Slots>,
 }
 
 impl<K: Eq + Hash + Clone> Crowd<K> {
     /// An empty crowd.
     pub fn new(most: usize, most_each: usize) -> Self {
-        let all = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        let most_each = most_each.min(Semaphore::MAX_PERMITS);
-        Self { inner: Arc::new(Inner { all, most_each, each: Mutex::default() }) }
+        let each = Mutex::new(Each { most: most_each, lines: HashMap::new() });
+        Self { inner: Arc::new(Inner { all: Slots::new(most), each }) }
+    }
+
+    /// Other limits. Who is in the crowd stays in it.
+    pub fn resize(&self, most: usize, most_each: usize) {
+        self.inner.all.resize(most);
+        let mut each = self.inner.each();
+        each.most = most_each;
+        each.lines.values().for_each(|places| places.resize(most_each));
     }
 
     /// A place, as soon as there is one; the caller sets the limit on the time.
     pub async fn wait(&self, key: K) -> Place<K> {
         let line = self.line(key);
         // First among those of its key, so that one key never fills the line of all.
-        let own = Arc::clone(&line.places).acquire_owned().await;
-        let of_all = Arc::clone(&self.inner.all).acquire_owned().await;
-        match own.and_then(|own| Ok((own, of_all?))) {
-            Ok((own, of_all)) => Place { _own: own, _of_all: of_all, _line: line },
-            // Neither is ever closed.
-            Err(_) => std::future::pending().await,
-        }
+        let own = line.places.take().await;
+        let of_all = self.inner.all.take().await;
+        Place { _own: own, _of_all: of_all, _line: line }
     }
 
     /// How many there are of each key.
     pub fn counts(&self) -> Vec<(K, usize)> {
-        let there = |places: &Semaphore| self.inner.most_each - places.available_permits();
-        self.inner.each().iter().map(|(key, places)| (key.clone(), there(places))).collect()
+        self.inner.each().lines.iter().map(|(key, places)| (key.clone(), places.taken())).collect()
     }
 
     /// A place, unless there are too many in all or of this key.
     #[must_use]
     pub fn enter(&self, key: K) -> Option<Place<K>> {
         let line = self.line(key);
-        let own = Arc::clone(&line.places).try_acquire_owned().ok()?;
-        let of_all = Arc::clone(&self.inner.all).try_acquire_owned().ok()?;
+        let own = line.places.try_take()?;
+        let of_all = self.inner.all.try_take()?;
         Some(Place { _own: own, _of_all: of_all, _line: line })
     }
 
     fn line(&self, key: K) -> Line<K> {
         let mut each = self.inner.each();
-        let places = each.entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.inner.most_each)));
+        let Each { most, lines } = &mut *each;
+        let places = lines.entry(key.clone()).or_insert_with(|| Slots::new(*most));
         Line { inner: Arc::clone(&self.inner), key, places: Arc::clone(places) }
     }
 }
 
 impl<K> Inner<K> {
-    fn each(&self) -> MutexGuard<'_, HashMap<K, Arc<Semaphore>>> {
+    fn each(&self) -> MutexGuard<'_, Each<K>> {
         self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,14 +97,14 @@ impl<K: Eq + Hash> Drop for Line<K> {
         let mut each = self.inner.each();
         // The map's and ours: nobody else of this key is here, and under the lock nobody comes.
         if Arc::strong_count(&self.places) == 2 {
-            each.remove(&self.key);
+            each.lines.remove(&self.key);
         }
     }
 }
 
 impl<K> fmt::Debug for Crowd<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crowd").field("free", &self.inner.all.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Crowd").field("all", &self.inner.all).finish_non_exhaustive()
     }
 }
 
@@ -145,7 +152,17 @@ mod tests {
         let second = next.await;
         assert!(is_pending(last.as_mut()), "the second has the place");
         drop((second, last));
-        assert!(crowd.inner.each().is_empty());
+        assert!(crowd.inner.each().lines.is_empty());
+    }
+
+    #[test]
+    fn other_limits_hold_for_keys_that_are_there_and_those_that_come() {
+        let crowd = Crowd::new(2, 1);
+        let _first = crowd.enter("a").unwrap();
+        crowd.resize(10, 2);
+        let _second = crowd.enter("a").unwrap();
+        assert!(crowd.enter("a").is_none());
+        assert!(crowd.enter("b").is_some());
     }
 
     fn is_pending<F: Future>(wait: Pin<&mut F>) -> bool {

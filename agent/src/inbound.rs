@@ -21,11 +21,8 @@ use adit_config::{
     policy::{Admitted, Policy, Verdict},
 };
 use adit_protocol::{Answer, Code, Kind, Phase, Preamble, Refusal, ResetCode};
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use arc_swap::ArcSwap;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -33,11 +30,13 @@ use idle::{Generations, IdleEnd, next_open};
 use service::Connected;
 
 use crate::{
+    addr::Address,
     crowd::Crowd,
     end::{End, Ending, Side},
     identity::{Peer, Role, Snapshot, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
     relay::{self, Beginning, Limits, abort, relay, truncated},
-    streams::{Direction, Hop, Registered, Streams, new_id},
+    slots::{Slot, Slots},
+    streams::{Direction, Hop, Registered, Right, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
         arrive::next_arrival,
@@ -48,7 +47,7 @@ use crate::{
         plain::SocketOptions,
         tunnel::{Arrival, Role as End_, Tunnel},
     },
-    withdraw::withdrawn,
+    withdraw::{Rights, withdrawn},
 };
 
 /// How long an alert of ours is given to arrive (PROTOCOL.md section 1).
@@ -60,22 +59,35 @@ const CROWDED_IDLE: Duration = Duration::from_secs(1);
 /// The inbound side of the agent.
 #[derive(Debug)]
 pub struct Inbound {
-    /// Who may reach what.
-    pub policy: Policy,
-    /// How to reach it.
-    pub services: Services,
+    /// What a reload replaces: each stream goes by what is in force at its OPEN.
+    pub rules: ArcSwap<Rules>,
+    /// What live streams are judged by when it changes.
+    pub rights: Arc<Rights>,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// All live streams.
     pub streams: Arc<Streams>,
-    /// Streams at once, in all; per service in `services`.
-    pub slots: Arc<Semaphore>,
+    /// Streams at once, in all; per service in its rules.
+    pub slots: Arc<Slots>,
     /// Connections of one source address that have not yet proved who they are, waiting for their handshake or in it.
     pub unproven: Crowd<IpAddr>,
     /// Handshakes at once, in all and per source address.
     pub handshakes: Crowd<IpAddr>,
     /// Tunnels at once per peer identity.
     pub tunnels_per_peer: Crowd<String>,
+    /// The agent drains: no further stream begins.
+    pub draining: CancellationToken,
+}
+
+/// What the inbound side goes by.
+#[derive(Debug)]
+pub struct Rules {
+    /// The number of the law they came with.
+    pub law: u64,
+    /// Who may reach what.
+    pub policy: Arc<Policy>,
+    /// How to reach it.
+    pub services: Services,
     /// The limit on a handshake, from accept.
     pub handshake: Duration,
     /// The limits on an idle tunnel.
@@ -84,8 +96,6 @@ pub struct Inbound {
     pub limits: Limits,
     /// The options of every TCP socket.
     pub options: SocketOptions,
-    /// The agent drains: no further stream begins.
-    pub draining: CancellationToken,
 }
 
 /// A tunnel whose dialer has proved who it is.
@@ -141,17 +151,16 @@ impl Inbound {
         let made_under = Generations { credential: met.credential_generation, trust: met.peer.generation };
         let born = Instant::now();
         // A tunnel too many is kept to say so and no longer, or its peer would hold the places of all others by it.
-        let mut limits = self.idle;
-        if met.crowded {
-            limits.idle = limits.idle.min(CROWDED_IDLE);
-        }
+        let mut patience = if met.crowded { CROWDED_IDLE } else { Duration::MAX };
         loop {
+            let idle = self.rules.load().idle;
+            let limits = IdleLimits { idle: idle.idle.min(patience), ..idle };
             match next_open(&mut met.tunnel, &limits, born, made_under, &self.identity, &self.draining).await {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
                     Some(back) => {
                         met = back;
                         if met.crowded {
-                            limits.idle = Duration::ZERO;
+                            patience = Duration::ZERO;
                         }
                     }
                     None => break,
@@ -178,7 +187,8 @@ impl Inbound {
 
     /// Shakes hands within the limits; every failure is counted and logged with its cause.
     async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
-        let deadline = Instant::now() + self.handshake;
+        let rules = self.rules.load_full();
+        let deadline = Instant::now() + rules.handshake;
         let crowded = || {
             metrics::limit_reached("handshakes");
             debug!(%from, "too many handshakes at once; the connection is dropped");
@@ -194,7 +204,7 @@ impl Inbound {
             return None;
         };
         let began = Instant::now();
-        let applied = self.options.apply(&socket);
+        let applied = rules.options.apply(&socket);
         applied
             .inspect_err(|error| warn!(%from, "a socket option was refused: {error}; the connection is closed"))
             .ok()?;
@@ -209,7 +219,7 @@ impl Inbound {
                 Ok(Err(end)) => Err(Unmet { why: why(&end), outcome: outcome(&end), channel: Some(Box::new(channel)) }),
                 Err(_) => {
                     metrics::limit_reached("handshake");
-                    let why = format!("not finished within {:?}", self.handshake);
+                    let why = format!("not finished within {:?}", rules.handshake);
                     Err(Unmet { channel: None, why, outcome: Outcome::Late })
                 }
             },
@@ -248,9 +258,13 @@ impl Inbound {
         let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
         stream.meets(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
-        let (ending, met) = match self.judge(&met, &preamble) {
-            Ok((admitted, _permit)) if preamble.probe => Box::pin(self.answer_probe(met, &admitted)).await,
-            Ok((admitted, _permit)) => self.carry(met, &preamble, admitted, &stream).await,
+        let rules = self.rules.load_full();
+        let (ending, met) = match self.judge(&rules, &met, &preamble) {
+            Ok((admitted, _slot)) if preamble.probe => Box::pin(self.answer_probe(&rules, met, &admitted)).await,
+            Ok((admitted, _slot)) => {
+                self.rights.rest(&stream, right(&met, None), rules.law);
+                self.carry(&rules, met, &preamble, admitted, &stream).await
+            }
             Err(refusal) => self.turn_away(met, refusal).await,
         };
         record::ended(&stream, &ending);
@@ -259,12 +273,12 @@ impl Inbound {
 
     /// Everything that can be said without looking anything up, policy first (PROTOCOL.md section 4). What is malformed or
     /// a loop was refused when OPEN was read.
-    fn judge(&self, met: &Met, preamble: &Preamble) -> Result<(Admitted, OwnedSemaphorePermit), Refusal> {
+    fn judge(&self, rules: &Rules, met: &Met, preamble: &Preamble) -> Result<(Admitted, Slot), Refusal> {
         self.identity
             .snapshot()
             .recheck(&met.peer, Role::Dialer, SystemTime::now())
             .map_err(|revoked| Refusal::new(Code::Denied, revoked.reason))?;
-        let admitted = match self.policy.judge(&preamble.destination, &met.peer.identities, met.shown.as_deref()) {
+        let admitted = match rules.policy.judge(&preamble.destination, &met.peer.identities, met.shown.as_deref()) {
             Verdict::Admitted(admitted) => admitted,
             Verdict::Refused(refusal) => return Err(refusal),
         };
@@ -274,14 +288,13 @@ impl Inbound {
         if met.crowded {
             return Err(overloaded("tunnels_per_peer", "this peer has too many tunnels"));
         }
-        let permit = Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .map_err(|_| overloaded("streams", "the agent has too many streams"))?;
-        Ok((admitted, permit))
+        let slot = self.slots.try_take().ok_or_else(|| overloaded("streams", "the agent has too many streams"))?;
+        Ok((admitted, slot))
     }
 
     async fn carry(
         &self,
+        rules: &Rules,
         mut met: Met,
         preamble: &Preamble,
         admitted: Admitted,
@@ -290,18 +303,21 @@ impl Inbound {
         let mut beginning = Beginning::default();
         let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.services.connect(&admitted, hop, &self.options) => connected,
-            ending = watch_early(&mut met.tunnel, &mut beginning, self.limits.frame) => {
-                relay::count(&ending, "acceptor");
-                Box::pin(abort(met.tunnel, &ending)).await;
-                return (ending, None);
+            connected = rules.services.connect(&admitted, hop, &rules.options) => connected,
+            ending = watch_early(&mut met.tunnel, &mut beginning, rules.limits.frame) => {
+                return give_up(met, ending).await;
             }
+            ending = stream.stopped() => return give_up(met, ending).await,
         };
         let Connected { service, to, _slot, _lease, _own } = match connected {
             Ok(connected) => connected,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
-        stream.reaches(to);
+        stream.reaches(to.to_string());
+        self.rights.rest(stream, right(&met, Some(to)), rules.law);
+        if let Some(ending) = stream.ending() {
+            return give_up(met, ending).await;
+        }
         // ACCEPT is with TLS before the service gets its first byte (PROTOCOL.md section 4, "Retry").
         if met.tunnel.send_accept(&Answer::default()).is_err() {
             let ending = truncated(met.tunnel.channel.end());
@@ -317,7 +333,7 @@ impl Inbound {
                 ending = withdrawn(&self.identity, &met.peer, Role::Dialer) => ending,
             }
         };
-        match relay(service, met.tunnel, beginning, stream, &self.limits, stop).await {
+        match relay(service, met.tunnel, beginning, stream, &rules.limits, stop).await {
             Ok(tunnel) => (Ending::closed(), Some(Met { tunnel, ..met })),
             Err(ending) => {
                 relay::count(&ending, "acceptor");
@@ -327,14 +343,14 @@ impl Inbound {
     }
 
     /// A probe: what it would connect to and why it may, then FIN and DONE once the dialer's FIN is there.
-    async fn answer_probe(&self, mut met: Met, admitted: &Admitted) -> (Ending, Option<Met>) {
-        let bound = match self.services.locate(admitted).await {
+    async fn answer_probe(&self, rules: &Rules, mut met: Met, admitted: &Admitted) -> (Ending, Option<Met>) {
+        let bound = match rules.services.locate(admitted).await {
             Ok(bound) => bound,
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
         let answer = Answer { bound: Some(bound), rule: Some(admitted.rule()) };
         let said = met.tunnel.send_accept(&answer).is_ok() && met.tunnel.send(Kind::Fin).is_ok();
-        let limit = self.limits.frame;
+        let limit = rules.limits.frame;
         let ending = match tokio::time::timeout(limit, await_fin(&mut met.tunnel, limit)).await {
             Ok(Ok(())) if said && met.tunnel.send(Kind::Done).is_ok() => return (Ending::closed(), Some(met)),
             Ok(Ok(())) => truncated(met.tunnel.channel.end()),
@@ -357,7 +373,7 @@ impl Inbound {
         if met.tunnel.send_refusal(&refusal).is_err() {
             return None;
         }
-        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel, self.limits.frame)).await {
+        match tokio::time::timeout(REFUSED_READS, await_idle(&mut met.tunnel, self.rules.load().limits.frame)).await {
             Ok(Ok(())) => return Some(met),
             Ok(Err(ending)) if matches!(ending.end, End::Truncated) => close(met.tunnel).await,
             Ok(Err(ending)) => {
@@ -387,6 +403,18 @@ fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot, met: SystemTime
     };
     let credential_generation = snapshot.credential_generation;
     Ok(Met { tunnel: Tunnel::acceptor(channel), peer, from, shown, credential_generation, crowded: false })
+}
+
+/// What this peer's right to a stream rests on; `at` is where its service was reached.
+fn right(met: &Met, at: Option<Address>) -> Right {
+    Right::Inbound { peer: met.peer.identities.clone(), shown: met.shown.clone(), at }
+}
+
+/// Aborts a stream that was not accepted yet.
+async fn give_up(met: Met, ending: Ending) -> (Ending, Option<Met>) {
+    relay::count(&ending, "acceptor");
+    Box::pin(abort(met.tunnel, &ending)).await;
+    (ending, None)
 }
 
 /// Reads on while the service is being connected: keeps what comes (the eager bound holds it to 64 KiB), and returns when

@@ -13,14 +13,14 @@ use std::{
 use adit_config::UnixListen;
 use serde::Serialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::telemetry::metrics;
+use crate::{
+    slots::{Slot, Slots},
+    telemetry::metrics,
+};
 
 /// Connections that wait to be accepted; the kernel bounds it by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -60,21 +60,21 @@ impl Bound {
 
 /// Places for connections, under the limit that sets their number.
 #[derive(Clone, Debug)]
-pub struct Slots {
-    /// A permit for each place that is free.
-    pub free: Arc<Semaphore>,
+pub struct Room {
+    /// The places.
+    pub slots: Arc<Slots>,
     /// The limit's name in the metric.
     pub limit: &'static str,
 }
 
-impl Slots {
-    /// A place, as soon as there is one; none once there will be no more. That it had to be waited for is counted.
-    async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(permit);
+impl Room {
+    /// A place, as soon as there is one. That it had to be waited for is counted.
+    async fn take(&self) -> Slot {
+        if let Some(slot) = self.slots.try_take() {
+            return slot;
         }
         metrics::limit_reached(self.limit);
-        Arc::clone(&self.free).acquire_owned().await.ok()
+        self.slots.take().await
     }
 }
 
@@ -85,6 +85,20 @@ pub enum Accepted {
     Tcp(TcpStream, SocketAddr),
     /// Over a unix socket.
     Unix(UnixStream),
+}
+
+/// A hold on the socket of a TCP door that is served elsewhere: enough for another door to take over its address.
+#[derive(Debug)]
+pub struct Held {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Held {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Why a door could not be opened: one line.
@@ -128,7 +142,32 @@ impl Door {
     /// # Errors
     /// What the system said, and what to do.
     pub fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
-        bind_tcp(address).map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
+        bind_tcp(address, Sharing::Nobody).map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
+    }
+
+    /// The same, where doors of ours that are about to close may stand in its way: it opens beside them, so that at no
+    /// moment nobody listens there.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub fn tcp_over(address: SocketAddr, closing: &[&Held]) -> Result<Self, ListenError> {
+        let in_the_way: Vec<_> = closing.iter().filter(|held| held.address.port() == address.port()).collect();
+        match Self::tcp(address) {
+            Err(error) if error.cause.kind() == io::ErrorKind::AddrInUse && !in_the_way.is_empty() => {}
+            opened => return opened,
+        }
+        let share = |on| in_the_way.iter().try_for_each(|held| held.socket.set_reuse_port(on));
+        let opened = share(true).and_then(|()| bind_tcp(address, Sharing::ForNow));
+        // A second agent still hears that the address is taken.
+        let opened = share(false).and(opened);
+        opened.map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
+    }
+
+    /// A hold on its socket, if it is a TCP door.
+    pub fn held(&self) -> Option<Held> {
+        let Self::Tcp(listener) = self else { return None };
+        let socket = SockRef::from(listener).try_clone().ok()?;
+        Some(Held { socket, address: listener.local_addr().ok()? })
     }
 
     /// Opens a door on a unix socket. A file that stands there is replaced only if it is a socket nobody answers on.
@@ -176,15 +215,28 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with one of the `slots`, which is taken after accept, for a door
+    /// A connection that waits to be accepted; none once there are none.
+    fn accept_waiting(&self) -> Option<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, from) = SockRef::from(listener).accept().ok()?;
+                socket.set_nonblocking(true).ok()?;
+                Some(Accepted::Tcp(TcpStream::from_std(socket.into()).ok()?, from.as_socket()?))
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _) = SockRef::from(listener).accept().ok()?;
+                socket.set_nonblocking(true).ok()?;
+                Some(Accepted::Unix(UnixStream::from_std(socket.into()).ok()?))
+            }
+        }
+    }
+
+    /// Accepts until `stop`. Each connection goes to `take` with a place in `room`, which is taken after accept, for a door
     /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
-    /// connection waits here, and further ones in the kernel's queue.
-    pub async fn accept_each(
-        self,
-        slots: Slots,
-        stop: CancellationToken,
-        mut take: impl FnMut(Accepted, OwnedSemaphorePermit),
-    ) {
+    /// connection waits here, and further ones in the kernel's queue. At the end those that are in that queue are taken as
+    /// far as there are places, for they have been told that they are connected. (One that comes between the last of them
+    /// and the close is reset: there is no way to close a queue that keeps what is in it.)
+    pub async fn accept_each(self, room: Room, stop: CancellationToken, mut take: impl FnMut(Accepted, Slot)) {
         let mut failing = false;
         while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
             match accepted {
@@ -192,9 +244,9 @@ impl Door {
                     if std::mem::take(&mut failing) {
                         info!(door = self.address(), "accepting again");
                     }
-                    match stop.run_until_cancelled(slots.take()).await {
-                        Some(Some(permit)) => take(accepted, permit),
-                        Some(None) | None => return,
+                    match stop.run_until_cancelled(room.take()).await {
+                        Some(slot) => take(accepted, slot),
+                        None => break,
                     }
                 }
                 Err(error) => {
@@ -206,18 +258,35 @@ impl Door {
                 }
             }
         }
+        // No more than fit into the queue: who comes as fast as we take keeps no door open.
+        for _ in 0..BACKLOG {
+            let Some(slot) = room.slots.try_take() else { return };
+            let Some(accepted) = self.accept_waiting() else { return };
+            take(accepted, slot);
+        }
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+/// Whether another socket of this user may listen at the same address (SO_REUSEPORT, socket(7)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// None may.
+    Nobody,
+    /// One that says so too, until this one listens.
+    ForNow,
+}
+
+fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     // Connections of a predecessor that linger in TIME_WAIT do not keep a new agent from its port.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_port(sharing == Sharing::ForNow)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -280,6 +349,19 @@ impl ListenError {
         Self::new(what.to_owned(), cause)
     }
 
+    /// The same, where these doors of our own are open: whose address is taken may be one of them.
+    pub fn beside(self, own: &[Bound]) -> Self {
+        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let is_ours = |bound: &&Bound| bound.address == self.door || port(&bound.address) == port(&self.door);
+        if self.cause.kind() != io::ErrorKind::AddrInUse || !own.iter().any(|bound| is_ours(&bound)) {
+            return self;
+        }
+        Self {
+            help: "a door of this agent itself is open there: take it out of the file first, and reload twice",
+            ..self
+        }
+    }
+
     fn new(door: String, cause: io::Error) -> Self {
         let help = match cause.kind() {
             io::ErrorKind::AlreadyExists => "move it away, or change `listen`",
@@ -331,6 +413,36 @@ mod tests {
         assert!(unix(&at("stale")).unwrap_err().contains("another process listens there"));
         drop(door);
         assert!(!at("stale").exists());
+    }
+
+    #[tokio::test]
+    async fn a_door_takes_an_address_over_from_one_that_closes_and_shares_it_with_nobody_else() {
+        let first = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let held = first.held().unwrap();
+        let port = held.address().port();
+        for wider in [[127, 0, 0, 1], [0, 0, 0, 0]] {
+            let address = (wider, port).into();
+            assert!(Door::tcp(address).is_err(), "it is open");
+            let second = Door::tcp_over(address, &[&held]).unwrap();
+            assert!(Door::tcp(address).is_err(), "to others it is still taken");
+            drop(second);
+        }
+        let elsewhere = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        assert!(Door::tcp_over(elsewhere.tcp_address().unwrap(), &[&held]).is_err(), "no door there closes");
+    }
+
+    #[tokio::test]
+    async fn who_was_told_that_it_is_connected_is_accepted_though_the_door_closes() {
+        let door = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = door.tcp_address().unwrap();
+        let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let room = Room { slots: Slots::new(2), limit: "streams" };
+        let mut taken = Vec::new();
+        door.accept_each(room, stop, |accepted, slot| taken.push((accepted, slot))).await;
+        assert_eq!((clients.len(), taken.len()), (3, 2), "as far as there are places");
+        assert!(std::net::TcpStream::connect(address).is_err());
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
     router::{RouteError, Router, Way},
-    streams::{Direction, Hop, Stream, Streams, new_id},
+    streams::{Direction, Hop, Right, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
@@ -36,14 +36,19 @@ use crate::{
         retry::{Failure, Next, Was, next},
     },
     wire::plain::{Plain, SocketOptions, destinations},
-    withdraw::withdrawn,
+    withdraw::{Rights, withdrawn},
 };
 
-/// The outbound side of the agent.
+/// The outbound side of the agent, as one configuration has it: a reload puts another in its place, and the streams that
+/// have begun keep this one.
 #[derive(Debug)]
 pub struct Outbound {
     /// From a name to the endpoints that serve it, and to who must answer there.
-    pub router: Router,
+    pub router: Arc<Router>,
+    /// The number of the law that its rules came with.
+    pub law: u64,
+    /// What live streams are judged by when it changes.
+    pub rights: Arc<Rights>,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// Idle tunnels.
@@ -134,7 +139,11 @@ impl Outbound {
         let deadline = Instant::now() + self.opening.all;
         let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };
         // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
-        let ending = match Box::pin(self.open(wanted)).await {
+        let opened = tokio::select! {
+            opened = Box::pin(self.open(wanted)) => opened,
+            ending = stream.stopped() => Err(ending),
+        };
+        let ending = match opened {
             Ok(opened) => self.relay(app, opened, &stream).await,
             Err(ending) => {
                 app.abort();
@@ -241,6 +250,8 @@ impl Outbound {
         eager: &mut Eager,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(way, lease, wanted.asks)?;
+        let right = Right::Outbound { bound: lease.bound().clone(), verify: key.verify.clone() };
+        self.rights.rest(wanted.stream, right, self.law);
         let opening = self.opening.under(way.settings());
         let preamble = Preamble { destination, ..wanted.preamble.clone() };
         let mut dialed = match self.tunnel(&key, on, opening.handshake.min(wanted.left())).await {

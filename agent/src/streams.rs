@@ -1,5 +1,6 @@
 //! The registry of live streams: what each is, how many bytes it moved, and the way to end it. It also knows which
-//! local address belongs to a connection we made, so that a stream that comes back to us is known as a loop.
+//! local address belongs to a connection we made, so that a stream that comes back to us is known as a loop; and what the
+//! right of each stream rests on, so that it can be judged again.
 //!
 //! A stream's bytes touch only its own entry; the registry's locks are taken when a stream begins and ends.
 
@@ -14,12 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use adit_config::{Identity, peers::Verify};
 use adit_protocol::{Name, StreamId};
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::{
-    addr::Ends,
+    addr::{Address, Ends},
     end::{End, Ending, Side},
 };
 
@@ -92,6 +94,7 @@ pub struct Stream {
     /// Stream bytes from the tunnel to the local socket.
     pub received: AtomicU64,
     met: Mutex<Met>,
+    right: Mutex<Option<Right>>,
     stop: OnceLock<Ending>,
     stopped: Notify,
 }
@@ -103,6 +106,27 @@ pub struct Met {
     pub to: Option<String>,
     /// Who the other agent proved to be.
     pub peer: Option<String>,
+}
+
+/// What the right to a stream rests on, apart from its name: enough to judge it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// A peer's, to a service of ours.
+    Inbound {
+        /// Who the peer has proved to be.
+        peer: Vec<Identity>,
+        /// The id of the certificate that it was shown.
+        shown: Option<String>,
+        /// Where the service was reached, once it was.
+        at: Option<Address>,
+    },
+    /// Ours, to have another agent answer for the name.
+    Outbound {
+        /// Where the table led.
+        bound: Name,
+        /// Who had to answer there.
+        verify: Verify,
+    },
 }
 
 impl Stream {
@@ -126,17 +150,32 @@ impl Stream {
         lock(&self.met).to = Some(service);
     }
 
-    /// Ends the stream: its relay aborts it with this reason. Only the first call counts.
+    /// Its right rests on this now.
+    pub fn rests_on(&self, right: Right) {
+        *lock(&self.right) = Some(right);
+    }
+
+    /// What its right rests on; none before it was judged.
+    pub fn right(&self) -> Option<Right> {
+        lock(&self.right).clone()
+    }
+
+    /// Ends the stream: whoever carries it aborts it with this reason. Only the first call counts.
     pub fn stop(&self, end: End, detail: impl Into<String>) {
         let _ = self.stop.set(Ending::new(end, Side::Agent, detail));
         self.stopped.notify_one();
     }
 
+    /// How somebody has ended the stream, if anybody has.
+    pub fn ending(&self) -> Option<Ending> {
+        self.stop.get().cloned()
+    }
+
     /// Waits until somebody ends the stream.
     pub async fn stopped(&self) -> Ending {
         loop {
-            if let Some(ending) = self.stop.get() {
-                return ending.clone();
+            if let Some(ending) = self.ending() {
+                return ending;
             }
             self.stopped.notified().await;
         }
@@ -205,6 +244,7 @@ impl Streams {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             met: Mutex::default(),
+            right: Mutex::default(),
             stop: OnceLock::new(),
             stopped: Notify::new(),
         });

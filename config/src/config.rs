@@ -1,6 +1,7 @@
 //! What a configuration file means, as plain values: the only thing the agent knows of the file.
 //! Making one from text is `spec`'s work; a `Config` in hand has passed every check.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,6 +130,15 @@ pub enum ListenAddr {
     Unix(UnixListen),
 }
 
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddr::Tcp(address) => address.fmt(f),
+            ListenAddr::Unix(socket) => write!(f, "unix:{}", socket.path.display()),
+        }
+    }
+}
+
 /// A socket file to listen on, and who may connect to it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UnixListen {
@@ -162,6 +172,15 @@ pub struct Admin {
     pub socket: Option<UnixListen>,
     /// The operator has said that a TCP address off loopback is meant.
     pub expose: bool,
+}
+
+impl Admin {
+    /// Its doors, the TCP one first.
+    #[must_use]
+    pub fn doors(&self) -> Vec<ListenAddr> {
+        let socket = self.socket.clone().map(ListenAddr::Unix);
+        self.listen.map(ListenAddr::Tcp).into_iter().chain(socket).collect()
+    }
 }
 
 /// `[dns]`: how host names are looked up, and how long an answer is believed.

@@ -1,6 +1,7 @@
 //! What the configuration file means: parsed once, cannot be wrong; no tokio, no clock.
 #![forbid(unsafe_code)]
 
+pub mod change;
 mod config;
 pub mod dtab;
 pub mod error;
@@ -12,6 +13,7 @@ mod print;
 pub mod service;
 mod spec;
 
+pub use change::{Change, Doors};
 pub use config::{
     Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime,
     Tls, UnixListen, Zone,

@@ -272,8 +272,12 @@ fn log(log: Log, page: &mut Page) {
 
 fn runtime(runtime: Runtime, page: &mut Page) {
     page.section("[runtime]");
-    let threads = runtime.threads.map_or_else(|| quote("auto"), |threads| threads.to_string());
-    page.noted("threads", threads, "threads that carry streams");
+    page.noted("threads", threads(runtime), "threads that carry streams");
+}
+
+/// `[runtime] threads`, as the file writes it.
+pub(crate) fn threads(runtime: Runtime) -> String {
+    runtime.threads.map_or_else(|| quote("auto"), |threads| threads.to_string())
 }
 
 /// A duration in the greatest unit that divides it. The file has nothing finer than a millisecond.

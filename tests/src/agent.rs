@@ -148,6 +148,45 @@ impl Agent {
         replace(&self.dir.join("cert.pem"), &credential.cert);
     }
 
+    /// Rewrites its configuration file in one step; an agent that is told, or looks, reads it again.
+    pub fn edit(&self, edit: impl FnOnce(&str) -> String) {
+        replace(&self.file(), &edit(&self.text()));
+    }
+
+    /// What its configuration file says.
+    #[must_use]
+    pub fn text(&self) -> String {
+        fs::read_to_string(self.file()).expect("the agent has a configuration file")
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("adit.toml")
+    }
+
+    /// `adit reload` on this host, whose file must open an admin socket. Then its doors are those of now.
+    #[must_use]
+    pub fn reload(&mut self) -> Finished {
+        let mut command = command(&self.inside);
+        let finished = run(command.arg("reload").arg("--config").arg(self.file()), LIMIT);
+        self.look_at_doors();
+        finished
+    }
+
+    /// Its status page.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.admin("/status")).expect("the status page is JSON")
+    }
+
+    /// Takes its doors from its status page, where a reload has changed them.
+    pub fn look_at_doors(&mut self) {
+        let status = self.status();
+        let doors = status["listeners"].as_array().expect("the status page lists the listeners");
+        self.bound = doors.iter().filter_map(Bound::of).collect();
+    }
+
     /// `adit ping NAME` on this host.
     #[must_use]
     pub fn ping(&self, name: &str) -> Finished {
@@ -230,7 +269,10 @@ impl Agent {
 
 impl Bound {
     fn parse(line: &str) -> Option<Self> {
-        let line: Value = serde_json::from_str(line).ok()?;
+        Self::of(&serde_json::from_str(line).ok()?)
+    }
+
+    fn of(line: &Value) -> Option<Self> {
         let text = |key: &str| line[key].as_str().map(str::to_owned);
         Some(Self { listener: text("listener")?, to: text("to"), address: text("address")? })
     }

@@ -1,22 +1,32 @@
-//! The admin door: metrics, health and status, read-only over TCP (DESIGN's "Local trust").
+//! The admin door: metrics, health and status, read-only over TCP; all else on the unix socket only (DESIGN's "Local
+//! trust").
 //!
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
 mod limits;
 mod pages;
+mod reloaded;
 mod status;
 
-use std::{sync::Arc, thread, time::Instant};
+pub use reloaded::{Loaded, Outcome, Reloaded};
 
-use adit_config::{Admin, Capacity, Limits};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use adit_config::{Capacity, Limits, ListenAddr};
+use arc_swap::ArcSwap;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
-    runtime::Runtime,
-    sync::Semaphore,
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,27 +34,24 @@ use tracing::{error, info, warn};
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, ListenError, Slots},
+    listen::{Accepted, Bound, Door, Held, ListenError, Room},
     naming::Namers,
     outbound::Outbound,
+    slots::Slots,
     streams::Streams,
     tunnel::pool::Pool,
 };
 
-/// Connections to the admin door at once.
+/// Connections to one admin door at once.
 const CONNECTIONS: usize = 64;
 /// How long a client may take over its request's head.
-const HEAD_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the pages are made of.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct View {
     /// The metrics.
     pub page: PrometheusHandle,
-    /// The outbound side, if there is one.
-    pub outbound: Option<Arc<Outbound>>,
-    /// The inbound side, if there is one.
-    pub inbound: Option<Arc<Inbound>>,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// What names resolve to.
@@ -53,93 +60,103 @@ pub struct View {
     pub streams: Arc<Streams>,
     /// Idle tunnels.
     pub pool: Arc<Pool>,
-    /// Every door that is open, those of the admin itself once they are.
-    pub doors: Vec<Bound>,
-    /// The limits, as the file has them.
-    pub limits: Limits,
-    /// Those that follow from the descriptor limit.
-    pub capacity: Capacity,
+    /// What a reload replaces.
+    pub now: ArcSwap<Now>,
+    /// The configuration's file, and whether it is in force.
+    pub config: ArcSwap<Loaded>,
+    /// Where a reload is asked for; the answer comes once it is done.
+    pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     /// When the agent started.
     pub since: Instant,
     /// The agent drains: not ready.
     pub draining: CancellationToken,
 }
 
-/// The admin door while it is open; dropping it leaves it open, `stop` closes it.
+/// What is in force now.
+#[derive(Clone, Debug)]
+pub struct Now {
+    /// The outbound side, if the file has one.
+    pub outbound: Option<Arc<Outbound>>,
+    /// The inbound side, if the file has one.
+    pub inbound: Option<Arc<Inbound>>,
+    /// Every door that is open.
+    pub doors: Vec<Bound>,
+    /// The limits, as the file has them.
+    pub limits: Limits,
+    /// Those that follow from the descriptor limit.
+    pub capacity: Capacity,
+}
+
+/// By which kind of door a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Anybody on this host, or wherever the door is exposed to.
+    Tcp,
+    /// Whom the socket's mode lets in.
+    Unix,
+}
+
+/// The admin's thread, which serves the doors that are opened on it until `stop`.
 #[derive(Debug)]
 pub struct Running {
-    doors: Vec<Bound>,
+    runtime: Handle,
+    view: Arc<View>,
     stop: CancellationToken,
 }
 
-impl Running {
-    /// Where it listens.
-    pub fn doors(&self) -> &[Bound] {
-        &self.doors
-    }
-
-    /// Closes it.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-}
-
-/// Opens the door where the configuration asks for one.
+/// Starts the thread; no door is open yet.
 ///
 /// # Errors
-/// The door that could not be opened.
-pub fn start(config: &Admin, mut view: View) -> Result<Running, ListenError> {
+/// The system has no thread or no runtime for it.
+pub fn start(view: Arc<View>) -> Result<Running, ListenError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ListenError::of("the admin door's runtime", error))?;
-    let doors = match open(config, &runtime) {
-        Ok(doors) => doors,
-        Err(error) => {
-            // This is called within another runtime, where a plain drop of this one would panic.
-            runtime.shutdown_background();
-            return Err(error);
-        }
-    };
-    let bound: Vec<_> = doors.iter().map(|door| Bound::of("admin", door)).collect();
-    view.doors.extend_from_slice(&bound);
-    let stop = CancellationToken::new();
-    let until = stop.clone();
-    let view = Arc::new(view);
-    let serving = thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            for door in doors {
-                let view = Arc::clone(&view);
-                tokio::spawn(door.accept_each(
-                    Slots { free: Arc::new(Semaphore::new(CONNECTIONS)), limit: "admin_connections" },
-                    until.clone(),
-                    move |accepted, place| {
-                        let view = Arc::clone(&view);
-                        tokio::spawn(async move {
-                            match accepted {
-                                Accepted::Tcp(socket, _) => serve(socket, view).await,
-                                Accepted::Unix(socket) => {
-                                    note_caller(&socket);
-                                    serve(socket, view).await;
-                                }
-                            }
-                            drop(place);
-                        });
-                    },
-                ));
-            }
-            until.cancelled().await;
-        });
-    });
+    let running = Running { runtime: runtime.handle().clone(), view, stop: CancellationToken::new() };
+    let until = running.stop.clone();
+    let serving = thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(until.cancelled()));
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
-    Ok(Running { doors: bound, stop })
+    Ok(running)
 }
 
-fn open(config: &Admin, runtime: &Runtime) -> Result<Vec<Door>, ListenError> {
-    let _within = runtime.enter();
-    let tcp = config.listen.map(Door::tcp);
-    let unix = config.socket.as_ref().map(Door::unix);
-    tcp.into_iter().chain(unix).collect()
+impl Running {
+    /// Opens a door, where nobody is served yet; those that are `closing` may stand in its way.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub fn open(&self, listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
+        let _within = self.runtime.enter();
+        match listen {
+            ListenAddr::Tcp(address) => Door::tcp_over(*address, closing),
+            ListenAddr::Unix(socket) => Door::unix(socket),
+        }
+    }
+
+    /// Serves at a door that was opened here, until `stop`.
+    pub fn serve(&self, door: Door, stop: CancellationToken) -> JoinHandle<()> {
+        let view = Arc::clone(&self.view);
+        // Each its own: who crowds the TCP door keeps nobody from the socket.
+        let room = Room { slots: Slots::new(CONNECTIONS), limit: "admin_connections" };
+        self.runtime.spawn(door.accept_each(room, stop, move |accepted, slot| {
+            let view = Arc::clone(&view);
+            tokio::spawn(async move {
+                match accepted {
+                    Accepted::Tcp(socket, _) => serve(socket, By::Tcp, view).await,
+                    Accepted::Unix(socket) => {
+                        note_caller(&socket);
+                        serve(socket, By::Unix, view).await;
+                    }
+                }
+                drop(slot);
+            });
+        }))
+    }
+
+    /// Ends the thread, with all it serves.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
 }
 
 /// Who asks at the socket, as the kernel knows it (SO_PEERCRED, unix(7)): the operators' door keeps a record.
@@ -150,10 +167,10 @@ fn note_caller(socket: &UnixStream) {
     }
 }
 
-async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, view: Arc<View>) {
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<View>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let view = Arc::clone(&view);
-        async move { Ok::<_, std::convert::Infallible>(pages::answer(request.method(), request.uri(), &view)) }
+        async move { Ok::<_, std::convert::Infallible>(pages::answer(request.method(), request.uri(), by, &view).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

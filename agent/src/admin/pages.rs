@@ -3,7 +3,10 @@
 use http_body_util::Full;
 use hyper::{Method, Response, StatusCode, Uri, body::Bytes, header::CONTENT_TYPE};
 
-use super::{View, status::Status};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{By, Outcome, View, status::Status};
 use crate::{streams::Direction, telemetry::metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -11,7 +14,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-pub(super) fn answer(method: &Method, uri: &Uri, view: &View) -> Response<Full<Bytes>> {
+pub(super) async fn answer(method: &Method, uri: &Uri, by: By, view: &View) -> Response<Full<Bytes>> {
+    match (by, uri.path()) {
+        (By::Unix, "/reload") if *method == Method::POST => return reload(view).await,
+        (By::Unix, "/reload") => return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "a reload is asked for by POST\n"),
+        _ => {}
+    }
     if *method != Method::GET && *method != Method::HEAD {
         return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
     }
@@ -20,11 +28,30 @@ pub(super) fn answer(method: &Method, uri: &Uri, view: &View) -> Response<Full<B
         "/healthz" => page(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" if view.draining.is_cancelled() => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
         "/readyz" => page(StatusCode::OK, TEXT, "ready\n"),
-        "/status" => match serde_json::to_string_pretty(&Status::of(view)) {
-            Ok(status) => page(StatusCode::OK, JSON, status + "\n"),
-            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("status: {error}\n")),
-        },
+        "/status" => json(StatusCode::OK, &Status::of(view)),
         _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz, /readyz and /status\n"),
+    }
+}
+
+/// Asks for a reload, and answers once it is done.
+async fn reload(view: &View) -> Response<Full<Bytes>> {
+    let (answer, answered) = oneshot::channel();
+    if view.reload.send(answer).await.is_ok()
+        && let Ok(reloaded) = answered.await
+    {
+        let status = match reloaded.outcome {
+            Outcome::Ok | Outcome::Unchanged => StatusCode::OK,
+            Outcome::Failed => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        return json(status, &reloaded);
+    }
+    page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the agent is ending, and reads no file any more\n")
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string_pretty(body) {
+        Ok(body) => page(status, JSON, body + "\n"),
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("writing the answer: {error}\n")),
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{View, limits::InForce};
+use super::{Loaded, View, limits::InForce};
 use crate::{
     identity::{Credential, text::date},
+    inbound::Inbound,
     listen::Bound,
     router::{Router, RouterStatus},
     streams::StreamStatus,
@@ -24,6 +25,7 @@ pub(super) struct Status {
     pid: u32,
     uptime_seconds: u64,
     draining: bool,
+    config: Config,
     listeners: Vec<Bound>,
     certificates: Vec<Certificate>,
     tls_fault: Option<String>,
@@ -35,6 +37,15 @@ pub(super) struct Status {
     streams_live: usize,
     streams: Vec<StreamStatus>,
     limits: InForce,
+}
+
+/// The configuration's file.
+#[derive(Serialize)]
+struct Config {
+    file: String,
+    age_seconds: u64,
+    fault: Option<String>,
+    waits_for_restart: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -82,24 +93,38 @@ struct Accepted {
 
 impl Status {
     pub(super) fn of(view: &View) -> Self {
-        let outbound = view.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
-        let inbound = view.inbound.iter().map(|inbound| Routes::of("inbound", &inbound.services.router));
+        let now = view.now.load();
+        let outbound = now.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
+        let rules = now.inbound.as_ref().map(|inbound| inbound.rules.load_full());
+        let inbound = rules.iter().map(|rules| Routes::of("inbound", &rules.services.router));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             uptime_seconds: view.since.elapsed().as_secs(),
             draining: view.draining.is_cancelled(),
-            listeners: view.doors.clone(),
+            config: Config::of(&view.config.load()),
+            listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
             tls_fault: view.identity.fault().map(|fault| fault.to_string()),
-            services: view.inbound.iter().flat_map(|inbound| &inbound.policy.services).map(Service::of).collect(),
+            services: rules.iter().flat_map(|rules| &rules.policy.services).map(Service::of).collect(),
             names: serde_json::to_value(view.namers.status()).unwrap_or_default(),
             routes: outbound.chain(inbound).collect(),
             tunnels_idle: view.pool.status().iter().map(|(key, idle)| Idle::of(key, *idle)).collect(),
-            tunnels_accepted: Accepted::all(view),
+            tunnels_accepted: now.inbound.as_ref().map_or_else(Vec::new, |inbound| Accepted::all(inbound)),
             streams_live: view.streams.count(),
             streams: view.streams.status(LISTED),
-            limits: InForce::of(&view.limits, view.capacity),
+            limits: InForce::of(&now.limits, now.capacity),
+        }
+    }
+}
+
+impl Config {
+    fn of(loaded: &Loaded) -> Self {
+        Self {
+            file: loaded.file.display().to_string(),
+            age_seconds: loaded.since.elapsed().as_secs(),
+            fault: loaded.fault.clone(),
+            waits_for_restart: loaded.waits.clone(),
         }
     }
 }
@@ -154,8 +179,8 @@ impl Idle {
 
 impl Accepted {
     /// The peers with the most tunnels first.
-    fn all(view: &View) -> Vec<Self> {
-        let crowds = view.inbound.iter().flat_map(|inbound| inbound.tunnels_per_peer.counts());
+    fn all(inbound: &Inbound) -> Vec<Self> {
+        let crowds = inbound.tunnels_per_peer.counts().into_iter();
         let mut all: Vec<_> = crowds.map(|(peer, tunnels)| Self { peer, tunnels }).collect();
         all.sort_by(|one, other| other.tunnels.cmp(&one.tunnels).then_with(|| one.peer.cmp(&other.peer)));
         all.truncate(LISTED);

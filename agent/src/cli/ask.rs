@@ -1,10 +1,10 @@
-//! Asking a running agent at its admin door: one GET over its unix socket or its TCP port. What comes back is text; what
+//! Asking a running agent at its admin door: one request over its unix socket or its TCP port. What comes back is text; what
 //! it means is the caller's to know.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,7 +38,7 @@ enum Cause {
     Connect(io::Error),
     Talk(String),
     Status(StatusCode),
-    Late,
+    Late(Duration),
 }
 
 /// The body of the answer to GET `path`.
@@ -46,32 +46,50 @@ enum Cause {
 /// # Errors
 /// Nobody listens there, or no good answer came within 5 s.
 pub(super) async fn get(door: &Door, path: &str) -> Result<String, AskError> {
-    let asked = tokio::time::timeout(LIMIT, fetch(door, path)).await;
-    asked.unwrap_or(Err(Cause::Late)).map_err(|cause| AskError { door: door.clone(), cause })
-}
-
-async fn fetch(door: &Door, path: &str) -> Result<String, Cause> {
-    match door {
-        Door::Unix(file) => talk(UnixStream::connect(file).await.map_err(Cause::Connect)?, path).await,
-        Door::Tcp(address) => talk(TcpStream::connect(address).await.map_err(Cause::Connect)?, path).await,
+    match ask(door, Method::GET, path, LIMIT).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (status, _) => Err(AskError { door: door.clone(), cause: Cause::Status(status) }),
     }
 }
 
-async fn talk(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> Result<String, Cause> {
+/// The answer to a request without a body: its status and its own body.
+///
+/// # Errors
+/// Nobody listens there, or no answer came within `limit`.
+pub(super) async fn ask(
+    door: &Door,
+    method: Method,
+    path: &str,
+    limit: Duration,
+) -> Result<(StatusCode, String), AskError> {
+    let asked = tokio::time::timeout(limit, fetch(door, method, path)).await;
+    asked.unwrap_or(Err(Cause::Late(limit))).map_err(|cause| AskError { door: door.clone(), cause })
+}
+
+async fn fetch(door: &Door, method: Method, path: &str) -> Result<(StatusCode, String), Cause> {
+    let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
+    let request = request.map_err(|error| Cause::Talk(error.to_string()))?;
+    match door {
+        Door::Unix(file) => talk(UnixStream::connect(file).await.map_err(Cause::Connect)?, request).await,
+        Door::Tcp(address) => talk(TcpStream::connect(address).await.map_err(Cause::Connect)?, request).await,
+    }
+}
+
+async fn talk(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<(StatusCode, String), Cause> {
     let failed = |error: hyper::Error| Cause::Talk(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
     // Dropping the set ends the connection with this function.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let request = Request::get(path).header("host", "adit").body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| Cause::Talk(error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(failed)?;
-    if answer.status() != StatusCode::OK {
-        return Err(Cause::Status(answer.status()));
-    }
+    let status = answer.status();
     let body = Limited::new(answer.into_body(), LONGEST).collect().await;
     let body = body.map_err(|error| Cause::Talk(error.to_string()))?;
-    String::from_utf8(body.to_bytes().into()).map_err(|_| Cause::Talk("the answer is not text".to_owned()))
+    let text = String::from_utf8(body.to_bytes().into());
+    Ok((status, text.map_err(|_| Cause::Talk("the answer is not text".to_owned()))?))
 }
 
 impl fmt::Display for Door {
@@ -93,7 +111,7 @@ impl fmt::Display for AskError {
             Cause::Connect(error) => write!(f, "no agent answers at {door}: {error}"),
             Cause::Talk(error) => write!(f, "{door} answers, but not as an adit agent does: {error}"),
             Cause::Status(status) => write!(f, "the agent at {door} answers {status}"),
-            Cause::Late => write!(f, "no answer from {door} within {LIMIT:?}"),
+            Cause::Late(limit) => write!(f, "no answer from {door} within {limit:?}"),
         }
     }
 }

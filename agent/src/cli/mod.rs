@@ -5,6 +5,7 @@ pub mod ca;
 mod check;
 mod demo;
 mod ping;
+mod reload;
 mod run;
 mod status;
 mod texts;
@@ -27,6 +28,8 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file: every problem, with its place.
     Check(check::Check),
+    /// Let a running agent read its configuration again (so does SIGHUP, and a change of the file).
+    Reload(reload::Reload),
     /// Show what a running agent serves, knows and carries.
     Status(status::Status),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
@@ -47,6 +50,7 @@ impl Cli {
         let done: Result<ExitCode, Box<dyn Error>> = match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Reload(reload) => reload.run(),
             Command::Status(status) => status.run(),
             Command::Ping(ping) => ping.run(),
             Command::Demo(demo) => demo.run(),

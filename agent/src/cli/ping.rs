@@ -32,7 +32,7 @@ impl Ping {
         runtime.block_on(async {
             let stop = CancellationToken::new();
             let _ends = stop.clone().drop_guard();
-            let outbound = app::outbound_alone(config, &stop)?;
+            let outbound = app::outbound_alone(&config, &stop)?;
             // A reader that went away takes nothing from the probe: its end is in the exit code.
             outbound.probe(&asks, |step| _ = writeln!(std::io::stdout(), "{step}")).await?;
             Ok(ExitCode::SUCCESS)

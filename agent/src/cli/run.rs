@@ -2,11 +2,11 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use adit_config::Config;
 use clap::Args;
 
 use crate::{
     app,
+    reload::Source,
     telemetry::{log, metrics},
 };
 
@@ -23,7 +23,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let (config, warnings) = Config::load(&self.config)?;
+        let source = Source::new(self.config);
+        let (config, warnings) = source.load()?;
         log::start(config.log);
         for warning in warnings {
             tracing::warn!("{}", warning.0);
@@ -34,7 +35,7 @@ impl Run {
             builder.worker_threads(threads);
         }
         let runtime = builder.enable_all().build()?;
-        runtime.block_on(app::run(config, page, self.ready_file))?;
+        runtime.block_on(app::run(source, config, page, self.ready_file))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -31,5 +31,5 @@ pub use peer::{Peer, PeerError, Role};
 pub use pem::certificates as read_certificates;
 pub use settings::{ALPN, UNRECOGNIZED_NAME, is_unknown_sni, speaks_adit};
 pub use snapshot::{Revoked, Snapshot, server_name};
-pub use store::Store;
+pub use store::{Prepared, Store};
 pub use verify::WrongIdentity;

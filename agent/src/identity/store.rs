@@ -19,7 +19,6 @@ use crate::watch::Watched;
 /// Holds the [`Snapshot`] in force.
 #[derive(Debug)]
 pub struct Store {
-    tls: Tls,
     current: ArcSwap<Snapshot>,
     changed: watch::Sender<u64>,
     reload: Mutex<Reload>,
@@ -28,6 +27,8 @@ pub struct Store {
 /// Held for the whole of a reload, so that two never cross.
 #[derive(Debug)]
 struct Reload {
+    /// Which files: a new configuration may name others.
+    tls: Tls,
     files: Watched,
     fault: Option<LoadError>,
 }
@@ -40,10 +41,9 @@ impl Store {
         settings::draw_randomness();
         show_expiry(&snapshot);
         Ok(Self {
-            tls: tls.clone(),
             changed: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
-            reload: Mutex::new(Reload { files, fault: None }),
+            reload: Mutex::new(Reload { tls: tls.clone(), files, fault: None }),
         })
     }
 
@@ -90,9 +90,18 @@ impl Store {
         }
     }
 
+    /// Reads the files that `tls` names, in place of those that were named before. They are in force once the result is
+    /// [put](Prepared::put); until then nobody else reloads, and dropping it changes nothing.
+    pub fn prepare(&self, tls: &Tls) -> Result<Prepared<'_>, LoadError> {
+        let reload = self.lock();
+        let files = Watched::new(files(tls));
+        let next = self.snapshot().next(tls, SystemTime::now())?;
+        Ok(Prepared { store: self, reload, tls: tls.clone(), files, next })
+    }
+
     fn reload_held(&self, reload: &mut Reload) -> Result<bool, LoadError> {
         reload.files.changed();
-        match self.snapshot().next(&self.tls, SystemTime::now()) {
+        match self.snapshot().next(&reload.tls, SystemTime::now()) {
             Ok(next) => {
                 let ended = reload.fault.take().is_some();
                 Ok(self.put(next, ended))
@@ -120,12 +129,31 @@ impl Store {
     }
 
     #[cfg(test)]
-    pub(super) fn tls(&self) -> &Tls {
-        &self.tls
+    pub(super) fn tls(&self) -> Tls {
+        self.lock().tls.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Reload> {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Files of another `[tls]`, read and found good.
+pub struct Prepared<'a> {
+    store: &'a Store,
+    reload: MutexGuard<'a, Reload>,
+    tls: Tls,
+    files: Watched,
+    next: Option<Snapshot>,
+}
+
+impl Prepared<'_> {
+    /// Puts them in force.
+    pub fn put(mut self) {
+        let ended = self.reload.fault.take().is_some();
+        self.reload.tls = self.tls;
+        self.reload.files = self.files;
+        self.store.put(self.next, ended);
     }
 }
 

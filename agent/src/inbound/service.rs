@@ -10,12 +10,12 @@ use std::{
 
 use adit_config::{policy::Admitted, service::Backend};
 use adit_protocol::{Code, Refusal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     addr::Address,
     balance::Lease,
     router::{RouteError, Router, Way},
+    slots::{Slot, Slots},
     streams::{Hop, OwnConnection, Streams},
     telemetry::metrics,
     wire::plain::{Connecting, Plain, SocketOptions},
@@ -28,7 +28,7 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Services {
     /// From a name to the endpoints that serve it, for targets that are names.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// For each service in the file's order, how many streams at once and how long connecting may take.
     pub bounds: Vec<Bounds>,
     /// The addresses this agent itself listens on.
@@ -41,7 +41,7 @@ pub struct Services {
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// Streams at once.
-    pub slots: Arc<Semaphore>,
+    pub slots: Arc<Slots>,
     /// From judging to a connected socket.
     pub connect: Duration,
 }
@@ -60,10 +60,10 @@ struct Tried {
 pub struct Connected {
     /// Its socket.
     pub service: Plain,
-    /// Where it is, for the record.
-    pub to: String,
+    /// Where it is.
+    pub to: Address,
     /// The stream's place among those of the service.
-    pub _slot: OwnedSemaphorePermit,
+    pub _slot: Slot,
     /// Its lease on the endpoint.
     pub _lease: Option<Lease>,
     /// What keeps the connection known as ours.
@@ -77,7 +77,7 @@ impl Services {
     /// The refusal that says why not, for a peer that may know.
     pub async fn connect(&self, admitted: &Admitted, hop: Hop, options: &SocketOptions) -> Result<Connected, Refusal> {
         let bounds = &self.bounds[admitted.service()];
-        let slot = Arc::clone(&bounds.slots).try_acquire_owned().map_err(|_| {
+        let slot = bounds.slots.try_take().ok_or_else(|| {
             metrics::limit_reached("service_streams");
             Refusal::new(Code::Overloaded, "the service has too many streams")
         })?;
@@ -111,7 +111,7 @@ impl Services {
         admitted: &Admitted,
         hop: Hop,
         options: &SocketOptions,
-    ) -> Result<((Plain, Option<OwnConnection>), String, Option<Lease>), Refusal> {
+    ) -> Result<((Plain, Option<OwnConnection>), Address, Option<Lease>), Refusal> {
         let mut tried = Tried::default();
         loop {
             let (address, lease) = match self.pick(admitted, &mut tried).await {
@@ -124,7 +124,7 @@ impl Services {
             match self.connect_to(&address, hop, options).await {
                 Ok(service) => {
                     lease.iter().for_each(|lease| lease.opened(began.elapsed()));
-                    return Ok((service, address.to_string(), lease));
+                    return Ok((service, address, lease));
                 }
                 Err(error) => {
                     let refusal = unavailable(&address, &error);

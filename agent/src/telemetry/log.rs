@@ -1,18 +1,41 @@
-//! The log: lines of text or of JSON on standard error, where journald and a terminal alike take them.
+//! The log: lines of text or of JSON on standard error, where journald and a terminal alike take them. Its level can
+//! change while the agent runs, its format cannot.
 
-use adit_config::{Log, LogFormat};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use std::sync::OnceLock;
+
+use adit_config::{Log, LogFormat, LogLevel};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt,
+    layer::SubscriberExt,
+    reload::{Handle, Layer},
+    util::SubscriberInitExt,
+};
+
+/// What lets events through, of the one log that a process has. Not there while `RUST_LOG` decides.
+static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts the log of this process. `RUST_LOG` overrides the level, for a hard case.
 pub fn start(log: Log) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
+    let overridden = EnvFilter::try_from_default_env().ok();
+    let is_overridden = overridden.is_some();
+    let (filter, handle) = Layer::new(overridden.unwrap_or_else(|| EnvFilter::new(log.level.as_str())));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second start, as in a test, leaves the first one's log.
-    let _ = match log.format {
+    let started = match log.format {
         LogFormat::Text => {
             registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
         }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
+    if started.is_ok() && !is_overridden {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Logs from this level on; false where `RUST_LOG` decides instead.
+pub fn set_level(level: LogLevel) -> bool {
+    let Some(filter) = FILTER.get() else { return false };
+    // It fails only once the log is gone, and then there is nothing to let through.
+    filter.reload(EnvFilter::new(level.as_str())).is_ok()
 }

@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 28] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -113,6 +113,18 @@ pub const METRICS: [Metric; 26] = [
         "outcome",
         "reloads of certificates, bundle and revocation lists: `ok`, or `failed` (what was in force stays)",
     ),
+    Metric(
+        "adit_config_reloads_total",
+        Shape::Counter,
+        "outcome",
+        "reloads of the configuration: `ok`, `unchanged` (it says what is in force), or `failed` (what was in force stays)",
+    ),
+    Metric(
+        "adit_config_fault",
+        Shape::Gauge,
+        "",
+        "1 while the configuration file on disk is not in force, because it could not be",
+    ),
     Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
     Metric("adit_build_info", Shape::Gauge, "version", "always 1"),
@@ -181,6 +193,9 @@ fn begin_at_zero() {
     for outcome in ["ok", "failed"] {
         counter!("adit_tls_reloads_total", "outcome" => outcome).absolute(0);
     }
+    for outcome in ["ok", "unchanged", "failed"] {
+        counter!("adit_config_reloads_total", "outcome" => outcome).absolute(0);
+    }
     for outcome in ["found", "negative", "failed"] {
         counter!("adit_dns_lookups_total", "outcome" => outcome).absolute(0);
     }
@@ -188,7 +203,7 @@ fn begin_at_zero() {
         counter!(name).absolute(0);
     }
     names(Answers::default());
-    for name in ["adit_tunnels_idle", "adit_tunnels_accepted"] {
+    for name in ["adit_tunnels_idle", "adit_tunnels_accepted", "adit_config_fault"] {
         gauge!(name).set(0.0);
     }
 }
@@ -307,6 +322,16 @@ pub fn accept_failed() {
 /// A limit of [`LIMITS`] turned something away, ended it, or made it wait.
 pub fn limit_reached(limit: &'static str) {
     counter!("adit_limit_reached_total", "limit" => limit).increment(1);
+}
+
+/// The configuration was read again.
+pub fn config_reloaded(outcome: &'static str) {
+    counter!("adit_config_reloads_total", "outcome" => outcome).increment(1);
+}
+
+/// Whether the file on disk could not be put in force.
+pub fn config_fault(is_there: bool) {
+    gauge!("adit_config_fault").set(if is_there { 1.0 } else { 0.0 });
 }
 
 /// The agent drains.

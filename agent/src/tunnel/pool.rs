@@ -15,6 +15,7 @@ use std::{
 };
 
 use adit_protocol::Violation;
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -68,7 +69,7 @@ pub struct Pool {
     all: AtomicUsize,
     identity: Arc<Store>,
     streams: Arc<Streams>,
-    limits: PoolLimits,
+    limits: ArcSwap<PoolLimits>,
     tasks: TaskTracker,
 }
 
@@ -83,7 +84,13 @@ struct Idle {
 impl Pool {
     /// An empty pool; its closing tunnels run among `tasks`.
     pub fn new(identity: Arc<Store>, streams: Arc<Streams>, limits: PoolLimits, tasks: TaskTracker) -> Arc<Self> {
+        let limits = ArcSwap::from_pointee(limits);
         Arc::new(Self { idle: Mutex::default(), all: AtomicUsize::new(0), identity, streams, limits, tasks })
+    }
+
+    /// Other limits, from now on.
+    pub fn bound_by(&self, limits: PoolLimits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// An idle tunnel that may be used for `key` now.
@@ -116,8 +123,9 @@ impl Pool {
         let mut idle = self.lock();
         let all = self.all.load(Relaxed) + self.streams.count();
         let of_key = idle.entry(dialed.key.clone()).or_default();
-        if of_key.len() < keep.of_key.unwrap_or(self.limits.of_key) && all < self.limits.all {
-            let stays = keep.idle.unwrap_or(self.limits.idle);
+        let limits = self.limits.load();
+        if of_key.len() < keep.of_key.unwrap_or(limits.of_key) && all < limits.all {
+            let stays = keep.idle.unwrap_or(limits.idle);
             of_key.push(Idle { dialed, since: Instant::now(), stays });
             self.all.fetch_add(1, Relaxed);
             metrics::tunnels_idle(1);
@@ -130,13 +138,14 @@ impl Pool {
     /// Whether a tunnel may carry another stream: nothing arrived that forbids it, it is not too old, and its peer is
     /// still who it was and not revoked.
     fn fit(&self, mut dialed: Dialed) -> Result<Dialed, Unfit> {
-        match rest(&mut dialed.tunnel, self.limits.frame) {
+        let limits = **self.limits.load();
+        match rest(&mut dialed.tunnel, limits.frame) {
             Ok(true) => {}
             Ok(false) => return Err(Unfit::Ended),
             Err(rule) => return Err(Unfit::Broken(Box::new(dialed), rule)),
         }
         let reusable = matches!(dialed.tunnel.role(), Role::Dialer(dialer) if dialer.is_reusable());
-        let young = self.limits.age.is_none_or(|age| dialed.born.elapsed() < age);
+        let young = limits.age.is_none_or(|age| dialed.born.elapsed() < age);
         let good = self.identity.snapshot().recheck(&dialed.peer, dialed.key.role(), SystemTime::now()).is_ok();
         if reusable && young && good { Ok(dialed) } else { Err(Unfit::Clean(Box::new(dialed))) }
     }

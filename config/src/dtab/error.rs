@@ -17,7 +17,7 @@ pub struct DtabError {
 }
 
 /// A place in a text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// In bytes, from 0.
     pub offset: usize,
@@ -34,7 +34,7 @@ pub struct Rule {
     pub number: usize,
     /// `prefix => tree`.
     pub text: String,
-    /// Where it stands in its table.
+    /// Where it stands; see [`super::Dtab::within`].
     pub place: Place,
 }
 
@@ -88,13 +88,36 @@ pub enum LookUpError {
     },
 }
 
+/// Counts lines once from front to back, for places that come in order; any other is counted from the front.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    last: Place,
+}
+
 impl Place {
-    /// The place of a byte offset in `text`.
-    #[must_use]
-    pub fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self { offset, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    /// The beginning of a text.
+    const START: Self = Self { offset: 0, line: 1, column: 1 };
+}
+
+impl<'a> Places<'a> {
+    /// The places of this text.
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { text, last: Place::START }
+    }
+
+    /// The place of a byte offset.
+    pub(super) fn place(&mut self, offset: usize) -> Place {
+        if offset < self.last.offset {
+            self.last = Place::START;
+        }
+        for c in self.text.get(self.last.offset..offset).unwrap_or_default().chars() {
+            match c {
+                '\n' => (self.last.line, self.last.column) = (self.last.line + 1, 1),
+                _ => self.last.column += 1,
+            }
+        }
+        self.last.offset = offset;
+        self.last
     }
 }
 
@@ -158,8 +181,10 @@ mod tests {
     #[test]
     fn a_place_counts_characters_and_lines() {
         let text = "/a => /b ;\n/ü => ?";
-        let place = Place::of(text, text.find('?').unwrap());
-        assert_eq!(place.to_string(), "2:7");
-        assert_eq!(Place::of(text, 0).to_string(), "1:1");
+        let mut places = Places::of(text);
+        assert_eq!(places.place(text.find('?').unwrap()).to_string(), "2:7");
+        assert_eq!(places.place(0).to_string(), "1:1");
+        assert_eq!(places.place(10).to_string(), "1:11");
+        assert_eq!(places.place(11).to_string(), "2:1");
     }
 }

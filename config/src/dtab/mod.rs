@@ -3,9 +3,9 @@
 //! table parses from text, prints back, and looks a name up; nothing here asks a namer or a clock.
 
 mod bound;
+mod delegate;
 mod error;
 mod lex;
-mod look_up;
 mod parse;
 mod tree;
 
@@ -14,6 +14,8 @@ mod tests;
 
 pub use bound::host_name;
 pub use bound::{Bound, BoundError, Host, Namer};
+pub use delegate::{Delegation, Outcome, Step};
+use error::Places;
 pub use error::{DtabError, LookUpError, Place, Rule};
 pub use tree::NameTree;
 
@@ -21,9 +23,20 @@ use adit_protocol::{Captures, Name, Pattern, Template};
 use std::{fmt, str::FromStr};
 
 /// A delegation table. Later rules are asked first, earlier ones are their fallback.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Dtab {
     entries: Vec<Dentry>,
+    within: Within,
+}
+
+/// In which text the places of a table's rules are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    /// In the table's own.
+    #[default]
+    Table,
+    /// In that of the file which holds the table.
+    File,
 }
 
 /// One rule: `prefix => tree`.
@@ -60,7 +73,13 @@ impl Dtab {
     /// No rule knows the name, a rule forbids it or says it is empty, the rules loop, or one of
     /// them makes something of the name that is none; see [`LookUpError`].
     pub fn look_up(&self, name: &Name) -> Result<NameTree<Bound>, LookUpError> {
-        look_up::look_up(self, name)
+        Ok(self.delegate(name).leads()?.map(&mut Bound::clone))
+    }
+
+    /// Whom a name leads to and by which rules: every rewriting step that [`Dtab::look_up`] takes.
+    #[must_use]
+    pub fn delegate(&self, name: &Name) -> Delegation {
+        Delegation::of(self, name)
     }
 
     /// The rules, in the order they were written.
@@ -75,15 +94,36 @@ impl Dtab {
         self.entries.is_empty()
     }
 
-    /// The rule at `index`, as an error names it.
-    fn rule(&self, index: usize) -> Rule {
+    /// In which text the places of the rules are.
+    #[must_use]
+    pub fn within(&self) -> Within {
+        self.within
+    }
+
+    /// The same table, which stands in `file` from byte `start` on, as it is.
+    #[must_use]
+    pub(crate) fn standing_in(mut self, file: &str, start: usize) -> Self {
+        let mut places = Places::of(file);
+        for entry in &mut self.entries {
+            entry.place = places.place(start + entry.place.offset);
+        }
+        self.within = Within::File;
+        self
+    }
+
+    /// The rule at `index` of [`Dtab::entries`], as an error names it.
+    ///
+    /// # Panics
+    /// There is no such rule.
+    #[must_use]
+    pub fn rule(&self, index: usize) -> Rule {
         let entry = &self.entries[index];
         Rule { number: index + 1, text: entry.to_string(), place: entry.place }
     }
 }
 
 impl Dentry {
-    /// Where the rule stands in its table's text.
+    /// Where the rule stands; see [`Dtab::within`].
     #[must_use]
     pub fn place(&self) -> Place {
         self.place
@@ -99,6 +139,13 @@ impl Dentry {
 impl PartialEq for Dentry {
     fn eq(&self, other: &Self) -> bool {
         self.prefix == other.prefix && self.tree == other.tree
+    }
+}
+
+/// So are two tables.
+impl PartialEq for Dtab {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
     }
 }
 

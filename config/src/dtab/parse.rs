@@ -1,25 +1,31 @@
 //! Tokens to a table. A rule with a mistake is skipped to its `;`, so one pass reports every rule
 //! that is wrong; what a rule says is checked here too, so that a parsed table cannot be wrong.
 
+use super::error::Places;
 use super::lex::{Kind, Token, tokens};
-use super::{Bound, BoundError, Dentry, Dtab, DtabError, Leaf, NameTree, Place};
+use super::{Bound, BoundError, Dentry, Dtab, DtabError, Leaf, NameTree, Within};
 use adit_protocol::{Name, Pattern, PatternError, Template};
 
 /// Parentheses deeper than this help nobody, and a look-up's recursion is bounded by it.
 const MAX_NESTING: usize = 8;
+
+/// Characters of a word that a message shows.
+const MAX_WORD: usize = 80;
 
 /// Why a rule could not be read; what was wrong is already in the list.
 struct Skipped;
 
 /// Reads a whole table.
 pub(super) fn table(text: &str) -> Result<Dtab, Vec<DtabError>> {
-    let mut parser = Parser { text, tokens: tokens(text), at: 0, nesting: 0, errors: Vec::new() };
+    let places = Places::of(text);
+    let mut parser = Parser { text, places, tokens: tokens(text), at: 0, nesting: 0, errors: Vec::new() };
     let entries = parser.entries();
-    if parser.errors.is_empty() { Ok(Dtab { entries }) } else { Err(parser.errors) }
+    if parser.errors.is_empty() { Ok(Dtab { entries, within: Within::Table }) } else { Err(parser.errors) }
 }
 
 struct Parser<'a> {
     text: &'a str,
+    places: Places<'a>,
     tokens: Vec<Token<'a>>,
     at: usize,
     nesting: usize,
@@ -51,7 +57,7 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("'|', '||', '&' or ';' after a destination"));
         }
         self.check_captures(start, &prefix, &tree)?;
-        Ok(Dentry { prefix, tree, place: Place::of(self.text, start) })
+        Ok(Dentry { prefix, tree, place: self.places.place(start) })
     }
 
     fn prefix(&mut self) -> Result<Pattern, Skipped> {
@@ -161,7 +167,10 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         match Bound::parse(&name) {
-            Err(error @ BoundError::UnknownNamer(_)) => Err(self.wrong(offset, error.to_string(), "use one of these")),
+            Err(error @ BoundError::UnknownNamer(_)) => {
+                let help = instead_of(&name).unwrap_or("use one of these");
+                Err(self.wrong(offset, error.to_string(), help))
+            }
             // The rest of the name may still complete it.
             Err(BoundError::TooShort(_)) | Ok(_) => Ok(()),
             Err(error) if template.is_literal() => Err(self.wrong(offset, error.to_string(), "correct that segment")),
@@ -216,15 +225,16 @@ impl<'a> Parser<'a> {
     }
 
     fn wrong(&mut self, offset: usize, message: String, help: impl Into<String>) -> Skipped {
-        let place = Place::of(self.text, offset);
+        let place = self.places.place(offset);
         self.errors.push(DtabError { place, message, help: help.into() });
         Skipped
     }
 
-    /// The word at `offset`, for a message.
+    /// The word at `offset`, for a message: as much of it as helps to find it.
     fn word(&self, offset: usize) -> &'a str {
         let rest = &self.text[offset..];
-        rest.split_whitespace().next().unwrap_or(rest)
+        let word = rest.split_whitespace().next().unwrap_or(rest);
+        word.char_indices().nth(MAX_WORD).map_or(word, |(end, _)| &word[..end])
     }
 }
 
@@ -237,6 +247,15 @@ fn single<B>(mut branches: Vec<B>, tree: impl FnOnce(B) -> NameTree<Leaf>) -> Re
             Err(branches)
         }
         None => Err(branches),
+    }
+}
+
+/// Linkerd has a long and a short way to write these; here there is the short one.
+fn instead_of(name: &Name) -> Option<&'static str> {
+    match name.as_str() {
+        "/$/fail" => Some("write '!'"),
+        "/$/nil" => Some("write '$'"),
+        _ => None,
     }
 }
 

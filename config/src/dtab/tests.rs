@@ -57,6 +57,27 @@ fn the_documented_examples_lead_where_they_should() {
         // `&` binds tighter than `|`; parentheses bind tightest.
         ("/s => /#/dns/a/1 & /#/dns/b/1 | /#/dns/c/1 ;", "/s", "/#/dns/a/1 & /#/dns/b/1 | /#/dns/c/1"),
         ("/s => /#/dns/a/1 & (/#/dns/b/1 | /#/dns/c/1) ;", "/s", "/#/dns/a/1 & (/#/dns/b/1 | /#/dns/c/1)"),
+        // `||` binds tighter than `|` and looser than `&`; it drops and stops as `|` does.
+        ("/s => /#/dns/a/1 || /#/dns/b/1 | /#/dns/c/1 ;", "/s", "/#/dns/a/1 || /#/dns/b/1 | /#/dns/c/1"),
+        ("/s => /#/dns/a/1 | /#/dns/b/1 || /#/dns/c/1 ;", "/s", "/#/dns/a/1 | /#/dns/b/1 || /#/dns/c/1"),
+        ("/s => /#/dns/a/1 & /#/dns/b/1 || /#/dns/c/1 ;", "/s", "/#/dns/a/1 & /#/dns/b/1 || /#/dns/c/1"),
+        ("/s => /#/dns/a/1 || (/#/dns/b/1 | /#/dns/c/1) ;", "/s", "/#/dns/a/1 || (/#/dns/b/1 | /#/dns/c/1)"),
+        ("/s => /#/dns/a/1 & (/#/dns/b/1 || /#/dns/c/1) ;", "/s", "/#/dns/a/1 & (/#/dns/b/1 || /#/dns/c/1)"),
+        ("/s => ~ || /#/dns/b/1 || /nowhere ;", "/s", "/#/dns/b/1"),
+        ("/s => /#/dns/a/1 || ! || /#/dns/b/1 ;", "/s", "/#/dns/a/1 || !"),
+        ("/s => ! || /#/dns/b/1 | /#/dns/c/1 ;", "/s", "'/s' is forbidden by a rule ('!')"),
+        ("/s => ~ || ~ | /#/dns/c/1 ;", "/s", "/#/dns/c/1"),
+        ("/a => /#/dns/a/1 ; /s => /a || /#/dns/b/1 ; /s => ~ ;", "/s", "/#/dns/a/1 || /#/dns/b/1"),
+        // A `!` ends alternatives and is dropped from a union; `$` does the one and not the other; `~` neither.
+        ("/s => (! | /#/dns/a/1) & /#/dns/b/1 ;", "/s", "/#/dns/b/1"),
+        ("/s => ($ | /#/dns/a/1) & /#/dns/b/1 ;", "/s", "$ & /#/dns/b/1"),
+        ("/s => (~ | /#/dns/a/1) & /#/dns/b/1 ;", "/s", "/#/dns/a/1 & /#/dns/b/1"),
+        ("/s => ! & ~ | /#/dns/b/1 ;", "/s", "/#/dns/b/1"),
+        ("/s => $ & ~ | /#/dns/b/1 ;", "/s", "'/s' is empty by a rule ('$'): it has no address"),
+        ("/s => 1 * ! | /#/dns/b/1 ;", "/s", "'/s' is forbidden by a rule ('!')"),
+        // A weight of nothing stays: what it means is for whoever draws.
+        ("/s => 0 * /#/dns/a/1 & 0 * /#/dns/b/1 ;", "/s", "0 * /#/dns/a/1 & 0 * /#/dns/b/1"),
+        ("/s => 0 * /#/dns/a/1 ;", "/s", "/#/dns/a/1"),
         // `/` on the right drops the prefix, on the left matches everything.
         ("/drop => / ; /svc => /#/dns/a/1 ;", "/drop/svc", "/#/dns/a/1"),
         ("/svc => /#/dns/a/1 ; / => ! ;", "/svc", "'/svc' is forbidden by a rule ('!')"),
@@ -67,6 +88,103 @@ fn the_documented_examples_lead_where_they_should() {
     for (text, asked, expected) in rows {
         assert_eq!(leads(text, asked), expected, "{asked} in {text}");
     }
+}
+
+/// Linkerd's ice cream stores, as its document has them, with an address at the end of the street.
+#[test]
+fn the_ice_cream_is_found() {
+    let stores = "/USA/CA/SF => /#/dns ;";
+    let rows = [
+        // One rule; a path it does not match.
+        ("/iceCreamStore => /USA/CA/SF/smitten ;", "/iceCreamStore/1/allFlavors", "/#/dns/smitten/1"),
+        ("/iceCreamStore => /smitten ;", "/shoeStore/windowShop", "no rule knows '/shoeStore/windowShop'"),
+        // The later store is unknown, so it is the earlier one.
+        (
+            "/smitten => /USA/CA/SF/Octavia/432 ; /iceCreamStore => /smitten ; /iceCreamStore => /humphrys ;",
+            "/iceCreamStore/try/allFlavors",
+            "/#/dns/Octavia/432",
+        ),
+        // Step by step, over five rules; what is left over stays with the bound name.
+        (
+            "/iceCreamStore => /smitten ; /smitten/try => /smittenLocation/waitInLine/thenTry ;
+             /smittenLocation => /sanfrancisco/octavia/432 ; /california => /USA/CA ; /sanfrancisco => /california/SF ;",
+            "/iceCreamStore/try/allFlavors",
+            "/#/dns/octavia/432",
+        ),
+        // Wildcards.
+        (
+            "/http/1.1/GET/*/icecream => /USA/CA/SF/smitten/1 ;",
+            "/http/1.1/GET/rockyroad/icecream",
+            "/#/dns/smitten/1",
+        ),
+        // Alternates, unions and weights.
+        ("/smitten => /USA/CA/SF/s/1 ; /iceCreamStore => /humphrys | /smitten ;", "/iceCreamStore", "/#/dns/s/1"),
+        ("/smitten => 3 * /USA/CA/SF/o/432 & 1 * /USA/CA/SF/c/2404 ;", "/smitten", "3 * /#/dns/o/432 & /#/dns/c/2404"),
+        ("/s => 0.7 * /humphrys & 0.3 * /USA/CA/SF/smitten/1 ;", "/s", "/#/dns/smitten/1"),
+        // Negative, failure, empty.
+        ("/iceCreamStore => ~ | /USA/CA/SF/smitten/1 ;", "/iceCreamStore", "/#/dns/smitten/1"),
+        ("/iceCreamStore => /smitten | ! ;", "/iceCreamStore", "'/iceCreamStore' is forbidden by a rule ('!')"),
+    ];
+    for (text, asked, expected) in rows {
+        assert_eq!(leads(&format!("{stores}{text}"), asked), expected, "{asked} in {text}");
+    }
+    let screaming = "/iceCream => /youScream ; /youScream => /weAllScream/for ; /weAllScream/for => /iceCream ;";
+    assert!(matches!(fails(screaming, "/iceCream"), LookUpError::Loop { rules, .. } if rules.len() == 3));
+}
+
+/// Finagle's crawler, whose handlers are labels with `#`, with our namer for its serversets.
+#[test]
+fn the_crawler_is_found_in_staging_and_else_in_production() {
+    let rules = "/zk# => /#/dns ; /zk => /zk# ; /s## => /zk/zk.local ; /s# => /s##/1 ; /s => /s# ; /s# => /s##/2 ;";
+    assert_eq!(leads(rules, "/s/crawler"), "/#/dns/zk.local/2 | /#/dns/zk.local/1");
+    let delegation = table(rules).delegate(&name("/s/crawler"));
+    assert_eq!(numbers(&delegation), [5, 6, 3, 2, 1, 4, 3, 2, 1], "the order of the document's rewrites");
+    let told = fails("/s => /s/prefix ;", "/s/crawler").to_string();
+    assert!(told.starts_with("rule 1 (/s => /s/prefix) makes '/s/prefix/prefix"), "{told}");
+}
+
+/// The rules of a delegation, from 1, in the order in which they are taken.
+fn numbers(delegation: &Delegation) -> Vec<usize> {
+    let Outcome::Rules(steps) = &delegation.outcome else { return Vec::new() };
+    let of = |step: &Step| {
+        let below = step.tree.leaves().into_iter().flat_map(numbers);
+        [step.rule + 1].into_iter().chain(below).collect::<Vec<_>>()
+    };
+    steps.iter().flat_map(of).collect()
+}
+
+#[test]
+fn a_delegation_keeps_every_step_with_the_branches_that_come_to_nothing() {
+    let rules = table("/a => /#/dns/a/1 ;\n  /svc => /b | 3 * /a & ~ ;\n/svc => ! ;");
+    let delegation = rules.delegate(&name("/svc"));
+    let Outcome::Rules(steps) = &delegation.outcome else { panic!("{delegation:?}") };
+    assert_eq!(steps.iter().map(|step| rules.rule(step.rule).place.to_string()).collect::<Vec<_>>(), ["3:1", "2:3"]);
+    assert_eq!(steps[0].tree, NameTree::Fail);
+    let names: Vec<_> = steps[1].tree.leaves().iter().map(|leaf| leaf.name.to_string()).collect();
+    assert_eq!(names, ["/b", "/a"]);
+    assert_eq!(steps[1].tree.leaves()[0].outcome, Outcome::Rules(Vec::new()), "no rule knows /b");
+}
+
+#[test]
+fn what_is_wrong_stands_where_it_belongs_and_behind_a_stop_it_does_not_count() {
+    let rules = "/a => /b ; /b => /a ; /svc/{x} => /#/dns/h/1 | ! | /a | /#/dns/h/{x} ;";
+    assert_eq!(leads(rules, "/svc/http"), "/#/dns/h/1 | !");
+    let delegation = table(rules).delegate(&name("/svc/http"));
+    assert_eq!(numbers(&delegation), [3, 1, 2]);
+    let without = rules.replace(" ! |", "");
+    assert!(matches!(fails(&without, "/svc/http"), LookUpError::Loop { .. }));
+    assert!(matches!(fails(&without.replace("/a |", ""), "/svc/http"), LookUpError::BadBound { .. }));
+}
+
+#[test]
+fn a_segment_may_become_as_long_as_a_name_has_it_and_no_longer() {
+    let label = |len| "x".repeat(len);
+    let rules = "/svc/{a}/{b} => /long/{a}{b} ; /long/* => /#/dns/a/1 ;";
+    assert_eq!(leads(rules, &format!("/svc/{}/{}", label(127), label(128))), "/#/dns/a/1");
+    let told = fails(rules, &format!("/svc/{}/{}", label(128), label(128))).to_string();
+    assert!(told.starts_with("rule 1 (/svc/{a}/{b} => /long/{a}{b}) makes '/long/xxx"), "{told}");
+    let errors = Dtab::parse(&format!("/a => /{} ;\n/{} => /a", label(256), label(256))).unwrap_err();
+    assert_eq!(errors.iter().map(|error| error.place.to_string()).collect::<Vec<_>>(), ["1:7", "2:2"], "{errors:?}");
 }
 
 #[test]
@@ -129,6 +247,27 @@ fn a_hundred_rules_one_after_another_are_followed_and_no_more() {
 fn a_table_that_doubles_is_stopped_by_its_budget() {
     let doubling = chain(60, |next| format!("/n{next} & /n{next}"));
     assert!(matches!(fails(&doubling, "/n0"), LookUpError::TooMany { .. }));
+    // and nothing of it is kept
+    let outcome = table(&doubling).delegate(&name("/n0")).outcome;
+    assert!(matches!(outcome, Outcome::Wrong(LookUpError::TooMany { .. })), "{outcome:?}");
+}
+
+#[test]
+fn a_long_table_that_doubles_is_stopped_sooner() {
+    let long: String = (0..20_000).map(|at| format!("/x{at} => ~ ;\n")).collect();
+    let doubling = chain(10, |next| format!("/n{next} & /n{next}"));
+    assert!(table(&doubling).look_up(&name("/n0")).is_ok());
+    assert!(matches!(fails(&(long + &doubling), "/n0"), LookUpError::TooMany { .. }));
+}
+
+#[test]
+fn a_table_knows_its_places_in_its_file() {
+    let rules = table("/a => /b ;\n  /c => /d");
+    assert_eq!((rules.within(), rules.rule(1).place.to_string().as_str()), (Within::Table, "2:3"));
+    let file = "[outbound]\ndtab = \"\"\"\n/a => /b ;\n  /c => /d\"\"\"\n";
+    let placed = rules.clone().standing_in(file, file.find("/a").unwrap());
+    assert_eq!((placed.within(), placed.rule(1).place.to_string().as_str()), (Within::File, "4:3"));
+    assert_eq!(placed, rules, "places are not what a table says");
 }
 
 #[test]
@@ -175,6 +314,10 @@ fn what_a_rule_says_is_checked_before_anything_runs() {
         ("/#/dns => /x ;", "1:1: bound names are never rewritten: '/#/dns'"),
         ("/svc => /{x} ;", "1:1: the destination uses {x}, which the prefix '/svc' does not capture"),
         ("svc => /a ;", "1:1: 'svc' does not belong here"),
+        ("/a => /$/fail ;", "1:7: '/$/fail' is not a namer this version has; known: "),
+        ("/a => || /b ;", "1:7: '||' does not belong here; expected a path, '~', '!', '$' or '('"),
+        ("/a => /b ||| /c ;", "1:12: '|' does not belong here; expected a path"),
+        ("/a => -1 * /b ;", "1:7: '-1' does not belong here"),
         ("/a => 1..2 * /b ;", "1:7: '1..2' does not belong here; expected a weight such as 1 or 0.5"),
         ("/a => /b/* ;", "1:7: no path: '*' may not stand in a segment"),
         ("/a/x* => /b ;", "1:5: "),
@@ -202,15 +345,28 @@ fn path() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Weights as people write them, and as small as they could.
+fn weight() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (0_u32..50).prop_map(|tenths| (f64::from(tenths) / 10.0).to_string()),
+        Just("0.0000001".to_owned()),
+        Just(".5".to_owned()),
+        Just("00.10".to_owned()),
+        Just("123456789012345678901234567890".to_owned()),
+    ]
+}
+
 /// Texts of trees, with more parentheses than they need.
 fn tree() -> impl Strategy<Value = String> {
     let simple =
         prop_oneof![4 => path(), 1 => Just("~".to_owned()), 1 => Just("!".to_owned()), 1 => Just("$".to_owned())];
     simple.prop_recursive(3, 12, 3, |inner| {
-        let weighted =
-            ((0_u32..50), inner.clone()).prop_map(|(tenths, tree)| format!("{}*({tree})", f64::from(tenths) / 10.0));
+        let weighted = (weight(), inner.clone()).prop_map(|(weight, tree)| format!("{weight}*({tree})"));
+        let whole = || inner.clone().prop_map(|tree| format!("({tree})"));
         prop_oneof![
-            prop::collection::vec(inner.prop_map(|tree| format!("({tree})")), 1..4).prop_map(|all| all.join("|")),
+            prop::collection::vec(whole(), 1..4).prop_map(|all| all.join("|")),
+            prop::collection::vec(whole(), 1..4).prop_map(|all| all.join("||")),
+            prop::collection::vec(inner.clone(), 1..4).prop_map(|all| all.join("||")),
             prop::collection::vec(weighted, 1..4).prop_map(|all| all.join(" & ")),
         ]
     })
@@ -218,11 +374,26 @@ fn tree() -> impl Strategy<Value = String> {
 
 fn dtab() -> impl Strategy<Value = String> {
     let prefix = prop_oneof![
-        5 => prop::collection::vec("[abc*]", 1..3).prop_map(|labels| format!("/{}", labels.join("/"))),
+        5 => prop::collection::vec("[abc*]|\\{x\\}|a-\\{x\\}", 1..3)
+            .prop_map(|labels| format!("/{}", labels.join("/")))
+            .prop_filter("a capture has one place", |prefix| prefix.matches("{x}").count() < 2),
         1 => Just("/".to_owned()),
     ];
-    let rule = (prefix, tree()).prop_map(|(prefix, tree)| format!("{prefix}=>{tree}"));
+    // Where the prefix captures, the destinations use it.
+    let rule = (prefix, tree()).prop_map(|(prefix, tree)| match prefix.contains("{x}") {
+        true => format!("{prefix}=>{}", tree.replace("/b", "/{x}-b")),
+        false => format!("{prefix}=>{tree}"),
+    });
     prop::collection::vec(rule, 0..6).prop_map(|rules| rules.join(";"))
+}
+
+/// Every bound name in a delegation, reached or not.
+fn bounds(delegation: &Delegation) -> Vec<&Bound> {
+    match &delegation.outcome {
+        Outcome::Bound(bound) => vec![bound],
+        Outcome::Rules(steps) => steps.iter().flat_map(|step| step.tree.leaves()).flat_map(bounds).collect(),
+        Outcome::Wrong(_) => Vec::new(),
+    }
 }
 
 proptest! {
@@ -234,8 +405,13 @@ proptest! {
 
     #[test]
     fn every_look_up_ends_with_bound_names_or_an_error(text in dtab(), asked in "(/[abc]){1,4}") {
-        if let Ok(tree) = table(&text).look_up(&name(&asked)) {
+        let (rules, asked) = (table(&text), name(&asked));
+        if let Ok(tree) = rules.look_up(&asked) {
             prop_assert!(!matches!(tree, NameTree::Neg | NameTree::Fail | NameTree::Empty));
+            // Each of its leaves is one of the delegation's.
+            let delegation = rules.delegate(&asked);
+            let kept = bounds(&delegation);
+            prop_assert!(tree.leaves().iter().all(|leaf| kept.contains(leaf)));
         }
     }
 

@@ -69,7 +69,12 @@ pub(super) fn dtab(section: &Section<'_>, report: &mut Report) -> Dtab {
     };
     match value::text(&field, "write the rules as a string, such as \"/svc => /$/inet/10.0.0.2/4143\"").map(Dtab::parse)
     {
-        Ok(Ok(dtab)) => return dtab,
+        Ok(Ok(dtab)) => {
+            return match field.start() {
+                Some(start) => dtab.standing_in(field.file(), start),
+                None => dtab,
+            };
+        }
         Ok(Err(errors)) => {
             for error in errors {
                 report.problem(field.place(Some(error.place.offset)), error.message, error.help);

@@ -230,11 +230,21 @@ impl<'a> Field<'a> {
     /// The byte of the file at which the byte `offset` of this string stands. A string with escapes
     /// does not stand in the file as it is, so its beginning has to do.
     pub(crate) fn place(&self, offset: Option<usize>) -> usize {
-        let raw = self.text.get(self.span.clone()).unwrap_or("");
-        match (offset, self.value.as_str().and_then(|value| raw.find(value))) {
-            (Some(offset), Some(before)) => self.span.start + before + offset,
+        match (offset, self.start()) {
+            (Some(offset), Some(start)) => start + offset,
             _ => self.span.start,
         }
+    }
+
+    /// The byte of the file at which this string begins, if it stands there as it is.
+    pub(crate) fn start(&self) -> Option<usize> {
+        let raw = self.text.get(self.span.clone())?;
+        Some(self.span.start + raw.find(self.value.as_str()?)?)
+    }
+
+    /// The file's text.
+    pub(crate) fn file(&self) -> &'a str {
+        self.text
     }
 }
 

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use crate::config::{Config, Dns};
+use crate::dtab::Within;
 use crate::limits::{Limits, Row};
 use crate::print;
 
@@ -241,6 +242,37 @@ fn word() -> impl Strategy<Value = String> {
         "\r",
     ];
     prop_oneof![3 => prop::sample::select(known.map(str::to_owned).to_vec()), 1 => "(?s).{0,6}"]
+}
+
+/// The places of the rules of `[outbound] dtab`, and of which text they are.
+fn places(dtab: &str) -> (Within, Vec<String>) {
+    let text = format!(
+        "[tls]\nca = \"/ca\"\ncert = \"/c\"\nkey = \"/k\"\n[outbound]\ndtab = {dtab}\n\
+         [[outbound.peer]]\nname = \"/svc/*\"\nidentity = \"b.example\"\n\
+         [[outbound.listener]]\nlisten = \"127.0.0.1:1\"\nto = \"/svc/a\"\n"
+    );
+    let (config, _) = Config::parse(Path::new("f"), &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let table = config.outbound.unwrap().dtab;
+    (table.within(), table.entries().iter().map(|entry| entry.place().to_string()).collect())
+}
+
+#[test]
+fn a_rule_knows_its_place_in_the_file_where_the_file_has_the_table_as_it_is() {
+    let (a, b) = ("/u => /$/inet/10.0.0.1/1 ;", "/svc => /u");
+    for (dtab, expected) in [
+        (format!("\"{a} {b}\""), ["6:9", "6:36"]),
+        (format!("'{a} {b}'"), ["6:9", "6:36"]),
+        (format!("\"\"\"\n# ü\n{a}\n  {b}\n\"\"\""), ["8:1", "9:3"]),
+        (format!("'''{a}\n{b}'''"), ["6:11", "7:1"]),
+        (format!("\"\"\"\\\n  {a}\n{b}\"\"\""), ["7:3", "8:1"]),
+        (format!("\"\"\"\r\n{a}\r\n{b}\"\"\""), ["7:1", "8:1"]),
+    ] {
+        let expected = expected.map(str::to_owned).to_vec();
+        assert_eq!(places(&dtab), (Within::File, expected), "{dtab}");
+    }
+    // With escapes it does not stand there as it is.
+    let escaped = places(&format!("\"{a}\\n{b}\""));
+    assert_eq!(escaped, (Within::Table, vec!["1:1".to_owned(), "2:1".to_owned()]));
 }
 
 proptest! {

@@ -26,6 +26,7 @@ mod pool;
 mod postgres;
 mod redis;
 mod refusals;
+mod reload;
 mod rig;
 mod rights;
 mod settings;

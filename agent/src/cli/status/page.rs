@@ -44,9 +44,20 @@ fn head(status: &Value) -> String {
     let up = duration(&status["uptime_seconds"]);
     let state = if status["draining"] == true { "draining" } else { "ready" };
     let mut head = format!("adit {}, {state}, up {up}, pid {}\n", text(&status["version"]), text(&status["pid"]));
-    if let Some(fault) = status["tls_fault"].as_str() {
+    let config = &status["config"];
+    if let Some(fault) = config["fault"].as_str() {
         // Writing to a String cannot fail.
+        let _ = writeln!(head, "config fault: {}", fault.replace('\n', "\n              "));
+        let _ = writeln!(head, "              (what was in force before stays)");
+    }
+    if let Some(fault) = status["tls_fault"].as_str() {
         let _ = writeln!(head, "TLS fault: {fault}\n           (what was in force before stays)");
+    }
+    for waiting in list(&config["waits_for_restart"]) {
+        let _ = writeln!(head, "a restart applies: {}", text(waiting));
+    }
+    if let Some(file) = config["file"].as_str() {
+        let _ = writeln!(head, "{file}, in force for {}", duration(&config["age_seconds"]));
     }
     head
 }
@@ -246,7 +257,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_stands_at_the_top() {
-        let page = page(&json!({ "draining": true, "tls_fault": "host.pem: is empty" }));
-        assert!(page.contains("draining") && page.contains("TLS fault: host.pem: is empty"), "{page}");
+        let config = json!({ "file": "/adit.toml", "age_seconds": 61, "fault": "a\nb", "waits_for_restart": ["c"] });
+        let page = page(&json!({ "draining": true, "config": config, "tls_fault": "host.pem: is empty" }));
+        let config_fault = "\nconfig fault: a\n              b\n              (what was in force before stays)\n";
+        assert!(page.contains("draining") && page.contains(config_fault), "{page}");
+        assert!(page.contains("\nTLS fault: host.pem: is empty\n"), "{page}");
+        assert!(page.contains("\na restart applies: c\n/adit.toml, in force for 1m 1s\n"), "{page}");
     }
 }

@@ -99,12 +99,12 @@ fn a_certificate_that_expired_in_use_keeps_no_revocation_out() {
     running.world.file("crl.pem", running.world.revoke(&revoked, later() + 11 * DAY));
     let when_expired = SystemTime::now() + 11 * DAY;
 
-    let next = before.next(tls, when_expired).unwrap().unwrap();
+    let next = before.next(&tls, when_expired).unwrap().unwrap();
 
     assert_eq!((next.trust_generation, next.credential_generation), (2, 1));
     let expired = running.world.issue(&["host.a"]);
     running.world.pair("host", &expired);
-    says(&before.next(tls, when_expired).unwrap_err().to_string(), &["host.pem: certificate", "expired at"]);
+    says(&before.next(&tls, when_expired).unwrap_err().to_string(), &["host.pem: certificate", "expired at"]);
 }
 
 #[test]
@@ -236,4 +236,30 @@ fn a_peer_that_nothing_speaks_against_stays() {
     let now = running.store.snapshot();
     assert_eq!(now.trust_generation, 2);
     assert_eq!(now.recheck(&peer, Role::Dialer, SystemTime::now()), Ok(()));
+}
+
+#[test]
+fn files_of_another_name_are_in_force_once_they_are_put_and_a_bad_one_changes_nothing() {
+    let running = Running::new();
+    let mut tls = running.store.tls();
+    tls.certificates = vec![running.world.pair("other", &running.world.issue(&["other.a"]))];
+    let names = || running.store.snapshot().credentials()[0].names.clone();
+
+    let prepared = running.store.prepare(&tls).unwrap();
+    assert_eq!(names(), ["host.a"], "not before they are put");
+    drop(prepared);
+    assert_eq!((names()[0].as_str(), running.generations()), ("host.a", [1, 1, 1]));
+
+    running.store.prepare(&tls).unwrap().put();
+    assert_eq!((names()[0].as_str(), running.generations()), ("other.a", [2, 1, 2]));
+
+    tls.ca = running.world.file("bad.pem", "no bundle");
+    assert!(running.store.prepare(&tls).is_err());
+    assert_eq!(running.store.fault(), None);
+    // And from now on it is the new files that are looked at.
+    running.world.pair("host", &running.world.issue(&["new.a"]));
+    assert_eq!(running.store.reload_if_changed(), Ok(false));
+    running.world.pair("other", &running.world.issue(&["new.a"]));
+    assert_eq!(running.store.reload_if_changed(), Ok(true));
+    assert_eq!(names(), ["new.a"]);
 }

@@ -1,0 +1,217 @@
+//! A configuration put in force, all of it or nothing: whatever can fail is done first, and leaves no trace if it does;
+//! then everything is swapped. The start is the same, from nothing.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use adit_config::{Change, Config, Doors as Origins};
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    StartError,
+    doors::{Doors, Opened, Sides},
+    sides::{House, peers, policy},
+};
+use crate::{
+    admin::{self, Loaded, Now, Reloaded, View},
+    inbound::Inbound,
+    listen::Bound,
+    outbound::Outbound,
+    reload::Applied,
+    telemetry::log,
+};
+
+/// The running agent.
+pub(super) struct App {
+    house: House,
+    sides: Sides,
+    view: Arc<View>,
+    /// Held for the whole of a reload.
+    state: Mutex<State>,
+}
+
+/// What is in force.
+struct State {
+    config: Config,
+    doors: Doors,
+}
+
+impl App {
+    /// Opens every door that `config` asks for, and serves at them.
+    pub(super) fn start(
+        file: &Path,
+        config: Config,
+        page: PrometheusHandle,
+        reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    ) -> Result<Self, StartError> {
+        let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
+        let law = house.rights.law();
+        let outbound = Arc::new(house.outbound(&config, law, None));
+        let inbound = Arc::new(house.inbound(&config, house.rules(&config, law, Vec::new(), None)));
+        let view = Arc::new(View {
+            page,
+            identity: Arc::clone(&house.identity),
+            namers: Arc::clone(&house.namers),
+            streams: Arc::clone(&house.streams),
+            pool: Arc::clone(&house.pool),
+            now: ArcSwap::from_pointee(now(&house, &config, &outbound, &inbound, Vec::new())),
+            config: ArcSwap::from_pointee(Loaded {
+                file: file.to_owned(),
+                since: Instant::now(),
+                fault: None,
+                waits: Vec::new(),
+            }),
+            reload,
+            since: Instant::now(),
+            draining: house.draining.clone(),
+        });
+        let admin = admin::start(Arc::clone(&view)).map_err(StartError::Listen)?;
+        let sides = Sides { outbound: Arc::new(ArcSwap::new(outbound)), inbound, admin };
+        let app = Self { state: Mutex::new(State { config, doors: Doors::default() }), house, sides, view };
+        app.open_all()?;
+        Ok(app)
+    }
+
+    /// Every door is new.
+    fn open_all(&self) -> Result<(), StartError> {
+        let mut state = self.state();
+        let config = state.config.clone();
+        let all = Origins::all_new(&config);
+        let opened = self.open(&state, &config, &all)?;
+        let addresses = state.doors.addresses(&opened);
+        let rules = self.sides.inbound.rules.load_full();
+        let rules = self.house.rules(&config, rules.law, addresses, Some(&rules));
+        self.sides.inbound.rules.store(Arc::new(rules));
+        // None was open before, so none closes.
+        self.turn_doors(&mut state, &config, &all, opened);
+        self.show(&state, &config);
+        Ok(())
+    }
+
+    /// Puts `new` in force; what waits for a restart stays as it was. Must run within the runtime, and may block.
+    ///
+    /// # Errors
+    /// What cannot be had of what it asks for; then nothing has changed.
+    pub(super) fn apply(&self, new: Config) -> Result<Applied, StartError> {
+        let mut state = self.state();
+        let change = Change::between(&state.config, new);
+        if change.is_empty() {
+            return Ok(Applied { waits: change.waits, ..Applied::default() });
+        }
+        let Change { next, doors, lines, waits } = change;
+        let draining = self.house.draining.is_cancelled();
+        // All that can fail.
+        let opened = if draining { None } else { Some(self.open(&state, &next, &doors)?) };
+        let renamed = state.config.tls != next.tls;
+        let identity = if renamed { Some(self.house.identity.prepare(&next.tls)) } else { None };
+        let identity = identity.transpose().map_err(StartError::Identity)?;
+        // And what cannot.
+        if let Some(identity) = identity {
+            identity.put();
+        }
+        let addresses = opened.as_ref().map(|opened| state.doors.addresses(opened));
+        let revoked = self.change_rules(&state.config, &next, addresses);
+        let closing = match opened {
+            Some(opened) => self.turn_doors(&mut state, &next, &doors, opened),
+            None => Vec::new(),
+        };
+        self.show(&state, &next);
+        let mut warnings = Vec::new();
+        let mut changes = lines;
+        if next.log.level != state.config.log.level && !log::set_level(next.log.level) {
+            warnings.push("RUST_LOG is set and decides what is logged, not [log] level".to_owned());
+        }
+        if !draining {
+            changes.splice(0..0, doors.lines);
+        } else if !doors.lines.is_empty() {
+            warnings.push("the agent drains: its doors stay as they are".to_owned());
+        }
+        state.config = next;
+        Ok(Applied { changes, waits, warnings, revoked, closing })
+    }
+
+    fn open(&self, state: &State, next: &Config, doors: &Origins) -> Result<Opened, StartError> {
+        Opened::open(next, doors, &state.doors, &self.sides.admin).map_err(StartError::Listen)
+    }
+
+    /// Everything but the doors. The order is that of [`Rights::announce`](crate::withdraw::Rights::announce); returns how
+    /// many streams ended.
+    fn change_rules(&self, old: &Config, next: &Config, addresses: Option<Vec<std::net::SocketAddr>>) -> usize {
+        let law = self.house.rights.announce(policy(next), Arc::new(peers(next)));
+        self.house.route_by(old, next);
+        let before = self.sides.outbound.load_full();
+        let outbound = self.house.outbound(next, law, Some((old, &before)));
+        self.sides.outbound.store(Arc::new(outbound));
+        let before = self.sides.inbound.rules.load_full();
+        let addresses = addresses.unwrap_or_else(|| before.services.doors.clone());
+        let rules = self.house.rules(next, law, addresses, Some(&before));
+        self.sides.inbound.rules.store(Arc::new(rules));
+        self.house.bound_by(next, &self.sides.inbound);
+        self.house.rights.enforce()
+    }
+
+    /// Serves at the doors that were opened, and closes those that are gone.
+    fn turn_doors(
+        &self,
+        state: &mut State,
+        next: &Config,
+        origins: &Origins,
+        opened: Opened,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
+        let outbound = self.sides.outbound.load_full();
+        let doors = std::mem::take(&mut state.doors);
+        let (mut doors, closing) = doors.turn(&self.house, &self.sides, next, origins, opened);
+        doors.keep_warm(&self.house, &outbound, next.limits.warm);
+        state.doors = doors;
+        closing
+    }
+
+    fn show(&self, state: &State, config: &Config) {
+        let outbound = self.sides.outbound.load_full();
+        let shown = now(&self.house, config, &outbound, &self.sides.inbound, state.doors.bound());
+        self.view.now.store(Arc::new(shown));
+    }
+
+    pub(super) fn house(&self) -> &House {
+        &self.house
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Every door that is open.
+    pub(super) fn doors(&self) -> Vec<Bound> {
+        self.state().doors.bound()
+    }
+
+    /// How long a drain may take.
+    pub(super) fn drain_limit(&self) -> Option<Duration> {
+        self.state().config.limits.drain
+    }
+
+    pub(super) fn stop_admin(&self) {
+        self.sides.admin.stop();
+    }
+
+    /// Nothing between its first change and its last can panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the admin's pages show of `config`.
+fn now(house: &House, config: &Config, outbound: &Arc<Outbound>, inbound: &Arc<Inbound>, doors: Vec<Bound>) -> Now {
+    Now {
+        outbound: config.outbound.as_ref().map(|_| Arc::clone(outbound)),
+        inbound: config.inbound.as_ref().map(|_| Arc::clone(inbound)),
+        doors,
+        limits: config.limits.clone(),
+        capacity: house.capacity(&config.limits),
+    }
+}

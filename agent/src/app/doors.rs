@@ -1,0 +1,269 @@
+//! The doors of the agent: which are open, what each leads to, and the way to close one. First all that are new are opened,
+//! which may fail; then they are served, which cannot, and those that are in no file any more are closed. A closed door's
+//! streams go on.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use adit_config::{Config, Doors as Origins, ListenAddr, Listener};
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::sides::House;
+use crate::{
+    admin,
+    inbound::Inbound,
+    listen::{Accepted, Bound, Door, Held, ListenError, Room},
+    outbound::{Asks, Outbound},
+};
+
+/// Every door that is open, in the order of the file.
+#[derive(Default)]
+pub(super) struct Doors {
+    outbound: Vec<Front>,
+    inbound: Vec<Open>,
+    admin: Vec<Open>,
+}
+
+/// A door that is open.
+struct Open {
+    bound: Bound,
+    /// Its socket, if it is a TCP door.
+    held: Option<Held>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+/// A door for applications.
+struct Front {
+    open: Open,
+    /// What its next connection asks for.
+    asks: Arc<ArcSwap<Asks>>,
+    /// Ends what keeps its tunnels warm.
+    warm: CancellationToken,
+}
+
+/// For each door of a configuration, the one that was opened for it; `None` where one that is open goes on.
+pub(super) struct Opened {
+    outbound: Vec<Option<Door>>,
+    inbound: Vec<Option<Door>>,
+    admin: Vec<Option<Door>>,
+}
+
+/// What the doors lead to.
+pub(super) struct Sides {
+    /// For the next connection of an application.
+    pub(super) outbound: Arc<ArcSwap<Outbound>>,
+    /// For tunnels.
+    pub(super) inbound: Arc<Inbound>,
+    /// For operators.
+    pub(super) admin: admin::Running,
+}
+
+impl Opened {
+    /// Opens every door of `config` that is not open yet, in place of those of `before` that will close. An error closes
+    /// again what was opened.
+    pub(super) fn open(
+        config: &Config,
+        origins: &Origins,
+        before: &Doors,
+        admin: &admin::Running,
+    ) -> Result<Self, ListenError> {
+        let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
+        let closing = before.closing(origins);
+        let opened = || {
+            Ok(Self {
+                outbound: open_new(&origins.outbound, listeners, |listener| open_front(&listener.listen, &closing))?,
+                inbound: open_new(&origins.inbound, tunnels, |address| Door::tcp_over(*address, &closing))?,
+                admin: open_new(&origins.admin, &config.admin.doors(), |listen| admin.open(listen, &closing))?,
+            })
+        };
+        opened().map_err(|error: ListenError| error.beside(&before.bound()))
+    }
+}
+
+fn open_new<T>(
+    origins: &[Option<usize>],
+    doors: &[T],
+    open: impl Fn(&T) -> Result<Door, ListenError>,
+) -> Result<Vec<Option<Door>>, ListenError> {
+    let each = origins.iter().zip(doors);
+    each.map(|(origin, door)| if origin.is_some() { Ok(None) } else { open(door).map(Some) }).collect()
+}
+
+fn open_front(listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
+    match listen {
+        ListenAddr::Tcp(address) => Door::tcp_over(*address, closing).map(Door::abort_unless_closed),
+        ListenAddr::Unix(listen) => Door::unix(listen),
+    }
+}
+
+impl Doors {
+    /// The addresses of those that are open, and of those that are to be.
+    pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
+        let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
+        let new = [&opened.outbound, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
+        open.chain(new.filter_map(Door::tcp_address)).collect()
+    }
+
+    /// All of them, as the ready file and the status page tell them.
+    pub(super) fn bound(&self) -> Vec<Bound> {
+        self.all().map(|open| open.bound.clone()).collect()
+    }
+
+    /// Those that no door of the next configuration goes on as.
+    fn closing(&self, origins: &Origins) -> Vec<&Held> {
+        let fronts = self.outbound.iter().map(|front| &front.open);
+        let fronts = fronts.enumerate().filter(|(at, _)| !origins.outbound.contains(&Some(*at)));
+        let tunnels = self.inbound.iter().enumerate().filter(|(at, _)| !origins.inbound.contains(&Some(*at)));
+        let admin = self.admin.iter().enumerate().filter(|(at, _)| !origins.admin.contains(&Some(*at)));
+        fronts.chain(tunnels).chain(admin).filter_map(|(_, open)| open.held.as_ref()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Open> {
+        self.outbound.iter().map(|front| &front.open).chain(&self.inbound).chain(&self.admin)
+    }
+
+    /// Lets these be the doors of `config`: serves those that were opened for it, turns those that go on to where they lead
+    /// now, and closes the others, whose tasks are returned.
+    pub(super) fn turn(
+        self,
+        house: &House,
+        sides: &Sides,
+        config: &Config,
+        origins: &Origins,
+        opened: Opened,
+    ) -> (Self, Vec<JoinHandle<()>>) {
+        let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        let mut closed = Vec::new();
+        let mut serve = opened.outbound.into_iter().zip(listeners);
+        let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
+            let (door, listener) = serve.next()?;
+            match (before, door) {
+                (Some(front), _) => Some(front.leads_to(listener)),
+                (None, Some(door)) => Some(Front::serve(door, listener, house, sides)),
+                (None, None) => None,
+            }
+        });
+        let mut serve = opened.inbound.into_iter();
+        let inbound = next(self.inbound, &origins.inbound, &mut closed, |before| match (before, serve.next()?) {
+            (Some(open), _) => Some(open),
+            (None, door) => Some(Open::tunnels(door?, house, sides)),
+        });
+        let mut serve = opened.admin.into_iter();
+        let admin = next(self.admin, &origins.admin, &mut closed, |before| match (before, serve.next()?) {
+            (Some(open), _) => Some(open),
+            (None, door) => Some(Open::admin(door?, sides)),
+        });
+        (Self { outbound, inbound, admin }, closed)
+    }
+
+    /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one
+    /// before did.
+    pub(super) fn keep_warm(&mut self, house: &House, outbound: &Arc<Outbound>, each: usize) {
+        for front in &mut self.outbound {
+            front.warm.cancel();
+            front.warm = front.open.stop.child_token();
+            let (outbound, asks, until) = (Arc::clone(outbound), front.asks.load_full(), front.warm.clone());
+            house.chores.spawn(outbound.keep_warm(asks, each, until));
+        }
+    }
+}
+
+/// A list of doors in the order of the next file: `make` gives each, from the one that goes on as it, if one does. What is
+/// left over is closed.
+fn next<T: Closes>(
+    before: Vec<T>,
+    origins: &[Option<usize>],
+    closed: &mut Vec<JoinHandle<()>>,
+    mut make: impl FnMut(Option<T>) -> Option<T>,
+) -> Vec<T> {
+    let mut before: Vec<_> = before.into_iter().map(Some).collect();
+    let made = origins.iter().filter_map(|origin| make(origin.and_then(|at| before.get_mut(at)?.take()))).collect();
+    closed.extend(before.into_iter().flatten().map(Closes::close));
+    made
+}
+
+/// What can be closed; the task ends once it is.
+trait Closes {
+    fn close(self) -> JoinHandle<()>;
+}
+
+impl Closes for Open {
+    fn close(self) -> JoinHandle<()> {
+        let Self { held, stop, serving, .. } = self;
+        // First, so that the socket closes as the last waiting connection was taken from it, and not a moment later.
+        drop(held);
+        stop.cancel();
+        serving
+    }
+}
+
+impl Closes for Front {
+    fn close(self) -> JoinHandle<()> {
+        self.open.close()
+    }
+}
+
+impl Front {
+    fn serve(door: Door, listener: &Listener, house: &House, sides: &Sides) -> Self {
+        let stop = house.draining.child_token();
+        let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
+        let bound = Bound::of("outbound", &door).leads_to(listener);
+        let held = door.held();
+        let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
+        let (outbound, work, next) = (Arc::clone(&sides.outbound), house.work.clone(), Arc::clone(&asks));
+        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+            let (outbound, asks) = (outbound.load_full(), next.load_full());
+            work.spawn(async move {
+                outbound.carry(accepted, &asks).await;
+                drop(slot);
+            });
+        }));
+        let warm = stop.child_token();
+        Self { open: Open { bound, held, stop, serving }, asks, warm }
+    }
+
+    fn leads_to(mut self, listener: &Listener) -> Self {
+        self.asks.store(Arc::new(asks(listener)));
+        self.open.bound = self.open.bound.leads_to(listener);
+        self
+    }
+}
+
+fn asks(listener: &Listener) -> Asks {
+    Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }
+}
+
+impl Bound {
+    fn leads_to(self, listener: &Listener) -> Self {
+        Self { to: Some(listener.to.to_string()), certificate: listener.certificate.clone(), ..self }
+    }
+}
+
+impl Open {
+    fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
+        let stop = house.draining.child_token();
+        let (bound, held) = (Bound::of("inbound", &door), door.held());
+        let room = Room { slots: Arc::clone(&house.accepted), limit: "tunnels" };
+        let (inbound, work) = (Arc::clone(&sides.inbound), house.work.clone());
+        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+            let Accepted::Tcp(socket, from) = accepted else { return };
+            let inbound = Arc::clone(&inbound);
+            work.spawn(async move {
+                inbound.serve(socket, from).await;
+                drop(slot);
+            });
+        }));
+        Self { bound, held, stop, serving }
+    }
+
+    /// It stays open while the agent drains.
+    fn admin(door: Door, sides: &Sides) -> Self {
+        let stop = CancellationToken::new();
+        let (bound, held) = (Bound::of("admin", &door), door.held());
+        let serving = sides.admin.serve(door, stop.clone());
+        Self { bound, held, stop, serving }
+    }
+}

@@ -1,0 +1,262 @@
+//! Both sides of the agent, made from what lives as long as it does and from one configuration: at the start, and anew by
+//! each reload.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use adit_config::{Config, Dtab, Limits, Peers, Policy};
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::StartError;
+use crate::{
+    crowd::Crowd,
+    identity::Store,
+    inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
+    naming::{Namers, Settings, Zone},
+    outbound::{OpenLimits, Outbound},
+    relay,
+    router::Router,
+    slots::Slots,
+    streams::Streams,
+    sys,
+    telemetry::metrics,
+    tunnel::pool::{Pool, PoolLimits},
+    wire::plain::SocketOptions,
+    withdraw::Rights,
+};
+
+/// Everything that lives as long as the agent does, and no configuration.
+pub(super) struct House {
+    /// Descriptors this process may have.
+    descriptors: u64,
+    pub(super) identity: Arc<Store>,
+    pub(super) namers: Arc<Namers>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) rights: Arc<Rights>,
+    pub(super) pool: Arc<Pool>,
+    outbound_router: Arc<Router>,
+    inbound_router: Arc<Router>,
+    /// Streams at once, of both doors.
+    pub(super) slots: Arc<Slots>,
+    /// Accepted tunnels at once.
+    pub(super) accepted: Arc<Slots>,
+    /// Connections and tunnels: what a drain waits for.
+    pub(super) work: TaskTracker,
+    /// What serves them: ended after them.
+    pub(super) chores: TaskTracker,
+    pub(super) draining: CancellationToken,
+    pub(super) stop: CancellationToken,
+}
+
+impl House {
+    /// What `config` asks for at first; its tasks end with `stop`.
+    pub(super) fn new(config: &Config, stop: CancellationToken) -> Result<Self, StartError> {
+        let descriptors = sys::limits::raise_descriptors()
+            .map_err(|error| StartError::System("reading the descriptor limit", error))?;
+        metrics::descriptors(descriptors);
+        let capacity = config.limits.resolved(descriptors);
+        let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
+        let (work, chores) = (TaskTracker::new(), TaskTracker::new());
+        let namers = Arc::new(Namers::new(settings(config), chores.clone(), stop.clone()));
+        let streams = Streams::new();
+        let pool_limits = pool_limits(config, descriptors);
+        Ok(Self {
+            descriptors,
+            rights: Rights::new(policy(config), Arc::new(peers(config)), Arc::clone(&streams)),
+            pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
+            outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
+            inbound_router: Arc::new(Router::new(inbound_table(config), Peers::default(), Arc::clone(&namers))),
+            slots: Slots::new(capacity.streams),
+            accepted: Slots::new(capacity.tunnels),
+            identity,
+            namers,
+            streams,
+            work,
+            chores,
+            draining: CancellationToken::new(),
+            stop,
+        })
+    }
+
+    /// The limits that follow from the descriptors.
+    pub(super) fn capacity(&self, limits: &Limits) -> adit_config::Capacity {
+        limits.resolved(self.descriptors)
+    }
+
+    /// The outbound side by this configuration, whose law has the number `law`. What it shares with `before` goes on.
+    pub(super) fn outbound(&self, config: &Config, law: u64, before: Option<(&Config, &Outbound)>) -> Outbound {
+        let limits = &config.limits;
+        let copies = match before {
+            Some((old, before)) if old.limits.eager_bytes == limits.eager_bytes => Arc::clone(&before.copies),
+            _ => Arc::new(Semaphore::new(limits.eager_bytes.min(Semaphore::MAX_PERMITS))),
+        };
+        Outbound {
+            router: Arc::clone(&self.outbound_router),
+            law,
+            rights: Arc::clone(&self.rights),
+            identity: Arc::clone(&self.identity),
+            pool: Arc::clone(&self.pool),
+            streams: Arc::clone(&self.streams),
+            copies,
+            opening: OpenLimits { all: limits.open, handshake: limits.handshake, answer: limits.answer },
+            limits: relay_limits(limits),
+            options: socket_options(limits),
+        }
+    }
+
+    /// The inbound side, going by `rules`.
+    pub(super) fn inbound(&self, config: &Config, rules: Rules) -> Inbound {
+        let (limits, capacity) = (&config.limits, self.capacity(&config.limits));
+        Inbound {
+            rules: ArcSwap::from_pointee(rules),
+            rights: Arc::clone(&self.rights),
+            identity: Arc::clone(&self.identity),
+            streams: Arc::clone(&self.streams),
+            slots: Arc::clone(&self.slots),
+            unproven: Crowd::new(usize::MAX, unproven(capacity.tunnels)),
+            handshakes: Crowd::new(limits.handshakes, limits.handshakes_per_source),
+            tunnels_per_peer: Crowd::new(usize::MAX, capacity.tunnels_per_peer),
+            draining: self.draining.clone(),
+        }
+    }
+
+    /// What the inbound side goes by. A service that `before` has under the same names keeps its streams' places. `doors`
+    /// are those of this agent itself.
+    pub(super) fn rules(&self, config: &Config, law: u64, doors: Vec<SocketAddr>, before: Option<&Rules>) -> Rules {
+        let limits = &config.limits;
+        let policy = policy(config);
+        let bounds = policy.services.iter().map(|service| Bounds {
+            slots: slots_of(service, before),
+            connect: service.connect_timeout.unwrap_or(limits.connect),
+        });
+        Rules {
+            law,
+            services: Services {
+                router: Arc::clone(&self.inbound_router),
+                bounds: bounds.collect(),
+                doors,
+                streams: Arc::clone(&self.streams),
+            },
+            policy: Arc::clone(&policy),
+            handshake: limits.handshake,
+            idle: IdleLimits {
+                idle: limits.tunnel_idle_acceptor,
+                age: limits.tunnel_age,
+                frame: limits.open_frame,
+                spread: limits.retire_spread,
+            },
+            limits: relay_limits(limits),
+            options: socket_options(limits),
+        }
+    }
+
+    /// Lets the tables and the names' settings be those of `next`.
+    pub(super) fn route_by(&self, old: &Config, next: &Config) {
+        self.namers.reload(settings(next));
+        if old.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
+            != next.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
+        {
+            self.outbound_router.change(outbound_table(next), peers(next));
+        }
+        if old.inbound.as_ref().map(|side| &side.dtab) != next.inbound.as_ref().map(|side| &side.dtab) {
+            self.inbound_router.change(inbound_table(next), Peers::default());
+        }
+    }
+
+    /// Lets every count that outlives a reload be bounded as `config` says.
+    pub(super) fn bound_by(&self, config: &Config, inbound: &Inbound) {
+        let (limits, capacity) = (&config.limits, self.capacity(&config.limits));
+        self.slots.resize(capacity.streams);
+        self.accepted.resize(capacity.tunnels);
+        self.pool.bound_by(pool_limits(config, self.descriptors));
+        inbound.unproven.resize(usize::MAX, unproven(capacity.tunnels));
+        inbound.handshakes.resize(limits.handshakes, limits.handshakes_per_source);
+        inbound.tunnels_per_peer.resize(usize::MAX, capacity.tunnels_per_peer);
+    }
+}
+
+/// The judge of a file; of one without an inbound side, one that admits nobody.
+pub(super) fn policy(config: &Config) -> Arc<Policy> {
+    Arc::new(config.inbound.as_ref().map_or_else(Policy::default, |inbound| inbound.policy.clone()))
+}
+
+/// The rules for peers of a file; of one without an outbound side, none.
+pub(super) fn peers(config: &Config) -> Peers {
+    config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone())
+}
+
+fn outbound_table(config: &Config) -> Dtab {
+    config.outbound.as_ref().map_or_else(Dtab::default, |outbound| outbound.dtab.clone())
+}
+
+fn inbound_table(config: &Config) -> Dtab {
+    config.inbound.as_ref().map_or_else(Dtab::default, |inbound| inbound.dtab.clone())
+}
+
+/// The places for streams of one service: those of its name before, if there are any, as many as it has now.
+fn slots_of(service: &adit_config::Service, before: Option<&Rules>) -> Arc<Slots> {
+    let most = service.max_streams.map_or(usize::MAX, |most| most as usize);
+    let of_name = |rules: &Rules| {
+        let at = rules.policy.services.iter().position(|before| before.names == service.names)?;
+        Some(Arc::clone(&rules.services.bounds[at].slots))
+    };
+    match before.and_then(of_name) {
+        Some(slots) => {
+            slots.resize(most);
+            slots
+        }
+        None => Slots::new(most),
+    }
+}
+
+/// Connections of one address that may wait to prove who they are: half of all, so that others get in.
+fn unproven(tunnels: usize) -> usize {
+    (tunnels / 2).max(1)
+}
+
+fn settings(config: &Config) -> Settings {
+    let dns = &config.dns;
+    let zone = |zone: &adit_config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
+    Settings {
+        servers: dns.servers.clone(),
+        zones: dns.zones.iter().map(zone).collect(),
+        folder: config.fs.folder.clone(),
+        min_ttl: dns.min_ttl,
+        max_ttl: dns.max_ttl,
+        negative_ttl: dns.negative_ttl,
+        timeout: dns.timeout,
+        ..Settings::default()
+    }
+}
+
+fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
+    let (limits, capacity) = (&config.limits, config.limits.resolved(descriptors));
+    PoolLimits {
+        idle: limits.tunnel_idle_dialer,
+        age: limits.tunnel_age,
+        of_key: capacity.tunnels_per_peer,
+        all: capacity.tunnels,
+        frame: limits.open_frame,
+    }
+}
+
+fn socket_options(limits: &Limits) -> SocketOptions {
+    SocketOptions {
+        keepalive_idle: limits.keepalive_idle,
+        keepalive_interval: limits.keepalive_interval,
+        keepalive_count: limits.keepalive_count,
+        user_timeout: limits.user_timeout,
+    }
+}
+
+fn relay_limits(limits: &Limits) -> relay::Limits {
+    relay::Limits {
+        idle: limits.idle,
+        half_closed: limits.half_closed,
+        stalled: limits.stalled,
+        unread: limits.unread,
+        life: limits.life,
+        frame: limits.open_frame,
+    }
+}

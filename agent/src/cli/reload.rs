@@ -1,0 +1,85 @@
+//! `adit reload`: lets a running agent read its configuration again, and says what came of it.
+
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+
+use adit_config::Config;
+use clap::Args;
+use hyper::Method;
+
+use super::ask::{self, Door};
+use crate::admin::{Outcome, Reloaded};
+
+/// How long a reload may take: it reads files, which may be on a slow disk, and waits for one that is under way.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Let a running agent read its configuration again: all that is new in it takes effect, or nothing does.
+#[derive(Debug, Args)]
+pub(super) struct Reload {
+    /// The configuration file, whose admin section says where the agent answers.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
+    config: PathBuf,
+    /// Ask at this admin socket, and read no configuration.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Reload {
+    pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let socket = match self.socket {
+            Some(socket) => socket,
+            None => match Config::load(&self.config) {
+                Ok((config, _)) => socket(&config).ok_or_else(|| no_socket(&self.config))?,
+                Err(problems) => {
+                    eprintln!("{problems}");
+                    return Ok(ExitCode::FAILURE);
+                }
+            },
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let door = Door::Unix(socket);
+        let asking = ask::ask(&door, Method::POST, "/reload", LIMIT);
+        let (status, body) = runtime.block_on(asking)?;
+        let Ok(reloaded) = serde_json::from_str::<Reloaded>(&body) else {
+            return Err(format!("the agent answers {status}: {}", body.trim()).into());
+        };
+        Ok(tell(&reloaded))
+    }
+}
+
+fn socket(config: &Config) -> Option<PathBuf> {
+    config.admin.socket.as_ref().map(|socket| socket.path.clone())
+}
+
+fn no_socket(file: &std::path::Path) -> String {
+    let file = file.display();
+    format!(
+        "{file} opens no admin socket: add `socket = \"/run/adit/admin.sock\"` to [admin], or send the agent SIGHUP"
+    )
+}
+
+/// What changed goes to standard output, what is wrong to standard error.
+fn tell(reloaded: &Reloaded) -> ExitCode {
+    for problem in &reloaded.problems {
+        eprintln!("{problem}");
+    }
+    for warning in &reloaded.warnings {
+        eprintln!("{warning}");
+    }
+    for waiting in &reloaded.waits {
+        eprintln!("warning: only a restart applies {waiting}");
+    }
+    for change in &reloaded.changes {
+        println!("{change}");
+    }
+    if reloaded.revoked > 0 {
+        println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
+    }
+    match reloaded.outcome {
+        Outcome::Ok => ExitCode::SUCCESS,
+        Outcome::Unchanged => {
+            println!("{}: nothing new to apply", reloaded.file.display());
+            ExitCode::SUCCESS
+        }
+        Outcome::Failed => ExitCode::FAILURE,
+    }
+}

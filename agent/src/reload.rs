@@ -1,0 +1,242 @@
+//! The configuration again: on SIGHUP, when somebody asks at the admin socket, and when its file has changed. Each time it
+//! is read and checked whole, handed to who applies it, and what came of it is told in the log, the metrics, the status
+//! page and the answer. One reload at a time; what it does to the agent is `app`'s to know.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use adit_config::{Config, Problems, Warning};
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{Loaded, Outcome, Reloaded, View},
+    telemetry::metrics,
+    watch::Watched,
+};
+
+/// How often it is looked whether the file has changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The file that the configuration comes from.
+#[derive(Debug)]
+pub struct Source {
+    file: PathBuf,
+    watched: Mutex<Watched>,
+}
+
+/// What was applied.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What changed, a line each; none when the file says what is in force.
+    pub changes: Vec<String>,
+    /// What waits for a restart, a line each.
+    pub waits: Vec<String>,
+    /// What an operator should know of, a line each.
+    pub warnings: Vec<String>,
+    /// Streams that ended, for their right is gone.
+    pub revoked: usize,
+    /// Doors that are closing: each is closed once its task has ended.
+    pub closing: Vec<JoinHandle<()>>,
+}
+
+/// Why a configuration was not applied: one line for each problem.
+enum Fault {
+    /// The file itself: it stays so until somebody changes it.
+    File(Problems),
+    /// What the file needs of the world, which may be there a moment later.
+    World(String),
+}
+
+/// What a reload is for.
+enum Cause {
+    /// SIGHUP.
+    Signal,
+    /// Somebody asked, and waits for the answer.
+    Asked(oneshot::Sender<Reloaded>),
+    /// The file is another, and has been the same for a look.
+    Changed,
+    /// The last one failed for a reason that may be gone.
+    Again,
+}
+
+/// What the looks at the file have come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is as it was.
+    Still,
+    /// It has changed since the look before: somebody may be writing it.
+    Moving,
+}
+
+impl Source {
+    /// Takes a first look at the file: what changes from now on is a change.
+    pub fn new(file: PathBuf) -> Self {
+        let watched = Mutex::new(Watched::new([file.clone()]));
+        Self { file, watched }
+    }
+
+    /// Where it is.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Every problem it has.
+    pub fn load(&self) -> Result<(Config, Vec<Warning>), Problems> {
+        // Looked at before it is read: what is written in between is then seen the next time.
+        self.has_changed();
+        Config::load(&self.file)
+    }
+
+    fn has_changed(&self) -> bool {
+        !self.watched.lock().unwrap_or_else(PoisonError::into_inner).changed().is_empty()
+    }
+}
+
+/// Reloads whenever there is a cause, until `stop`. `apply` puts a configuration in force, all of it or nothing, and may
+/// block.
+pub async fn follow<E: fmt::Display>(
+    source: Source,
+    view: Arc<View>,
+    mut asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    mut hangup: Signal,
+    stop: CancellationToken,
+    apply: impl Fn(Config) -> Result<Applied, E> + Send + Sync + 'static,
+) {
+    let (source, apply) = (Arc::new(source), Arc::new(apply));
+    let mut reloads = Reloads { view, fault: None };
+    let mut look = Look::Still;
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let cause = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hangup.recv() => Cause::Signal,
+            Some(answer) = asked.recv() => Cause::Asked(answer),
+            _ = tick.tick() => {
+                let before = look;
+                look = look_at(&source).await;
+                match (before, look) {
+                    (Look::Moving, Look::Still) => Cause::Changed,
+                    (Look::Still, Look::Still) if reloads.may_heal() => Cause::Again,
+                    (_, Look::Moving) | (Look::Still, Look::Still) => continue,
+                }
+            }
+        };
+        look = Look::Still;
+        let (from, put) = (Arc::clone(&source), Arc::clone(&apply));
+        // Files may be on a network mount, and the agent's keys are among them.
+        let read = spawn_blocking(move || read_and_apply(&from, put.as_ref()));
+        let result = read.await.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
+        reloads.finish(&source.file, result, cause).await;
+    }
+}
+
+async fn look_at(source: &Arc<Source>) -> Look {
+    let source = Arc::clone(source);
+    match spawn_blocking(move || source.has_changed()).await {
+        Ok(true) => Look::Moving,
+        Ok(false) | Err(_) => Look::Still,
+    }
+}
+
+fn read_and_apply<E: fmt::Display>(
+    source: &Source,
+    apply: &impl Fn(Config) -> Result<Applied, E>,
+) -> Result<Applied, Fault> {
+    let (config, warnings) = source.load().map_err(Fault::File)?;
+    let mut applied = apply(config).map_err(|error| Fault::World(error.to_string()))?;
+    applied.warnings.splice(0..0, warnings.iter().map(ToString::to_string));
+    Ok(applied)
+}
+
+/// What is remembered from reload to reload.
+struct Reloads {
+    view: Arc<View>,
+    fault: Option<Fault>,
+}
+
+impl Reloads {
+    fn may_heal(&self) -> bool {
+        matches!(self.fault, Some(Fault::World(_)))
+    }
+
+    async fn finish(&mut self, file: &Path, result: Result<Applied, Fault>, cause: Cause) {
+        let reloaded = match result {
+            Ok(applied) => self.succeed(file, applied).await,
+            Err(fault) => self.fail(file, fault, &cause),
+        };
+        if let Cause::Asked(answer) = cause {
+            // Who asked may have gone.
+            let _ = answer.send(reloaded);
+        }
+    }
+
+    async fn succeed(&mut self, file: &Path, applied: Applied) -> Reloaded {
+        let Applied { changes, waits, warnings, revoked, closing } = applied;
+        for door in closing {
+            // A door whose task panicked is closed too.
+            let _ = door.await;
+        }
+        let outcome = if changes.is_empty() { Outcome::Unchanged } else { Outcome::Ok };
+        match outcome {
+            Outcome::Ok => info!(changes = changes.len(), revoked, "configuration reloaded"),
+            Outcome::Unchanged | Outcome::Failed => info!("configuration read again; nothing new to apply"),
+        }
+        changes.iter().for_each(|change| info!("{change}"));
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        waits.iter().for_each(|waiting| warn!("only a restart applies {waiting}"));
+        metrics::config_reloaded(outcome.label());
+        metrics::config_fault(false);
+        self.fault = None;
+        let since = if outcome == Outcome::Ok { Instant::now() } else { self.view.config.load().since };
+        self.view.config.store(Arc::new(Loaded { file: file.to_owned(), since, fault: None, waits: waits.clone() }));
+        Reloaded { outcome, file: file.to_owned(), changes, revoked, waits, warnings, problems: Vec::new() }
+    }
+
+    /// A fault that lasts is told once, but to whoever asks.
+    fn fail(&mut self, file: &Path, fault: Fault, cause: &Cause) -> Reloaded {
+        let text = fault.to_string();
+        let known = self.fault.as_ref().is_some_and(|before| before.to_string() == text);
+        if !(known && matches!(cause, Cause::Again)) {
+            text.lines().for_each(|problem| error!("{problem}"));
+            error!("configuration not reloaded; what was in force stays");
+            metrics::config_reloaded(Outcome::Failed.label());
+        }
+        metrics::config_fault(true);
+        self.fault = Some(fault);
+        let before = self.view.config.load();
+        self.view.config.store(Arc::new(Loaded { fault: Some(text.clone()), ..Loaded::clone(&before) }));
+        Reloaded {
+            outcome: Outcome::Failed,
+            file: file.to_owned(),
+            changes: Vec::new(),
+            revoked: 0,
+            waits: Vec::new(),
+            warnings: Vec::new(),
+            problems: text.lines().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(problems) => problems.fmt(f),
+            Self::World(why) => f.write_str(why),
+        }
+    }
+}
