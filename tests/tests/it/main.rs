@@ -30,6 +30,7 @@ mod refusals;
 mod reload;
 mod rig;
 mod rights;
+mod settings;
 mod spares;
 mod srv;
 mod starts;
