@@ -1,6 +1,8 @@
 //! `/delegate?name=/svc/x[&side=inbound]`: what routing would do with a name, as JSON, on the unix socket only. By POST the
 //! body is a table to try instead of the agent's own; nothing is changed by it.
 
+use std::time::Duration;
+
 use adit_config::Dtab;
 use adit_protocol::Name;
 use http_body_util::{BodyExt, Full, Limited};
@@ -18,6 +20,9 @@ use crate::{router::delegate::Report, streams::Direction};
 
 /// The longest table that is read.
 const LONGEST: usize = 1 << 20;
+
+/// How long a client may take over it.
+const BODY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Mistakes of a table that are told; a table of noise must not get an answer longer than itself.
 const MISTAKES: usize = 100;
@@ -104,7 +109,8 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 async fn table(body: Incoming) -> Result<Dtab, Refused> {
-    let body = Limited::new(body, LONGEST).collect().await;
+    let body = tokio::time::timeout(BODY_LIMIT, Limited::new(body, LONGEST).collect()).await;
+    let body = body.map_err(|_| Refused::Request(format!("no whole table came within {BODY_LIMIT:?}")))?;
     let body =
         body.map_err(|error| Refused::Request(format!("the table could not be read (1 MiB at most): {error}")))?;
     let text = String::from_utf8(body.to_bytes().into());

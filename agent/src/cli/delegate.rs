@@ -38,7 +38,7 @@ pub(super) struct Delegate {
     /// Ask at this admin socket, and read no configuration.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// By the table of [inbound], which is for services whose `to` is a name.
+    /// By the inbound side's table, which is for services whose `to` is a name.
     #[arg(long)]
     inbound: bool,
     /// Try the table in this file, or on standard input (-), instead of the agent's; nothing is changed.

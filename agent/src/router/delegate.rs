@@ -137,6 +137,8 @@ pub enum Standing {
     PassedOver,
     /// None, ever: a `!` or `$` comes first.
     Behind,
+    /// None: a fault of the rules elsewhere keeps the whole name from being routed.
+    Unasked,
 }
 
 /// An endpoint.
@@ -379,8 +381,7 @@ impl Rows<'_> {
         };
         let seen = self.seen.iter().find(|seen| std::ptr::eq(seen.bound, bound));
         let Some(seen) = seen.filter(|_| !behind) else {
-            // A rule's fault elsewhere keeps all of the name from being routed.
-            place.standing = if behind { Standing::Behind } else { Standing::PassedOver };
+            place.standing = if behind { Standing::Behind } else { Standing::Unasked };
             return place;
         };
         let (state, fault) = match &seen.state {

@@ -281,3 +281,52 @@ async fn its_status_tells_what_leads_where() {
     assert_eq!(status["routes"][0]["tree"], "/$/inet/10.0.0.1/1 | /$/unix/run/a.sock");
     assert_eq!(status["balancers"][0]["endpoints"][0]["health"], "up");
 }
+
+/// What a report says of its bound names.
+fn standings(report: &delegate::Report) -> Vec<(&str, delegate::Standing)> {
+    let bound = report.rows.iter().filter_map(|row| match &row.what {
+        delegate::What::Bound(place) => Some((place.name.as_str(), place.standing)),
+        _ => None,
+    });
+    bound.collect()
+}
+
+#[tokio::test]
+async fn a_report_says_of_each_bound_name_whether_streams_go_there() {
+    use delegate::Standing::{Absent, Behind, Drawn, PassedOver, Taken, Unasked};
+    let rules = "/svc => /$/inet/10.0.0.9/1 ;
+        /svc => /#/dns/gone.prod/1 | /$/inet/10.0.0.1/1 | (/$/inet/10.0.0.2/1 | ! | /$/inet/10.0.0.3/1) ;
+        /two => 1 * /$/inet/10.0.0.1/1 & 0.5 * /$/inet/10.0.0.2/1 & 3 * /#/dns/gone.prod/1 ;
+        /a => /a ; /bad => /$/inet/10.0.0.1/1 | /a ;";
+    let world = world(rules).await;
+    let report = async |asked: &str| {
+        let report = world.router.delegate(crate::streams::Direction::Inbound, name(asked), None);
+        timeout(PATIENCE, report).await.expect("within patience").unwrap()
+    };
+    let svc = report("/svc").await;
+    let (one, two, three, gone) =
+        ("/$/inet/10.0.0.1/1", "/$/inet/10.0.0.2/1", "/$/inet/10.0.0.3/1", "/#/dns/gone.prod/1");
+    let expected =
+        [(gone, Absent), (one, Taken), (two, PassedOver), (three, Behind), ("/$/inet/10.0.0.9/1", PassedOver)];
+    assert_eq!(standings(&svc), expected);
+    assert_eq!(svc.outcome, delegate::Fate::To { address: "10.0.0.1:1".into(), bound: one.into() });
+    assert_eq!(standings(&report("/two").await), [(one, Drawn), (two, Drawn), (gone, Absent)]);
+    let bad = report("/bad").await;
+    assert_eq!(standings(&bad), [(one, Unasked)]);
+    assert!(matches!(bad.outcome, delegate::Fate::Refused(why) if why.starts_with("the rules loop: '/a'")));
+    // and no name is in use for it
+    assert!(world.router.status().routes.is_empty());
+}
+
+#[tokio::test]
+async fn a_report_by_an_edited_table_goes_over_the_same_roads_and_changes_no_rule() {
+    let world = world("/svc => /$/inet/10.0.0.1/1 ;").await;
+    let lease = world.route("/svc").await.unwrap().balancer().pick(&[]).unwrap();
+    let edited = Dtab::parse("/other => /$/inet/10.0.0.1/1 ;").unwrap();
+    let asked = world.router.delegate(crate::streams::Direction::Inbound, name("/other"), Some(edited));
+    let report = timeout(PATIENCE, asked).await.expect("within patience").unwrap();
+    let delegate::What::Bound(place) = &report.rows[2].what else { panic!("{report:?}") };
+    assert_eq!(place.endpoints[0].open, 1, "the stream that is there is seen");
+    assert_eq!(world.address("/other").await, "no rule knows '/other'");
+    drop(lease);
+}

@@ -70,6 +70,7 @@ fn bound(place: &Place) -> String {
     };
     let standing = match place.standing {
         Standing::PassedOver => "   (not taken: another branch comes first)",
+        Standing::Unasked => "   (not asked: the rules lead nowhere)",
         Standing::Taken | Standing::Drawn | Standing::Waited | Standing::Absent | Standing::Behind => "",
     };
     format!("{}{residual}{standing}", place.name)
