@@ -15,6 +15,7 @@ mod churn;
 mod crashes;
 mod crowd;
 mod cuts;
+mod delegate;
 mod demo;
 mod doors;
 mod files;
