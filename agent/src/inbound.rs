@@ -5,6 +5,7 @@
 //! that it does not admit.
 
 mod idle;
+mod meet;
 mod service;
 
 pub use idle::IdleLimits;
@@ -24,34 +25,28 @@ use adit_protocol::{Answer, Code, Kind, Phase, Preamble, Refusal, ResetCode};
 use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use idle::{Generations, IdleEnd, next_open};
+use meet::Met;
 use service::Connected;
 
 use crate::{
     addr::Address,
     crowd::Crowd,
     end::{End, Ending, Side},
-    identity::{Peer, Role, Snapshot, Store, UNRECOGNIZED_NAME, explain, is_unknown_sni, speaks_adit},
+    identity::{Peer, Role, Store},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     slots::{Slot, Slots},
     streams::{Direction, Hop, Registered, Right, Streams, new_id},
     telemetry::{metrics, record},
-    tunnel::{
-        arrive::next_arrival,
-        close::{close, shut_and_drain},
-    },
+    tunnel::{arrive::next_arrival, close::close},
     wire::{
-        channel::{Channel, PeerEnd},
         plain::SocketOptions,
         tunnel::{Arrival, Role as End_, Tunnel},
     },
     withdraw::{Rights, withdrawn},
 };
-
-/// How long an alert of ours is given to arrive (PROTOCOL.md section 1).
-const ALERT_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a tunnel beyond its peer's share waits for the OPEN that it was made for, which is refused and hears why.
 const CROWDED_IDLE: Duration = Duration::from_secs(1);
@@ -98,48 +93,6 @@ pub struct Rules {
     pub options: SocketOptions,
 }
 
-/// A tunnel whose dialer has proved who it is.
-struct Met {
-    tunnel: Tunnel,
-    peer: Arc<Peer>,
-    from: SocketAddr,
-    /// The id of the credential we showed.
-    shown: Option<String>,
-    /// The generation of our credentials that it was shown from.
-    credential_generation: u64,
-    /// Set when this peer has too many tunnels: every OPEN on this one is refused.
-    crowded: bool,
-}
-
-/// A connection that came to nothing.
-struct Unmet {
-    /// Where there is still something to be said.
-    channel: Option<Box<Channel>>,
-    why: String,
-    outcome: Outcome,
-}
-
-/// How a handshake came to nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// One side refused the other.
-    Failed,
-    /// It was not over in time.
-    Late,
-    /// Not a word of TLS was said.
-    Silent,
-}
-
-impl Outcome {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Late => "timeout",
-            Self::Silent => "closed",
-        }
-    }
-}
-
 impl Inbound {
     /// Serves one connection from its first to its last moment.
     pub async fn serve(&self, socket: TcpStream, from: SocketAddr) {
@@ -183,65 +136,6 @@ impl Inbound {
             }
         }
         metrics::tunnels_accepted(-1.0);
-    }
-
-    /// Shakes hands within the limits; every failure is counted and logged with its cause.
-    async fn meet(&self, socket: TcpStream, from: SocketAddr) -> Option<Met> {
-        let rules = self.rules.load_full();
-        let deadline = Instant::now() + rules.handshake;
-        let crowded = || {
-            metrics::limit_reached("handshakes");
-            debug!(%from, "too many handshakes at once; the connection is dropped");
-        };
-        // Whoever waits holds a tunnel's place too: one address that says nothing must not hold them all.
-        let Some(_unproven) = self.unproven.enter(from.ip()) else {
-            crowded();
-            return None;
-        };
-        // A burst from one host waits its turn within the limit, and only then is turned away.
-        let Ok(_place) = tokio::time::timeout_at(deadline, self.handshakes.wait(from.ip())).await else {
-            crowded();
-            return None;
-        };
-        let began = Instant::now();
-        let applied = rules.options.apply(&socket);
-        applied
-            .inspect_err(|error| warn!(%from, "a socket option was refused: {error}; the connection is closed"))
-            .ok()?;
-        // One snapshot from the handshake's first byte to the peer's stamp: with a later one, a dialer judged by an old
-        // list would count as judged by the new one, and escape a revocation that came in between.
-        let snapshot = self.identity.snapshot();
-        let met = SystemTime::now();
-        let channel = Channel::server(socket, &snapshot.server_config());
-        let shaken = match channel {
-            Ok(mut channel) => match tokio::time::timeout_at(deadline, channel.handshake()).await {
-                Ok(Ok(())) => know(channel, from, &snapshot, met),
-                Ok(Err(end)) => Err(Unmet { why: why(&end), outcome: outcome(&end), channel: Some(Box::new(channel)) }),
-                Err(_) => {
-                    metrics::limit_reached("handshake");
-                    let why = format!("not finished within {:?}", rules.handshake);
-                    Err(Unmet { channel: None, why, outcome: Outcome::Late })
-                }
-            },
-            Err(error) => Err(Unmet { channel: None, why: error.to_string(), outcome: Outcome::Failed }),
-        };
-        let outcome = shaken.as_ref().err().map_or("ok", |unmet| unmet.outcome.label());
-        metrics::handshake("acceptor", outcome, began.elapsed());
-        match shaken {
-            Ok(met) => Some(met),
-            Err(Unmet { channel, why, outcome }) => {
-                // A port scan or a health check that says nothing is no news.
-                if outcome == Outcome::Silent {
-                    debug!(%from, "TLS handshake: {why}");
-                } else {
-                    warn!(%from, "TLS handshake: {why}");
-                }
-                if let Some(channel) = channel {
-                    say_why(*channel).await;
-                }
-                None
-            }
-        }
     }
 
     /// One stream. Returns the tunnel if another may follow on it.
@@ -389,22 +283,6 @@ impl Inbound {
     }
 }
 
-/// Who the dialer is, by the snapshot that its handshake was judged by.
-fn know(channel: Channel, from: SocketAddr, snapshot: &Snapshot, met: SystemTime) -> Result<Met, Unmet> {
-    let unmet = |channel, why| Unmet { channel: Some(Box::new(channel)), why, outcome: Outcome::Failed };
-    if !speaks_adit(channel.alpn()) {
-        let why = "the peer does not speak adit/1 (no ALPN agreed): a plain TLS client has no door here";
-        return Err(unmet(channel, why.to_owned()));
-    }
-    let shown = snapshot.credential_for_sni(channel.sni()).map(|credential| credential.id.clone());
-    let peer = match snapshot.peer(channel.peer_chain(), Role::Dialer, met) {
-        Ok(peer) => Arc::new(peer),
-        Err(error) => return Err(unmet(channel, error.to_string())),
-    };
-    let credential_generation = snapshot.credential_generation;
-    Ok(Met { tunnel: Tunnel::acceptor(channel), peer, from, shown, credential_generation, crowded: false })
-}
-
 /// What this peer's right to a stream rests on; `at` is where its service was reached.
 fn right(met: &Met, at: Option<Address>) -> Right {
     Right::Inbound { peer: met.peer.identities.clone(), shown: met.shown.clone(), at }
@@ -463,29 +341,6 @@ fn phase(tunnel: &Tunnel) -> Phase {
     match tunnel.role() {
         End_::Acceptor(acceptor) => acceptor.phase(),
         End_::Dialer(dialer) => dialer.phase(),
-    }
-}
-
-/// Lets the alert that says why out, and gives it time to arrive (PROTOCOL.md section 1).
-async fn say_why(mut channel: Channel) {
-    if matches!(channel.end(), Some(PeerEnd::Refused(error)) if is_unknown_sni(error)) {
-        channel.say_instead(&UNRECOGNIZED_NAME);
-    }
-    shut_and_drain(channel, ALERT_LIMIT).await;
-}
-
-fn why(end: &PeerEnd) -> String {
-    match end {
-        PeerEnd::Refused(error) => explain(error),
-        PeerEnd::Alert(alert) => explain(&rustls::Error::AlertReceived(*alert)),
-        PeerEnd::Bare(_) | PeerEnd::Closed => end.to_string(),
-    }
-}
-
-fn outcome(end: &PeerEnd) -> Outcome {
-    match end {
-        PeerEnd::Bare(_) => Outcome::Silent,
-        PeerEnd::Refused(_) | PeerEnd::Alert(_) | PeerEnd::Closed => Outcome::Failed,
     }
 }
 

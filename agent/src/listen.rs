@@ -1,29 +1,26 @@
 //! Doors: sockets that listen, and the loop that accepts. Each connection is handed on at once, with the permits it will
 //! hold; no handshake and no byte is awaited here, and no error ends the loop.
 
-use std::{
-    fmt, fs, io,
-    net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod bind;
+
+pub use bind::SocketFile;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use adit_config::UnixListen;
 use serde::Serialize;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use bind::{BACKLOG, Sharing, bind_tcp, bind_unix};
 
 use crate::{
     slots::{Slot, Slots},
     telemetry::metrics,
 };
 
-/// Connections that wait to be accepted; the kernel bounds it by net.core.somaxconn.
-const BACKLOG: i32 = 4096;
 /// How long accept rests after an error, such as for want of descriptors (EMFILE); then it tries again, for ever.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -107,33 +104,6 @@ pub struct ListenError {
     door: String,
     cause: io::Error,
     help: &'static str,
-}
-
-/// A socket file of ours; dropping it removes it, unless another stands there by then.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Its device and inode.
-    is: (u64, u64),
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), is: identity(path)? })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // The file of a successor is the successor's; one that is gone is what was wanted.
-        if identity(&self.path).is_ok_and(|found| found == self.is) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(file: &Path) -> io::Result<(u64, u64)> {
-    file.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl Door {
@@ -267,82 +237,6 @@ impl Door {
     }
 }
 
-/// Whether another socket of this user may listen at the same address (SO_REUSEPORT, socket(7)).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    /// None may.
-    Nobody,
-    /// One that says so too, until this one listens.
-    ForNow,
-}
-
-fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-    // Connections of a predecessor that linger in TIME_WAIT do not keep a new agent from its port.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_port(sharing == Sharing::ForNow)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_reuse_port(false)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn bind_unix(listen: &UnixListen) -> io::Result<(UnixListener, SocketFile)> {
-    remove_stale(&listen.path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-    socket.bind(&socket2::SockAddr::unix(&listen.path)?)?;
-    let file = SocketFile::at(&listen.path)?;
-    // Nobody can connect before listen(), so the file has its mode and owner before it opens.
-    fs::set_permissions(&listen.path, fs::Permissions::from_mode(listen.mode))?;
-    own(listen)?;
-    socket.listen(BACKLOG)?;
-    Ok((UnixListener::from_std(socket.into())?, file))
-}
-
-/// Makes room where a socket stands that nobody answers on. Asked by its kind first: connect(2) refuses a file that is no
-/// socket in the same words (unix(7), ECONNREFUSED), and somebody's file is no leftover of ours.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file stands there that is no socket"));
-        }
-        _ => {}
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Gone meanwhile is fine; anything else is for bind to refuse.
-        Err(_) => Ok(()),
-    }
-}
-
-fn own(listen: &UnixListen) -> io::Result<()> {
-    let owner = listen.owner.as_deref().map(|name| lookup("/etc/passwd", "user", name)).transpose()?;
-    let group = listen.group.as_deref().map(|name| lookup("/etc/group", "group", name)).transpose()?;
-    if owner.is_some() || group.is_some() {
-        std::os::unix::fs::chown(&listen.path, owner, group)?;
-    }
-    Ok(())
-}
-
-/// The number of a user or group: itself, or the third field of its line in passwd(5) or group(5).
-fn lookup(file: &str, what: &str, name: &str) -> io::Result<u32> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let table = fs::read_to_string(file)?;
-    table
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.first() == Some(&name))
-        .and_then(|fields| fields.get(2)?.parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} `{name}` in {file}")))
-}
-
 impl ListenError {
     /// A door that failed before it had an address.
     pub fn of(what: &str, cause: io::Error) -> Self {
@@ -387,6 +281,8 @@ impl std::error::Error for ListenError {}
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
     use super::*;
 
     fn unix(path: &Path) -> Result<Door, String> {

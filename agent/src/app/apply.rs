@@ -101,6 +101,9 @@ impl App {
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
+            // Its rules may stand at other places of the file.
+            self.house.route_by(&state.config, &change.next);
+            state.config = change.next;
             return Ok(Applied { waits: change.waits, ..Applied::default() });
         }
         let Change { next, doors, lines, waits } = change;

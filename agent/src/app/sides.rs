@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Dtab, Limits, Peers, Policy};
+use adit_config::{Config, Dtab, Limits, Peers, Policy, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -151,16 +151,16 @@ impl House {
         }
     }
 
-    /// Lets the tables and the names' settings be those of `next`.
+    /// Lets the tables and the names' settings be those of `next`. What names lead to is kept where nothing has changed.
     pub(super) fn route_by(&self, old: &Config, next: &Config) {
         self.namers.reload(settings(next));
-        if old.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
-            != next.outbound.as_ref().map(|side| (&side.dtab, &side.peers))
-        {
-            self.outbound_router.change(outbound_table(next), peers(next));
+        let (was, is) = (outbound_table(old), outbound_table(next));
+        if !same(&was, &is) || peers(old) != peers(next) {
+            self.outbound_router.change(is, peers(next));
         }
-        if old.inbound.as_ref().map(|side| &side.dtab) != next.inbound.as_ref().map(|side| &side.dtab) {
-            self.inbound_router.change(inbound_table(next), Peers::default());
+        let (was, is) = (inbound_table(old), inbound_table(next));
+        if !same(&was, &is) {
+            self.inbound_router.change(is, Peers::default());
         }
     }
 
@@ -192,6 +192,12 @@ fn outbound_table(config: &Config) -> Dtab {
 
 fn inbound_table(config: &Config) -> Dtab {
     config.inbound.as_ref().map_or_else(Dtab::default, |inbound| inbound.dtab.clone())
+}
+
+/// Whether two tables say the same at the same places: a person is shown the rules with their places in the file.
+fn same(was: &Dtab, is: &Dtab) -> bool {
+    let places = |table: &Dtab| table.entries().iter().map(Dentry::place).collect::<Vec<_>>();
+    was == is && places(was) == places(is)
 }
 
 /// The places for streams of one service: those of its name before, if there are any, as many as it has now.
@@ -258,5 +264,18 @@ fn relay_limits(limits: &Limits) -> relay::Limits {
         unread: limits.unread,
         life: limits.life,
         frame: limits.open_frame,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_stands_elsewhere_in_its_file_is_another_to_whoever_is_shown_its_places() {
+        let table = |text| Dtab::parse(text).unwrap();
+        assert!(same(&table("/a => /b"), &table("/a => /b ; # no rule")));
+        assert!(!same(&table("/a => /b"), &table("\n/a => /b")));
+        assert!(!same(&table("/a => /b"), &table("/a => /c")));
     }
 }
