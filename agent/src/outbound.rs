@@ -26,7 +26,7 @@ use crate::{
     identity::Store,
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
-    router::{RouteError, Router, Way},
+    router::{RouteError, Router, Way, over_unix},
     streams::{Direction, Hop, Right, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
@@ -278,7 +278,7 @@ impl Outbound {
         let denied = |detail: String| Ending::new(End::Refused(RefusalCode::Known(Code::Denied)), Side::Agent, detail);
         let expectation = way.expectation().map_err(|error| denied(error.to_string()))?;
         let Address::Tcp(address) = lease.address() else {
-            return Err(denied(format!("{}: a tunnel goes over TCP, never over a unix socket", lease.bound())));
+            return Err(denied(over_unix(lease.bound())));
         };
         let key = Key {
             address: *address,

@@ -4,6 +4,7 @@
 //! the caller's.
 
 mod decide;
+pub mod delegate;
 mod tables;
 
 pub use tables::{RouteStatus, Way};
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tables::{Route, Said, Tables};
+use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often what nobody uses is looked for.
@@ -37,6 +39,8 @@ pub struct Router {
 #[derive(Debug)]
 struct Inner {
     namers: Arc<Namers>,
+    /// Where look-ups belong that somebody from elsewhere starts.
+    runtime: Handle,
     tables: Mutex<Tables>,
 }
 
@@ -97,7 +101,8 @@ impl Router {
     #[must_use]
     pub fn keeping(most: usize, dtab: Dtab, peers: Peers, namers: Arc<Namers>) -> Self {
         let rules = Rules { dtab: Arc::new(dtab), peers };
-        let inner = Arc::new(Inner { namers, tables: Mutex::new(Tables::new(rules, most)) });
+        let inner =
+            Arc::new(Inner { namers, runtime: Handle::current(), tables: Mutex::new(Tables::new(rules, most)) });
         inner.namers.tasks().spawn(sweep(inner.clone()));
         Self { inner }
     }
@@ -126,7 +131,10 @@ impl Router {
                 Choice::Use(way) => return Ok(way.clone()),
                 Choice::Wait(way) => way.settled().await.map_err(|why| failed(name, way, why))?,
                 Choice::Failed(way, why) => return Err(failed(name, way, why)),
-                Choice::Neg => return Err(not_there(name, &route)),
+                Choice::Neg => {
+                    let asked = route.tree.leaves().into_iter().map(|way| way.bound().clone());
+                    return Err(not_there(name, asked.collect()));
+                }
                 Choice::Fail => return Err(RouteError::Forbidden(name.clone())),
                 Choice::Empty => return Err(RouteError::Empty(name.clone())),
                 Choice::Spent => return Err(RouteError::Spent(name.clone())),
@@ -212,9 +220,13 @@ fn failed(name: &Name, way: &Way, cause: Arc<str>) -> RouteError {
     RouteError::Failed { name: name.clone(), bound: way.bound().clone(), cause }
 }
 
-fn not_there(name: &Name, route: &Route) -> RouteError {
-    let asked = route.tree.leaves().into_iter().map(|way| way.bound().clone()).collect();
+fn not_there(name: &Name, asked: Vec<Name>) -> RouteError {
     RouteError::NoSuchName { name: name.clone(), asked }
+}
+
+/// Why no tunnel goes to such a bound name.
+pub fn over_unix(bound: &Name) -> String {
+    format!("{bound}: a tunnel goes over TCP, never over a unix socket")
 }
 
 impl RouteError {

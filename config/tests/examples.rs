@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adit_config::{Config, Problem, Problems, Warning};
+use adit_config::{Config, Dtab, Problem, Problems, Warning};
 
 /// The TOML files of a folder, in order; fewer than there are at least is a test that tests nothing.
 fn examples(folder: &str, at_least: usize) -> Vec<PathBuf> {
@@ -89,4 +89,22 @@ fn the_two_hosts_of_the_readme_are_among_the_good_examples() {
         let block = format!("<!-- file: {name} -->\n```toml\n{example}```\n");
         assert!(readme.contains(&block), "{name} is not what the README shows");
     }
+}
+
+#[test]
+fn the_table_that_the_readme_explains_is_one_and_its_names_lead_where_it_says() {
+    let readme = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+    let (_, names) = readme.split_once("\n## Names\n").expect("the README explains names");
+    let table = names.split("```\n").nth(1).expect("a table between backquotes");
+    let dtab = Dtab::parse(table).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let leads = |name: &str| {
+        let found = dtab.look_up(&name.parse().expect("a name"));
+        found.map_or_else(|error| error.to_string(), |tree| tree.to_string())
+    };
+    let by_dns = |service: &str| format!("/#/dns/{service}.prod.internal/4143");
+    assert_eq!(leads("/svc/redis"), by_dns("redis"));
+    assert_eq!(leads("/svc/ledger"), format!("/#/srv/_adit._tcp.ledger.service.consul | {}", by_dns("ledger")));
+    assert!(leads("/svc/cache").starts_with("/#/dns/cache.eu.internal/4143 || /#/dns/cache.us.internal/4143 | "));
+    assert!(leads("/svc/search").starts_with("9 * /#/fs/search & /#/fs/search-next | "));
+    assert_eq!(leads("/svc/old"), "'/svc/old' is forbidden by a rule ('!')");
 }

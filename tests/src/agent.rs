@@ -303,6 +303,16 @@ pub fn adit(arguments: &[&str]) -> Finished {
     run(command(&[]).args(arguments), LIMIT)
 }
 
+/// The same, with text on its standard input.
+#[must_use]
+pub fn adit_with_input(arguments: &[&str], input: &str) -> Finished {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = dir.path().join("stdin");
+    fs::write(&file, input).expect("a new folder can be written");
+    let input = fs::File::open(&file).expect("what was written can be read");
+    run(command(&[]).args(arguments).stdin(input), LIMIT)
+}
+
 /// The folder that cargo put this build's binaries into.
 pub(crate) fn beside_the_tests() -> PathBuf {
     let test = env::current_exe().expect("a process knows its own binary");

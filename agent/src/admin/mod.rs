@@ -3,6 +3,7 @@
 //!
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
+mod delegate;
 mod limits;
 mod pages;
 mod reloaded;
@@ -170,7 +171,12 @@ fn note_caller(socket: &UnixStream) {
 async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<View>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let view = Arc::clone(&view);
-        async move { Ok::<_, std::convert::Infallible>(pages::answer(request.method(), request.uri(), by, &view).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(match request.uri().path() {
+                "/delegate" => delegate::answer(request, by, &view).await,
+                _ => pages::answer(request.method(), request.uri(), by, &view).await,
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

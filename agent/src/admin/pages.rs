@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::{By, Outcome, View, status::Status};
 use crate::{streams::Direction, telemetry::metrics};
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 /// The content type of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 pub(super) async fn answer(method: &Method, uri: &Uri, by: By, view: &View) -> Response<Full<Bytes>> {
     match (by, uri.path()) {
@@ -65,7 +65,7 @@ fn metrics_page(view: &View) -> String {
     view.page.render()
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// How many streams an endpoint's choice may owe, or be owed, to keep the shares true. Two choices alone give a weight
-/// of 1 beside 9 far less than a tenth of short streams, for nothing is open when the next one comes; the debt is what
-/// remembers. Shares hold while it is not at its bound, and a debt of one stream is the rule; it is bounded so that an
-/// endpoint that is slow, and so gets less than its share, does not save up a claim that overloads it.
-const DEBT: f64 = 8.0;
+/// How many streams an endpoint may owe, or be owed, so that the shares stay true. Two choices alone give a weight of 1
+/// beside 9 far less than a tenth of short streams, for nothing is open when the next one comes; the debt is what
+/// remembers. A debt of one or two streams is the rule, so at 4 the shares hold to a few streams in thousands (at 2 to half
+/// a percent). It is bounded so that an endpoint that is slow, and so gets less than its share, saves up no claim: by 4 it
+/// can have no more than 8 streams above what a quick one of its weight has.
+const DEBT: f64 = 4.0;
 
 /// The addresses as they were given last, with an endpoint for each.
 #[derive(Debug, Default)]

@@ -85,7 +85,7 @@ fn short_streams_one_after_another_keep_the_shares() {
             drop(draws.pick());
         }
         let off = draws.off(weights);
-        assert!(off < 10.0, "{weights:?}: {:?}, off by {off}", draws.picks());
+        assert!(off < 5.0, "{weights:?}: {:?}, off by {off}", draws.picks());
     }
 }
 
@@ -102,7 +102,7 @@ fn as_many_at_once_as_may_be_keep_the_shares() {
                 }
             }
             let off = draws.off(weights);
-            assert!(off < 20.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
+            assert!(off < 10.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
         }
     }
 }
@@ -120,7 +120,7 @@ fn streams_of_random_length_keep_the_shares() {
                 }
             }
             let off = draws.off(weights);
-            assert!(off < 50.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
+            assert!(off < 40.0, "{weights:?}, {at_once} at once: {:?}, off by {off}", draws.picks());
         }
     }
 }
@@ -134,6 +134,19 @@ fn streams_that_are_held_keep_the_shares() {
         assert!(off < 5.0, "{weights:?}: {:?}, off by {off}", draws.picks());
         assert_eq!(held.len(), 2000);
     }
+}
+
+#[test]
+fn an_endpoint_whose_streams_do_not_end_gets_few_more() {
+    let mut draws = Draws::of(&[1, 1], 2);
+    let mut held = Vec::new();
+    for _ in 0..10_000 {
+        let lease = draws.pick();
+        if lease.address() == &address(1) {
+            held.push(lease);
+        }
+    }
+    assert!(held.len() <= 9, "{} streams wait at it", held.len());
 }
 
 #[test]

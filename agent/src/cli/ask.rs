@@ -3,7 +3,7 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -62,12 +62,26 @@ pub(super) async fn ask(
     path: &str,
     limit: Duration,
 ) -> Result<(StatusCode, String), AskError> {
-    let asked = tokio::time::timeout(limit, fetch(door, method, path)).await;
+    send(door, method, path, Bytes::new(), limit).await
+}
+
+/// The same for a request with a body.
+///
+/// # Errors
+/// As above.
+pub(super) async fn send(
+    door: &Door,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    limit: Duration,
+) -> Result<(StatusCode, String), AskError> {
+    let asked = tokio::time::timeout(limit, fetch(door, method, path, body)).await;
     asked.unwrap_or(Err(Cause::Late(limit))).map_err(|cause| AskError { door: door.clone(), cause })
 }
 
-async fn fetch(door: &Door, method: Method, path: &str) -> Result<(StatusCode, String), Cause> {
-    let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
+async fn fetch(door: &Door, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, String), Cause> {
+    let request = Request::builder().method(method).uri(path).header("host", "adit").body(Full::new(body));
     let request = request.map_err(|error| Cause::Talk(error.to_string()))?;
     match door {
         Door::Unix(file) => talk(UnixStream::connect(file).await.map_err(Cause::Connect)?, request).await,
@@ -77,7 +91,7 @@ async fn fetch(door: &Door, method: Method, path: &str) -> Result<(StatusCode, S
 
 async fn talk(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, String), Cause> {
     let failed = |error: hyper::Error| Cause::Talk(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;

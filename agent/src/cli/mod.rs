@@ -3,6 +3,7 @@
 mod ask;
 pub mod ca;
 mod check;
+mod delegate;
 mod demo;
 mod ping;
 mod reload;
@@ -32,6 +33,8 @@ enum Command {
     Reload(reload::Reload),
     /// Show what a running agent serves, knows and carries.
     Status(status::Status),
+    /// Show what a running agent would do with a name: every rewriting step, every answer, and where a stream would go.
+    Delegate(delegate::Delegate),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Make a private CA, issue certificates with it, or show what is in one.
@@ -52,6 +55,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Reload(reload) => reload.run(),
             Command::Status(status) => status.run(),
+            Command::Delegate(delegate) => delegate.run(),
             Command::Ping(ping) => ping.run(),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => completions.run(Self::command()),

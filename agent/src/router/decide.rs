@@ -127,6 +127,22 @@ impl Outlook {
     }
 }
 
+/// The leaves that a choice may come to, whatever is drawn.
+pub(super) fn reached<'a, T, E>(tree: &'a NameTree<T>, state: &impl Fn(&T) -> State<E>) -> Vec<&'a T> {
+    match tree {
+        NameTree::Leaf(leaf) => vec![leaf],
+        NameTree::Alt(branches) => first(branches, state).map_or_else(Vec::new, |(branch, _)| reached(branch, state)),
+        NameTree::Failover(branches) => {
+            healthiest(branches, state).map_or_else(Vec::new, |(branch, _)| reached(branch, state))
+        }
+        NameTree::Union(branches) => {
+            let alive = branches.iter().filter(|(_, branch)| outlook(branch, state).is_alive());
+            alive.flat_map(|(_, branch)| reached(branch, state)).collect()
+        }
+        NameTree::Neg | NameTree::Fail | NameTree::Empty => Vec::new(),
+    }
+}
+
 /// A branch with what it will come to.
 type Seen<'a, T> = (&'a NameTree<T>, Outlook);
 
@@ -344,7 +360,32 @@ mod tests {
         assert_eq!(chosen(&waiting, 0.0), Choice::Wait(&"p"));
     }
 
+    /// Trees whose leaves are named by their state.
+    fn tree() -> impl Strategy<Value = Tree> {
+        let leaf = prop_oneof![
+            6 => prop::sample::select(vec!["r", "d", "p", "n", "f"]).prop_map(Leaf),
+            1 => Just(Fail),
+            1 => Just(Empty),
+        ];
+        leaf.prop_recursive(3, 16, 3, |inner| {
+            let branches = || prop::collection::vec(inner.clone(), 1..4);
+            prop_oneof![
+                branches().prop_map(Alt),
+                branches().prop_map(NameTree::Failover),
+                prop::collection::vec((0.0..3.0, inner), 1..4).prop_map(Union),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_choice_is_one_of_those_that_are_reached(tree in tree(), random in 0.0..1.0) {
+            let reached = reached(&tree, &state);
+            if let Choice::Use(leaf) | Choice::Wait(leaf) | Choice::Failed(leaf, _) = chosen(&tree, random) {
+                prop_assert!(reached.iter().any(|one| std::ptr::eq(*one, leaf)), "{leaf} of {tree}");
+            }
+        }
+
         #[test]
         fn shares_follow_the_weights(seed: u64, one in 1_u32..20, other in 1_u32..20) {
             let (one, other) = (f64::from(one), f64::from(other));

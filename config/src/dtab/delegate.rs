@@ -77,6 +77,12 @@ impl Delegation {
         }
     }
 
+    /// Whether a branch stops alternatives: nothing that stands behind it is ever reached.
+    #[must_use]
+    pub fn stops(branch: &NameTree<Self>) -> bool {
+        matches!(settle(branch), Ok(NameTree::Fail | NameTree::Empty))
+    }
+
     fn settled(&self) -> Result<NameTree<&Bound>, LookUpError> {
         match &self.outcome {
             Outcome::Bound(bound) => Ok(NameTree::Leaf(bound)),

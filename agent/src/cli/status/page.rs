@@ -24,7 +24,7 @@ pub(super) fn page(status: &Value) -> String {
         section(&title, &["name", "leads to", "unused for"], rows(&side["routes"], route));
         section(
             "endpoints",
-            &["bound name", "address", "health", "streams", "opened in", "last error"],
+            &["bound name", "address", "tier", "weight", "health", "streams", "opened in", "last error"],
             endpoints(side),
         );
     }
@@ -104,7 +104,8 @@ fn endpoints(side: &Value) -> Vec<Vec<String>> {
             };
             let took = endpoint["opened_in_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
             let (address, open) = (text(&endpoint["address"]), text(&endpoint["open"]));
-            vec![bound.clone(), address, health, open, took, error(&endpoint["last_error"])]
+            let (tier, weight) = (text(&endpoint["tier"]), text(&endpoint["weight"]));
+            vec![bound.clone(), address, tier, weight, health, open, took, error(&endpoint["last_error"])]
         };
         list(&balancer["endpoints"]).iter().map(row).collect::<Vec<_>>()
     };

@@ -1,0 +1,468 @@
+//! What routing would do with a name, for a person to read: each rewriting step with its rule, each bound name with its
+//! answer, its endpoints and what is expected of them, and where the next stream would go. It is found out as for a
+//! stream, over the same roads and by the same choice; nothing is counted, opened or kept but the roads themselves.
+
+use super::decide::{Choice, State, choose, reached};
+use super::{RouteError, Router, Way, failed, not_there, over_unix};
+use crate::addr::Address;
+use crate::balance::EndpointStatus;
+use crate::streams::Direction;
+use adit_config::dtab::{Bound, Delegation, Dtab, NameTree, Outcome, Within};
+use adit_config::peers::{Expectation, OnLeave, Settings, Verify};
+use adit_protocol::Name;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long first answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The name that was asked about.
+    pub name: String,
+    /// `outbound` or `inbound`.
+    pub side: String,
+    /// The places of the rules are in the configuration's file, not in the table's own text.
+    pub in_file: bool,
+    /// The tree, each row before those below it; a list, for a tree can be deeper than a reader of JSON goes.
+    pub rows: Vec<Row>,
+    /// What would become of the next stream.
+    pub outcome: Fate,
+}
+
+/// One row of the tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// How far down it is; its parent is the last row before it that is less deep.
+    pub depth: usize,
+    /// Its weight, if it is a branch of a union.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// It stands behind a `!` or `$`: it is never reached and was not asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub behind_a_stop: bool,
+    /// What it is.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What a row is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// A logical name; the rules that match it follow, the first one counts most.
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A logical name that no rule knows.
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// A rule; what it makes of the name follows.
+    Rule {
+        /// From 1, in the order of the table.
+        number: usize,
+        /// As it is written.
+        text: String,
+        /// Its line.
+        line: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// `|`, `||` or `&`; the branches follow.
+    Choice {
+        /// Which.
+        sign: String,
+    },
+    /// `~`, `!` or `$`.
+    Stop {
+        /// Which.
+        sign: String,
+    },
+    /// A name that leads nowhere by a fault of the rules.
+    Wrong {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// A bound name.
+    Bound(Box<Place>),
+}
+
+/// A bound name, with what is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The bound name.
+    pub name: String,
+    /// What was left over of the logical name, which is ignored.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub residual: String,
+    /// Whether streams go there.
+    pub standing: Standing,
+    /// `pending`, `bound`, `negative` or `failed`; none if nobody was asked.
+    pub state: Option<String>,
+    /// How long ago the answer was confirmed, in milliseconds; none for an address as written.
+    pub age_ms: Option<u64>,
+    /// How long until it is asked for again, in milliseconds.
+    pub next_ms: Option<u64>,
+    /// Why the last look-up failed.
+    pub last_error: Option<String>,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// Who must answer there; on the inbound side nobody is expected.
+    pub expects: Option<Expects>,
+    /// The settings that rules give to these streams.
+    pub settings: Vec<Setting>,
+}
+
+/// Whether streams to the name go to a bound name, as things are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// All of them.
+    Taken,
+    /// A share of them, by weight.
+    Drawn,
+    /// They wait for its first answer.
+    Waited,
+    /// None: there is nothing.
+    Absent,
+    /// None: another branch comes first.
+    PassedOver,
+    /// None, ever: a `!` or `$` comes first.
+    Behind,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: String,
+    /// `up`, `down` or `probation`.
+    pub health: String,
+    /// For how much longer it is left out, in milliseconds.
+    pub down_for_ms: Option<u64>,
+    /// Streams that hold it.
+    pub open: usize,
+    /// Its tier.
+    pub tier: u16,
+    /// Its share within its tier.
+    pub weight: f64,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+}
+
+/// Who must answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expects {
+    /// By this rule.
+    Rule {
+        /// From 1, in the order of the file.
+        rule: usize,
+        /// The identity; none: it is not verified.
+        identity: Option<String>,
+        /// The name that is asked for there.
+        asks_for: String,
+    },
+    /// No rule says so, and no stream goes there.
+    Refused(String),
+}
+
+/// A setting that a rule gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The key in the file.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What would become of the next stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It would go there.
+    To {
+        /// The endpoint.
+        address: String,
+        /// The bound name.
+        bound: String,
+    },
+    /// It would be refused, and why.
+    Refused(String),
+    /// Not known before there is an answer.
+    Pending(String),
+}
+
+/// A bound name of the tree, with its way and what was known of it at the time of the report.
+struct Seen<'a> {
+    bound: &'a Bound,
+    way: Arc<Way>,
+    state: State<Arc<str>>,
+}
+
+impl Router {
+    /// What routing would do with a name, by its own rules or by `edited` ones. First answers are waited for, a while.
+    /// The look-ups belong to the router's own runtime, whoever asks.
+    ///
+    /// # Errors
+    /// The agent is ending.
+    pub async fn delegate(&self, side: Direction, name: Name, edited: Option<Dtab>) -> Result<Report, &'static str> {
+        let router = Self { inner: self.inner.clone() };
+        let work = async move { router.report(side, &name, edited).await };
+        let report = self.inner.namers.tasks().spawn_on(work, &self.inner.runtime);
+        report.await.map_err(|_| "the agent is ending")
+    }
+
+    async fn report(&self, side: Direction, name: &Name, edited: Option<Dtab>) -> Report {
+        let dtab = edited.map_or_else(|| self.dtab(), Arc::new);
+        let delegation = dtab.delegate(name);
+        let led = delegation.leads();
+        let ways = led.map(|tree| tree.map(&mut |bound: &Bound| (bound, self.way(name, bound.clone()))));
+        if let Ok(ways) = &ways {
+            let first_answers = async {
+                for (_, way) in ways.leaves() {
+                    // What it comes to is in its state.
+                    _ = way.settled().await;
+                }
+            };
+            _ = timeout(PATIENCE, first_answers).await;
+        }
+        let seen = ways.map(|ways| ways.map(&mut |(bound, way)| Seen { bound, state: way.state(), way }));
+        let mut view =
+            Rows { router: self, side, dtab: &dtab, seen: Vec::new(), reached: Vec::new(), rows: Vec::new() };
+        if let Ok(seen) = &seen {
+            view.seen = seen.leaves();
+            view.reached = reached(seen, &|seen: &Seen<'_>| seen.state.clone()).into_iter().map(|s| s.bound).collect();
+        }
+        view.name(&delegation, At::ROOT);
+        Report {
+            name: name.to_string(),
+            side: side.label().to_owned(),
+            in_file: dtab.within() == Within::File,
+            rows: view.rows,
+            outcome: match &seen {
+                Ok(tree) => fate(side, name, tree),
+                Err(error) => Fate::Refused(RouteError::from(error.clone()).to_string()),
+            },
+        }
+    }
+}
+
+/// What the next stream would meet, in the words it would be told in.
+fn fate(side: Direction, name: &Name, tree: &NameTree<Seen<'_>>) -> Fate {
+    let error = match choose(tree, &|seen: &Seen<'_>| seen.state.clone(), &mut fastrand::f64) {
+        Choice::Use(seen) => return picked(side, &seen.way),
+        Choice::Wait(seen) => {
+            let bound = seen.way.bound();
+            return Fate::Pending(format!("the namer of '{bound}' has not answered within {PATIENCE:?}"));
+        }
+        Choice::Failed(seen, why) => failed(name, &seen.way, why),
+        Choice::Neg => not_there(name, tree.leaves().into_iter().map(|seen| seen.way.bound().clone()).collect()),
+        Choice::Fail => RouteError::Forbidden(name.clone()),
+        Choice::Empty => RouteError::Empty(name.clone()),
+        Choice::Spent => RouteError::Spent(name.clone()),
+    };
+    Fate::Refused(error.to_string())
+}
+
+fn picked(side: Direction, way: &Way) -> Fate {
+    if let (Direction::Outbound, Err(rule)) = (side, way.expectation()) {
+        return Fate::Refused(rule.to_string());
+    }
+    match (side, way.balancer().would_pick()) {
+        (Direction::Outbound, Some(Address::Unix(_))) => Fate::Refused(over_unix(way.bound())),
+        (_, Some(address)) => Fate::To { address: address.to_string(), bound: way.bound().to_string() },
+        (_, None) => Fate::Refused(format!("'{}' has no endpoint", way.bound())),
+    }
+}
+
+/// Where a row stands.
+#[derive(Clone, Copy)]
+struct At {
+    depth: usize,
+    weight: Option<f64>,
+    behind: bool,
+}
+
+impl At {
+    const ROOT: Self = Self { depth: 0, weight: None, behind: false };
+
+    fn below(self) -> Self {
+        Self { depth: self.depth + 1, weight: None, ..self }
+    }
+}
+
+/// The rows so far, and what they are made from.
+struct Rows<'a> {
+    router: &'a Router,
+    side: Direction,
+    dtab: &'a Dtab,
+    seen: Vec<&'a Seen<'a>>,
+    reached: Vec<&'a Bound>,
+    rows: Vec<Row>,
+}
+
+impl Rows<'_> {
+    fn push(&mut self, at: At, what: What) {
+        self.rows.push(Row { depth: at.depth, weight: at.weight, behind_a_stop: at.behind, what });
+    }
+
+    fn name(&mut self, delegation: &Delegation, at: At) {
+        let name = delegation.name.to_string();
+        match &delegation.outcome {
+            Outcome::Bound(bound) => {
+                let place = self.place(bound, at.behind);
+                self.push(at, What::Bound(Box::new(place)));
+            }
+            Outcome::Wrong(error) => self.push(at, What::Wrong { name, error: error.to_string() }),
+            Outcome::Rules(steps) if steps.is_empty() => self.push(at, What::Unknown { name }),
+            Outcome::Rules(steps) => {
+                self.push(at, What::Name { name });
+                let mut at = at.below();
+                for step in steps {
+                    let rule = self.dtab.rule(step.rule);
+                    let (line, column) = (rule.place.line, rule.place.column);
+                    self.push(at, What::Rule { number: rule.number, text: rule.text, line, column });
+                    self.tree(&step.tree, at.below());
+                    at.behind |= Delegation::stops(&step.tree);
+                }
+            }
+        }
+    }
+
+    fn tree(&mut self, tree: &NameTree<Delegation>, at: At) {
+        match tree {
+            NameTree::Leaf(delegation) => self.name(delegation, at),
+            NameTree::Alt(branches) => self.alternatives("|", branches, at),
+            NameTree::Failover(branches) => self.alternatives("||", branches, at),
+            NameTree::Union(branches) => {
+                self.push(at, What::Choice { sign: "&".to_owned() });
+                for (weight, branch) in branches {
+                    self.tree(branch, At { weight: Some(*weight), ..at.below() });
+                }
+            }
+            NameTree::Neg => self.push(at, What::Stop { sign: "~".to_owned() }),
+            NameTree::Fail => self.push(at, What::Stop { sign: "!".to_owned() }),
+            NameTree::Empty => self.push(at, What::Stop { sign: "$".to_owned() }),
+        }
+    }
+
+    fn alternatives(&mut self, sign: &str, branches: &[NameTree<Delegation>], at: At) {
+        self.push(at, What::Choice { sign: sign.to_owned() });
+        let mut at = at.below();
+        for branch in branches {
+            self.tree(branch, at);
+            at.behind |= Delegation::stops(branch);
+        }
+    }
+
+    fn place(&self, bound: &Bound, behind: bool) -> Place {
+        let mut place = Place {
+            name: bound.path().to_string(),
+            residual: bound.residual().to_owned(),
+            standing: Standing::Behind,
+            state: None,
+            age_ms: None,
+            next_ms: None,
+            last_error: None,
+            endpoints: Vec::new(),
+            expects: None,
+            settings: Vec::new(),
+        };
+        let seen = self.seen.iter().find(|seen| std::ptr::eq(seen.bound, bound));
+        let Some(seen) = seen.filter(|_| !behind) else {
+            // A rule's fault elsewhere keeps all of the name from being routed.
+            place.standing = if behind { Standing::Behind } else { Standing::PassedOver };
+            return place;
+        };
+        let (state, fault) = match &seen.state {
+            State::Pending => ("pending", None),
+            State::Neg => ("negative", None),
+            State::Failed(why) => ("failed", Some(why.to_string())),
+            State::Up | State::Down | State::Spent => ("bound", None),
+        };
+        let known = self.router.inner.namers.known(bound.path());
+        place.standing = self.standing(seen);
+        place.state = Some(state.to_owned());
+        place.age_ms = known.as_ref().and_then(|known| known.age_ms);
+        place.next_ms = known.as_ref().and_then(|known| known.next_ms);
+        place.last_error = known.and_then(|known| known.last_error).or(fault);
+        if state == "bound" {
+            place.endpoints = seen.way.balancer().status().endpoints.into_iter().map(Endpoint::from).collect();
+        }
+        if self.side == Direction::Outbound {
+            place.expects = Some(match seen.way.expectation() {
+                Ok(expectation) => Expects::by(expectation),
+                Err(rule) => Expects::Refused(rule.to_string()),
+            });
+            place.settings = settings(seen.way.settings());
+        }
+        place
+    }
+
+    fn standing(&self, seen: &Seen<'_>) -> Standing {
+        let is_reached = self.reached.iter().any(|bound| std::ptr::eq(*bound, seen.bound));
+        match &seen.state {
+            State::Neg => Standing::Absent,
+            _ if !is_reached => Standing::PassedOver,
+            State::Pending => Standing::Waited,
+            _ if self.reached.len() > 1 => Standing::Drawn,
+            _ => Standing::Taken,
+        }
+    }
+}
+
+impl From<EndpointStatus> for Endpoint {
+    fn from(status: EndpointStatus) -> Self {
+        Self {
+            address: status.address,
+            health: status.health.to_owned(),
+            down_for_ms: status.down_for_ms,
+            open: status.open,
+            tier: status.tier,
+            weight: status.weight,
+            last_error: status.last_error,
+        }
+    }
+}
+
+impl Expects {
+    fn by(expectation: &Expectation) -> Self {
+        let identity = match &expectation.verify {
+            Verify::Identity(identity) => Some(identity.to_string()),
+            Verify::None => None,
+        };
+        Self::Rule { rule: expectation.rule, identity, asks_for: expectation.name.to_string() }
+    }
+}
+
+/// Those that are set, under the keys of the file.
+fn settings(settings: &Settings) -> Vec<Setting> {
+    // Without `..`: a setting that is new cannot be forgotten here.
+    let Settings { connect_timeout, idle, tunnel_idle, pool, warm, balancer, on_leave } = *settings;
+    let time = |time: Duration| format!("{time:?}");
+    let all = [
+        ("connect_timeout", connect_timeout.map(time)),
+        ("idle", idle.map(|idle| idle.map_or_else(|| "off".to_owned(), time))),
+        ("tunnel_idle", tunnel_idle.map(time)),
+        ("pool", pool.map(|count| count.to_string())),
+        ("warm", warm.map(|count| count.to_string())),
+        ("balancer", balancer.map(|kind| kind.as_str().to_owned())),
+        (
+            "on_leave",
+            on_leave.map(|on_leave| match on_leave {
+                OnLeave::Keep => "keep".to_owned(),
+                OnLeave::After(after) => time(after),
+            }),
+        ),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some(Setting { key: key.to_owned(), value: value? })).collect()
+}
