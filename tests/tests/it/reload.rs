@@ -189,6 +189,7 @@ fn a_listener_that_leads_elsewhere_never_closes() {
     let (mut mesh, door) = with_unix_front(&one, &two);
     let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let over_at_last = Over(&over);
         let connecting = scope.spawn(|| {
             while !over.load(Relaxed) {
                 End::try_echo(&door).unwrap();
@@ -205,7 +206,7 @@ fn a_listener_that_leads_elsewhere_never_closes() {
             let before = opened.load(Relaxed);
             until("further streams", LIMIT, || (opened.load(Relaxed) > before + 1).then_some(()));
         }
-        over.store(true, Relaxed);
+        drop(over_at_last);
         connecting.join().unwrap();
     });
     // then every stream went through, some to each
@@ -437,6 +438,7 @@ fn hundreds_of_reloads_cost_no_stream() {
     let other_b = of_b.replacen("allow = [", "max_streams = 50\nallow = [\"c.adit.example\", ", 2)
         + "\n[limits]\nhandshakes = 20\nconnect = \"4s\"\n";
     thread::scope(|scope| {
+        let over_at_last = Over(&over);
         let loads: Vec<_> = fronts
             .iter()
             .map(|front| {
@@ -457,7 +459,7 @@ fn hundreds_of_reloads_cost_no_stream() {
             live.send(b"still");
             assert_eq!(live.receive(5), b"still");
         }
-        over.store(true, Relaxed);
+        drop(over_at_last);
         for load in loads {
             load.join().unwrap();
         }
@@ -527,6 +529,15 @@ fn socket(agent: &Agent) -> String {
     let text = agent.text();
     let line = text.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
     line.trim_matches('"').to_owned()
+}
+
+/// Ends the load of a test however that ends: a scope waits for its threads, also while it fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Two agents that answer at admin sockets, and two services behind B.
