@@ -117,7 +117,7 @@ pub async fn follow<E: fmt::Display>(
     apply: impl Fn(Config) -> Result<Applied, E> + Send + Sync + 'static,
 ) {
     let (source, apply) = (Arc::new(source), Arc::new(apply));
-    let mut reloads = Reloads { view, fault: None };
+    let mut reloads = Reloads { view, fault: None, untold: None };
     let mut look = Look::Still;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,6 +167,8 @@ fn read_and_apply<E: fmt::Display>(
 struct Reloads {
     view: Arc<View>,
     fault: Option<Fault>,
+    /// The last change that nobody had asked for: who asks then, having edited the file, wants to know of it.
+    untold: Option<Reloaded>,
 }
 
 impl Reloads {
@@ -179,9 +181,16 @@ impl Reloads {
             Ok(applied) => self.succeed(file, applied).await,
             Err(fault) => self.fail(file, fault, &cause),
         };
-        if let Cause::Asked(answer) = cause {
-            // Who asked may have gone.
-            let _ = answer.send(reloaded);
+        match cause {
+            Cause::Asked(answer) => {
+                let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
+                // Who asked may have gone.
+                let _ = answer.send(untold.unwrap_or(reloaded));
+            }
+            Cause::Signal | Cause::Changed | Cause::Again if reloaded.outcome == Outcome::Ok => {
+                self.untold = Some(Reloaded { earlier: true, ..reloaded });
+            }
+            Cause::Signal | Cause::Changed | Cause::Again => {}
         }
     }
 
@@ -204,14 +213,15 @@ impl Reloads {
         self.fault = None;
         let since = if outcome == Outcome::Ok { Instant::now() } else { self.view.config.load().since };
         self.view.config.store(Arc::new(Loaded { file: file.to_owned(), since, fault: None, waits: waits.clone() }));
-        Reloaded { outcome, file: file.to_owned(), changes, revoked, waits, warnings, problems: Vec::new() }
+        let file = file.to_owned();
+        Reloaded { outcome, file, earlier: false, changes, revoked, waits, warnings, problems: Vec::new() }
     }
 
-    /// A fault that lasts is told once, but to whoever asks.
+    /// A fault that lasts is told once, but to whoever asks, and after each signal.
     fn fail(&mut self, file: &Path, fault: Fault, cause: &Cause) -> Reloaded {
         let text = fault.to_string();
         let known = self.fault.as_ref().is_some_and(|before| before.to_string() == text);
-        if !(known && matches!(cause, Cause::Again)) {
+        if !(known && matches!(cause, Cause::Again | Cause::Asked(_))) {
             text.lines().for_each(|problem| error!("{problem}"));
             error!("configuration not reloaded; what was in force stays");
             metrics::config_reloaded(Outcome::Failed.label());
@@ -223,6 +233,7 @@ impl Reloads {
         Reloaded {
             outcome: Outcome::Failed,
             file: file.to_owned(),
+            earlier: false,
             changes: Vec::new(),
             revoked: 0,
             waits: Vec::new(),

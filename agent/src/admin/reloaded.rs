@@ -34,6 +34,9 @@ pub struct Reloaded {
     pub outcome: Outcome,
     /// The file that was read.
     pub file: PathBuf,
+    /// It was in force before somebody asked: the agent had seen the file's change.
+    #[serde(default)]
+    pub earlier: bool,
     /// What changed, a line each.
     pub changes: Vec<String>,
     /// Streams that ended, for the new rules do not give the right that they lived by.

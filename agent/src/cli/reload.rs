@@ -75,6 +75,10 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
         println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
     }
     match reloaded.outcome {
+        Outcome::Ok if reloaded.earlier => {
+            eprintln!("{}: already in force, for the agent had seen that it changed", reloaded.file.display());
+            ExitCode::SUCCESS
+        }
         Outcome::Ok => ExitCode::SUCCESS,
         Outcome::Unchanged => {
             println!("{}: nothing new to apply", reloaded.file.display());

@@ -59,6 +59,19 @@ fn a_listener_is_added_by_a_signal_by_a_command_and_by_a_change_of_the_file() {
 }
 
 #[test]
+fn who_asks_after_the_agent_has_seen_the_change_is_told_of_it_once() {
+    let mut world = World::new();
+    let a = &mut world.mesh.a;
+    a.edit(|text| listener(text, NEW));
+    a.until_logged("configuration reloaded");
+    let said = a.reload();
+    assert!(said.stdout.contains("127.0.0.1:0 -> /svc/new: opened"), "{}", said.all());
+    assert!(said.stderr.contains("already in force"), "{}", said.all());
+    let again = a.reload().expect_success();
+    assert!(again.contains("nothing new to apply"), "{again}");
+}
+
+#[test]
 fn a_signal_reads_a_file_that_has_not_changed_and_ends_nothing() {
     let world = World::new();
     let mut live = world.open(ONE);
