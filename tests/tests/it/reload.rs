@@ -20,7 +20,10 @@ use adit_tests::{
     process::Finished,
     wait::{LIMIT, until, within},
 };
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 
 const ONE: &str = "/svc/one";
 const TWO: &str = "/svc/two";
@@ -347,6 +350,32 @@ fn a_file_is_not_taken_while_it_is_being_written() {
     file.write_all(last.as_bytes()).unwrap();
     until("the file to be in force", LIMIT, || (reloads(a, "ok") == 1.0).then_some(()));
     assert_eq!(reloads(a, "failed"), 0.0);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_file_is_refused_at_once_and_keeps_no_agent_from_its_end() {
+    let mut world = World::new();
+    let mut live = world.open(ONE);
+    let a = &mut world.mesh.a;
+    let (file, text, socket) = (a.file(), a.text(), socket(a));
+    let put_a_pipe = || {
+        fs::remove_file(&file).unwrap();
+        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    };
+    // when a pipe stands there into which nobody ever writes, then who asks hears of it
+    put_a_pipe();
+    let refused = adit(&["reload", "--socket", &socket]);
+    assert!(!refused.status.success(), "{}", refused.all());
+    one_line(&refused, &["adit.toml: is no regular file, and is not read again; put the file back in its place"]);
+    // and a file that comes back is followed again
+    fs::remove_file(&file).unwrap();
+    replace(&file, &listener(&text, NEW));
+    a.until_logged("127.0.0.1:0 -> /svc/new: opened");
+    live.speaks();
+    live.ends_well();
+    put_a_pipe();
+    a.until_logged("is no regular file");
+    a.stop();
 }
 
 #[test]
