@@ -443,6 +443,26 @@ fn a_service_has_as_many_streams_as_the_file_says_now() {
 }
 
 #[test]
+fn a_service_that_is_given_another_name_still_counts_the_streams_it_has() {
+    let mut world = World::new();
+    let one = format!("to = \"{}\"\n", world.one.address());
+    world.mesh.b.edit(|text| swap(text, &one, &format!("{one}max_streams = 1\n")));
+    let _ = world.mesh.b.reload().expect_success();
+    let mut first = world.open(ONE);
+    for (was, is) in
+        [("\"/svc/one\"", "[\"/svc/one\", \"/svc/new\"]"), ("[\"/svc/one\", \"/svc/new\"]", "\"/svc/one\"")]
+    {
+        world.mesh.b.edit(|text| swap(text, was, is));
+        let _ = world.mesh.b.reload().expect_success();
+        world.refuses(ONE);
+        first.speaks();
+    }
+    first.ends_well();
+    until("the place to be given back", LIMIT, || (world.mesh.b.status()["streams_live"] == 0).then_some(()));
+    world.open(ONE).speaks();
+}
+
+#[test]
 fn an_agent_that_drains_opens_no_door_and_still_withdraws_a_right() {
     let mut world = World::new();
     let (one, mut two) = (world.open(ONE), world.open(TWO));
