@@ -57,7 +57,7 @@ pub struct Applied {
 
 /// Why a configuration was not applied: one line for each problem.
 enum Fault {
-    /// The file itself: it stays so until somebody changes it.
+    /// The file itself. If it could be read, it stays so until somebody changes it.
     File(Problems),
     /// What the file needs of the world, which may be there a moment later.
     World(String),
@@ -207,8 +207,14 @@ struct Reloads {
 }
 
 impl Reloads {
+    /// Whether the same file may come to another end. One that could not be read at all, for want of a descriptor perhaps,
+    /// looks the same when it can be.
     fn may_heal(&self) -> bool {
-        matches!(self.fault, Some(Fault::World(_)))
+        match &self.fault {
+            Some(Fault::File(problems)) => problems.iter().any(|problem| problem.line == 0),
+            Some(Fault::World(_)) => true,
+            None => false,
+        }
     }
 
     async fn finish(&mut self, file: &Path, result: Result<Applied, Fault>, cause: Cause) {

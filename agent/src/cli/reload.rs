@@ -25,6 +25,7 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let from_file = self.socket.is_none();
         let socket = match self.socket {
             Some(socket) => socket,
             None => match Config::load(&self.config) {
@@ -38,7 +39,10 @@ impl Reload {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let door = Door::Unix(socket);
         let asking = ask::ask(&door, Method::POST, "/reload", LIMIT);
-        let (status, body) = runtime.block_on(asking)?;
+        let (status, body) = runtime.block_on(asking).map_err(|error| match from_file {
+            true => format!("{error}; where the file names another socket than before, ask at that one with --socket"),
+            false => error.to_string(),
+        })?;
         let Ok(reloaded) = serde_json::from_str::<Reloaded>(&body) else {
             return Err(format!("the agent answers {status}: {}", body.trim()).into());
         };

@@ -22,7 +22,7 @@ use adit_tests::{
 };
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
-    process::Signal,
+    process::{Resource, Rlimit, Signal, getrlimit, prlimit},
 };
 
 const ONE: &str = "/svc/one";
@@ -393,6 +393,22 @@ fn an_agent_ends_though_a_reload_waits_for_a_key_that_never_comes() {
 }
 
 #[test]
+fn a_file_that_could_not_be_read_for_want_of_a_descriptor_is_read_once_there_is_one() {
+    let world = World::new();
+    let a = &world.mesh.a;
+    // given an agent that has more descriptors than it may have
+    let few = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(Some(a.pid()), Resource::Nofile, few).unwrap();
+    // when its file changes, and there are more of them then
+    a.edit(|text| format!("{text}\n[limits]\nidle = \"1h\"\n"));
+    a.until_logged("adit.toml: cannot be read: Too many open files");
+    prlimit(Some(a.pid()), Resource::Nofile, before).unwrap();
+    // then what it says is in force, though it was not changed again
+    a.until_logged("configuration reloaded");
+    assert_eq!(a.status()["limits"]["idle"], 3600.0);
+}
+
+#[test]
 fn what_only_a_restart_applies_is_named() {
     let mut world = World::new();
     world.mesh.a.edit(|text| format!("{text}\n[runtime]\nthreads = 2\n"));
@@ -555,6 +571,9 @@ fn the_command_says_what_is_missing() {
         &["opens no admin socket", "SIGHUP"],
     );
     one_line(&adit(&["reload", "--socket", "/nowhere/admin.sock"]), &["no agent answers at unix:/nowhere/admin.sock"]);
+    let moved = mesh.a.dir().join("moved.toml");
+    replace(&moved, &(mesh.a.text() + "socket = \"/nowhere/admin.sock\"\n"));
+    one_line(&adit(&["reload", "--config", &moved.display().to_string()]), &["no agent answers", "with --socket"]);
 }
 
 fn one_line(finished: &Finished, words: &[&str]) {
