@@ -106,7 +106,7 @@ async fn each_way_to_lead_nowhere_has_its_own_words() {
     let world = world("/gone => /#/dns/gone.prod/1 ; /no => ! ; /none => $ ; /a => /b ; /b => /a ;").await;
     let rows = [
         ("/what", "no_such_name", "no rule knows '/what'"),
-        ("/gone", "no_such_name", "nothing answers to '/gone': DNS knows no address of /#/dns/gone.prod/1"),
+        ("/gone", "no_such_name", "nothing answers to '/gone': there is no address of /#/dns/gone.prod/1"),
         ("/no", "forbidden", "'/no' is forbidden by a rule ('!')"),
         ("/none", "empty", "'/none' is empty by a rule ('$'): it has no address"),
         ("/a", "rules", "the rules loop: '/a' leads back to itself by rule 4 (/a => /b), rule 5 (/b => /a)"),
