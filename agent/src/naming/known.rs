@@ -160,6 +160,11 @@ impl Known {
         self.next.map(|at| at.saturating_duration_since(now))
     }
 
+    /// How many look-ups failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(super) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
