@@ -308,6 +308,10 @@ impl Set {
         cost / f64::from(slot.weight)
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn address(&self, at: usize) -> &Address {
         self.slots[at].endpoint.address()
     }
