@@ -3,13 +3,14 @@
 //! page and the answer. One reload at a time; what it does to the agent is `app`'s to know.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
-use adit_config::{Config, Problems, Warning};
+use adit_config::{Config, Problem, Problems, Warning};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot},
@@ -27,6 +28,10 @@ use crate::{
 
 /// How often it is looked whether the file has changed.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a file is read that changes under whoever reads it, and how long its writer is left alone in between.
+const READS: usize = 10;
+const REST: Duration = Duration::from_millis(50);
 
 /// The file that the configuration comes from.
 #[derive(Debug)]
@@ -101,8 +106,35 @@ impl Source {
         Config::load(&self.file)
     }
 
+    /// Reads it again, under a running agent. What changes meanwhile is not believed: half a file may well be a file, one
+    /// that gives fewer rights.
+    fn load_again<T>(&self, load: impl Fn(&Path) -> Result<T, Problems>) -> Result<T, Problems> {
+        for _ in 0..READS {
+            self.has_changed();
+            // Who opens a pipe waits for its writer, perhaps for ever. What is no file can be read once, at the start.
+            if fs::metadata(&self.file).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+                return Err(self.problem("is no regular file, and is not read again", "put the file back in its place"));
+            }
+            let loaded = load(&self.file);
+            if self.watched().are_still() {
+                return loaded;
+            }
+            thread::sleep(REST);
+        }
+        Err(self.problem("is being written all the time", "write a file beside it, and rename that over it"))
+    }
+
+    fn problem(&self, message: &str, help: &str) -> Problems {
+        let (file, message, help) = (self.file.clone(), message.to_owned(), help.to_owned());
+        Problems(vec![Problem { file, line: 0, column: 0, message, help }])
+    }
+
     fn has_changed(&self) -> bool {
-        !self.watched.lock().unwrap_or_else(PoisonError::into_inner).changed().is_empty()
+        !self.watched().changed().is_empty()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,7 +160,8 @@ pub async fn follow<E: fmt::Display>(
             Some(answer) = asked.recv() => Cause::Asked(answer),
             _ = tick.tick() => {
                 let before = look;
-                look = look_at(&source).await;
+                let Some(now) = stop.run_until_cancelled(look_at(&source)).await else { return };
+                look = now;
                 match (before, look) {
                     (Look::Moving, Look::Still) => Cause::Changed,
                     (Look::Still, Look::Still) if reloads.may_heal() => Cause::Again,
@@ -140,7 +173,9 @@ pub async fn follow<E: fmt::Display>(
         let (from, put) = (Arc::clone(&source), Arc::clone(&apply));
         // Files may be on a network mount, and the agent's keys are among them.
         let read = spawn_blocking(move || read_and_apply(&from, put.as_ref()));
-        let result = read.await.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
+        // A read that hangs, on a mount whose server is gone, must not keep the agent from its end.
+        let Some(read) = stop.run_until_cancelled(read).await else { return };
+        let result = read.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
         reloads.finish(&source.file, result, cause).await;
     }
 }
@@ -157,7 +192,7 @@ fn read_and_apply<E: fmt::Display>(
     source: &Source,
     apply: &impl Fn(Config) -> Result<Applied, E>,
 ) -> Result<Applied, Fault> {
-    let (config, warnings) = source.load().map_err(Fault::File)?;
+    let (config, warnings) = source.load_again(Config::load).map_err(Fault::File)?;
     let mut applied = apply(config).map_err(|error| Fault::World(error.to_string()))?;
     applied.warnings.splice(0..0, warnings.iter().map(ToString::to_string));
     Ok(applied)
@@ -249,5 +284,37 @@ impl fmt::Display for Fault {
             Self::File(problems) => problems.fmt(f),
             Self::World(why) => f.write_str(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_read_again_and_not_believed_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("adit.toml");
+        fs::write(&file, "half").unwrap();
+        let source = Source::new(file.clone());
+        // given a writer who goes on while the first half is read
+        let read = source.load_again(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            if text == "half" {
+                fs::write(file, "half and half").unwrap();
+            }
+            Ok(text)
+        });
+        assert_eq!(read.unwrap(), "half and half");
+        assert!(!source.has_changed());
+        // and one who never ends
+        let grows = |file: &Path| {
+            let text = fs::read_to_string(file).unwrap() + " more";
+            fs::write(file, &text).unwrap();
+            Ok(text)
+        };
+        let refused = source.load_again(grows).unwrap_err().to_string();
+        assert!(refused.contains("is being written all the time; write a file beside it"), "{refused}");
+        assert!(source.has_changed(), "the next look sees that it is another");
     }
 }

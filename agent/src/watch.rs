@@ -48,6 +48,11 @@ impl Watched {
         }
         changed
     }
+
+    /// Whether none has changed since the last look. It is no look: who asks for what has changed is told of it later.
+    pub fn are_still(&self) -> bool {
+        self.files.iter().all(|(file, seen)| Stamp::of(file) == *seen)
+    }
 }
 
 impl Stamp {
@@ -91,6 +96,19 @@ mod tests {
         fs::write(&file, "three").unwrap();
         assert_eq!(watched.changed(), [file]);
         assert!(watched.changed().is_empty());
+    }
+
+    #[test]
+    fn who_only_asks_whether_all_is_still_takes_no_change_from_who_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "one").unwrap();
+        let mut watched = watched(&file);
+        assert!(watched.are_still());
+        fs::write(&file, "three").unwrap();
+        assert!(!watched.are_still());
+        assert_eq!(watched.changed(), [file]);
+        assert!(watched.are_still());
     }
 
     #[test]

@@ -33,8 +33,6 @@ enum Refused {
     Request(String),
     /// The table to try has mistakes.
     Table(Vec<String>),
-    /// The agent cannot say.
-    Agent(String),
 }
 
 pub(super) async fn answer(request: Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
@@ -50,7 +48,6 @@ pub(super) async fn answer(request: Request<Incoming>, by: By, view: &View) -> R
         Err(Refused::Table(mistakes)) => {
             page(StatusCode::UNPROCESSABLE_ENTITY, JSON, json!({ "mistakes": mistakes }).to_string() + "\n")
         }
-        Err(Refused::Agent(why)) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
     }
 }
 
@@ -62,17 +59,16 @@ async fn report(request: Request<Incoming>, view: &View) -> Result<Report, Refus
         _ => return Err(Refused::Request("ask by GET, or by POST with a table to try as the body".to_owned())),
     };
     let now = view.now.load_full();
-    let report = match side {
+    Ok(match side {
         Direction::Outbound => match &now.outbound {
-            Some(outbound) => outbound.router.delegate(side, name, edited).await,
+            Some(outbound) => outbound.router.delegate(side, &name, edited).await,
             None => return Err(Refused::Request("this agent has no [outbound]".to_owned())),
         },
         Direction::Inbound => match &now.inbound {
-            Some(inbound) => inbound.rules.load_full().services.router.delegate(side, name, edited).await,
+            Some(inbound) => inbound.rules.load_full().services.router.delegate(side, &name, edited).await,
             None => return Err(Refused::Request("this agent has no [inbound]".to_owned())),
         },
-    };
-    report.map_err(|why| Refused::Agent(why.to_owned()))
+    })
 }
 
 /// The name and the side that a query asks about.

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Dtab, Limits, Peers, Policy, dtab::Dentry};
+use adit_config::{Config, Dtab, Limits, Peers, Policy, Service, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -121,13 +121,15 @@ impl House {
         }
     }
 
-    /// What the inbound side goes by. A service that `before` has under the same names keeps its streams' places. `doors`
+    /// What the inbound side goes by. A service that `before` has under one of its names keeps its streams' places. `doors`
     /// are those of this agent itself.
     pub(super) fn rules(&self, config: &Config, law: u64, doors: Vec<SocketAddr>, before: Option<&Rules>) -> Rules {
         let limits = &config.limits;
         let policy = policy(config);
+        let mut left: Vec<_> =
+            before.iter().flat_map(|rules| rules.policy.services.iter().zip(&rules.services.bounds)).collect();
         let bounds = policy.services.iter().map(|service| Bounds {
-            slots: slots_of(service, before),
+            slots: slots_of(service, &mut left),
             connect: service.connect_timeout.unwrap_or(limits.connect),
         });
         Rules {
@@ -200,17 +202,16 @@ fn same(was: &Dtab, is: &Dtab) -> bool {
     was == is && places(was) == places(is)
 }
 
-/// The places for streams of one service: those of its name before, if there are any, as many as it has now.
-fn slots_of(service: &adit_config::Service, before: Option<&Rules>) -> Arc<Slots> {
+/// The places for streams of one service, as many as it has now: those of the service before that has a name in common with
+/// it, whose streams it goes on with, if that one is `left`. A name more or less gives nobody a second set of places.
+fn slots_of(service: &Service, left: &mut Vec<(&Service, &Bounds)>) -> Arc<Slots> {
     let most = service.max_streams.map_or(usize::MAX, |most| most as usize);
-    let of_name = |rules: &Rules| {
-        let at = rules.policy.services.iter().position(|before| before.names == service.names)?;
-        Some(Arc::clone(&rules.services.bounds[at].slots))
-    };
-    match before.and_then(of_name) {
-        Some(slots) => {
-            slots.resize(most);
-            slots
+    let is_it = |(before, _): &(&Service, &Bounds)| before.names.iter().any(|name| service.names.contains(name));
+    match left.iter().position(is_it) {
+        Some(at) => {
+            let (_, bounds) = left.swap_remove(at);
+            bounds.slots.resize(most);
+            Arc::clone(&bounds.slots)
         }
         None => Slots::new(most),
     }

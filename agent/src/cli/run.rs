@@ -1,6 +1,6 @@
 //! `adit run`: the agent itself.
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
@@ -9,6 +9,9 @@ use crate::{
     reload::Source,
     telemetry::{log, metrics},
 };
+
+/// How long threads that read files may go on once the agent has ended: one may hang on a mount whose server is gone.
+const LAST_READS: Duration = Duration::from_secs(1);
 
 /// Run the agent until it is told to end.
 #[derive(Debug, Args)]
@@ -35,7 +38,9 @@ impl Run {
             builder.worker_threads(threads);
         }
         let runtime = builder.enable_all().build()?;
-        runtime.block_on(app::run(source, config, page, self.ready_file))?;
+        let ended = runtime.block_on(app::run(source, config, page, self.ready_file));
+        runtime.shutdown_timeout(LAST_READS);
+        ended?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -11,6 +11,8 @@ use adit_config::dtab::{Bound, Delegation, Dtab, NameTree, Outcome, Within};
 use adit_config::peers::{Expectation, OnLeave, Settings, Verify};
 use adit_protocol::Name;
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -212,22 +214,16 @@ struct Seen<'a> {
 
 impl Router {
     /// What routing would do with a name, by its own rules or by `edited` ones. First answers are waited for, a while.
-    /// The look-ups belong to the router's own runtime, whoever asks.
-    ///
-    /// # Errors
-    /// The agent is ending.
-    pub async fn delegate(&self, side: Direction, name: Name, edited: Option<Dtab>) -> Result<Report, &'static str> {
-        let router = Self { inner: self.inner.clone() };
-        let work = async move { router.report(side, &name, edited).await };
-        let report = self.inner.namers.tasks().spawn_on(work, &self.inner.runtime);
-        report.await.map_err(|_| "the agent is ending")
-    }
-
-    async fn report(&self, side: Direction, name: &Name, edited: Option<Dtab>) -> Report {
+    /// The look-ups belong to the router's own runtime; the work over the tree, which may be large, is the asker's own, so
+    /// that it takes no time from streams.
+    pub async fn delegate(&self, side: Direction, name: &Name, edited: Option<Dtab>) -> Report {
         let dtab = edited.map_or_else(|| self.dtab(), Arc::new);
         let delegation = dtab.delegate(name);
         let led = delegation.leads();
-        let ways = led.map(|tree| tree.map(&mut |bound: &Bound| (bound, self.way(name, bound.clone()))));
+        let ways = led.map(|tree| {
+            let _within = self.inner.runtime.enter();
+            tree.map(&mut |bound: &Bound| (bound, self.way(name, bound.clone())))
+        });
         if let Ok(ways) = &ways {
             let first_answers = async {
                 for (_, way) in ways.leaves() {
@@ -239,10 +235,11 @@ impl Router {
         }
         let seen = ways.map(|ways| ways.map(&mut |(bound, way)| Seen { bound, state: way.state(), way }));
         let mut view =
-            Rows { router: self, side, dtab: &dtab, seen: Vec::new(), reached: Vec::new(), rows: Vec::new() };
+            Rows { router: self, side, dtab: &dtab, seen: HashMap::new(), reached: HashSet::new(), rows: Vec::new() };
         if let Ok(seen) = &seen {
-            view.seen = seen.leaves();
-            view.reached = reached(seen, &|seen: &Seen<'_>| seen.state.clone()).into_iter().map(|s| s.bound).collect();
+            view.seen = seen.leaves().into_iter().map(|seen| (ptr::from_ref(seen.bound), seen)).collect();
+            let reached = reached(seen, &|seen: &Seen<'_>| seen.state.clone());
+            view.reached = reached.into_iter().map(|seen| ptr::from_ref(seen.bound)).collect();
         }
         view.name(&delegation, At::ROOT);
         Report {
@@ -307,8 +304,9 @@ struct Rows<'a> {
     router: &'a Router,
     side: Direction,
     dtab: &'a Dtab,
-    seen: Vec<&'a Seen<'a>>,
-    reached: Vec<&'a Bound>,
+    /// By the place in the tree: one bound name may stand at many.
+    seen: HashMap<*const Bound, &'a Seen<'a>>,
+    reached: HashSet<*const Bound>,
     rows: Vec<Row>,
 }
 
@@ -379,7 +377,7 @@ impl Rows<'_> {
             expects: None,
             settings: Vec::new(),
         };
-        let seen = self.seen.iter().find(|seen| std::ptr::eq(seen.bound, bound));
+        let seen = self.seen.get(&ptr::from_ref(bound));
         let Some(seen) = seen.filter(|_| !behind) else {
             place.standing = if behind { Standing::Behind } else { Standing::Unasked };
             return place;
@@ -410,7 +408,7 @@ impl Rows<'_> {
     }
 
     fn standing(&self, seen: &Seen<'_>) -> Standing {
-        let is_reached = self.reached.iter().any(|bound| std::ptr::eq(*bound, seen.bound));
+        let is_reached = self.reached.contains(&ptr::from_ref(seen.bound));
         match &seen.state {
             State::Neg => Standing::Absent,
             _ if !is_reached => Standing::PassedOver,

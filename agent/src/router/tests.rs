@@ -316,8 +316,9 @@ async fn a_report_says_of_each_bound_name_whether_streams_go_there() {
         /a => /a ; /bad => /$/inet/10.0.0.1/1 | /a ;";
     let world = world(rules).await;
     let report = async |asked: &str| {
-        let report = world.router.delegate(crate::streams::Direction::Inbound, name(asked), None);
-        timeout(PATIENCE, report).await.expect("within patience").unwrap()
+        let asked = name(asked);
+        let report = world.router.delegate(crate::streams::Direction::Inbound, &asked, None);
+        timeout(PATIENCE, report).await.expect("within patience")
     };
     let svc = report("/svc").await;
     let (one, two, three, gone) =
@@ -339,10 +340,25 @@ async fn a_report_by_an_edited_table_goes_over_the_same_roads_and_changes_no_rul
     let world = world("/svc => /$/inet/10.0.0.1/1 ;").await;
     let lease = world.route("/svc").await.unwrap().balancer().pick(&[]).unwrap();
     let edited = Dtab::parse("/other => /$/inet/10.0.0.1/1 ;").unwrap();
-    let asked = world.router.delegate(crate::streams::Direction::Inbound, name("/other"), Some(edited));
-    let report = timeout(PATIENCE, asked).await.expect("within patience").unwrap();
+    let other = name("/other");
+    let asked = world.router.delegate(crate::streams::Direction::Inbound, &other, Some(edited));
+    let report = timeout(PATIENCE, asked).await.expect("within patience");
     let delegate::What::Bound(place) = &report.rows[2].what else { panic!("{report:?}") };
     assert_eq!(place.endpoints[0].open, 1, "the stream that is there is seen");
     assert_eq!(world.address("/other").await, "no rule knows '/other'");
     drop(lease);
+}
+
+#[test]
+fn the_work_of_a_report_takes_no_time_from_the_runtime_that_streams_are_on() {
+    let new = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (streams, operator) = (new(), new());
+    let world = streams.block_on(world("/svc => /$/inet/10.0.0.1/1 ;"));
+    // given that runtime with no time for anybody, when another asks, then it has its answer
+    let asked = name("/svc");
+    let report = operator.block_on(async {
+        let report = world.router.delegate(crate::streams::Direction::Inbound, &asked, None);
+        timeout(PATIENCE, report).await.expect("within patience")
+    });
+    assert!(matches!(report.outcome, delegate::Fate::To { address, .. } if address == "10.0.0.1:1"));
 }

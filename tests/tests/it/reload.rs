@@ -20,7 +20,10 @@ use adit_tests::{
     process::Finished,
     wait::{LIMIT, until, within},
 };
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 
 const ONE: &str = "/svc/one";
 const TWO: &str = "/svc/two";
@@ -350,6 +353,32 @@ fn a_file_is_not_taken_while_it_is_being_written() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_file_is_refused_at_once_and_keeps_no_agent_from_its_end() {
+    let mut world = World::new();
+    let mut live = world.open(ONE);
+    let a = &mut world.mesh.a;
+    let (file, text, socket) = (a.file(), a.text(), socket(a));
+    let put_a_pipe = || {
+        fs::remove_file(&file).unwrap();
+        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    };
+    // when a pipe stands there into which nobody ever writes, then who asks hears of it
+    put_a_pipe();
+    let refused = adit(&["reload", "--socket", &socket]);
+    assert!(!refused.status.success(), "{}", refused.all());
+    one_line(&refused, &["adit.toml: is no regular file, and is not read again; put the file back in its place"]);
+    // and a file that comes back is followed again
+    fs::remove_file(&file).unwrap();
+    replace(&file, &listener(&text, NEW));
+    a.until_logged("127.0.0.1:0 -> /svc/new: opened");
+    live.speaks();
+    live.ends_well();
+    put_a_pipe();
+    a.until_logged("is no regular file");
+    a.stop();
+}
+
+#[test]
 fn what_only_a_restart_applies_is_named() {
     let mut world = World::new();
     world.mesh.a.edit(|text| format!("{text}\n[runtime]\nthreads = 2\n"));
@@ -408,6 +437,26 @@ fn a_service_has_as_many_streams_as_the_file_says_now() {
     until("the place to be given up", LIMIT, || (world.mesh.b.status()["streams_live"] == 1).then_some(()));
     world.refuses(ONE);
     first.speaks();
+    first.ends_well();
+    until("the place to be given back", LIMIT, || (world.mesh.b.status()["streams_live"] == 0).then_some(()));
+    world.open(ONE).speaks();
+}
+
+#[test]
+fn a_service_that_is_given_another_name_still_counts_the_streams_it_has() {
+    let mut world = World::new();
+    let one = format!("to = \"{}\"\n", world.one.address());
+    world.mesh.b.edit(|text| swap(text, &one, &format!("{one}max_streams = 1\n")));
+    let _ = world.mesh.b.reload().expect_success();
+    let mut first = world.open(ONE);
+    for (was, is) in
+        [("\"/svc/one\"", "[\"/svc/one\", \"/svc/new\"]"), ("[\"/svc/one\", \"/svc/new\"]", "\"/svc/one\"")]
+    {
+        world.mesh.b.edit(|text| swap(text, was, is));
+        let _ = world.mesh.b.reload().expect_success();
+        world.refuses(ONE);
+        first.speaks();
+    }
     first.ends_well();
     until("the place to be given back", LIMIT, || (world.mesh.b.status()["streams_live"] == 0).then_some(()));
     world.open(ONE).speaks();
