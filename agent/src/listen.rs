@@ -312,6 +312,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_whose_owner_accepts_nobody_is_somebodys_too() {
+        use socket2::{Domain, SockAddr, Type};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("busy");
+        let address = SockAddr::unix(&path).unwrap();
+        let new = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        let owner = new();
+        owner.bind(&address).unwrap();
+        owner.listen(0).unwrap();
+        // given a queue without room
+        let mut waiting = Vec::new();
+        let full = loop {
+            let caller = new();
+            match caller.connect(&address) {
+                Ok(()) => waiting.push(caller),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(unix(&path).unwrap_err().contains("another process listens there"));
+    }
+
+    #[tokio::test]
     async fn a_door_takes_an_address_over_from_one_that_closes_and_shares_it_with_nobody_else() {
         let first = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
         let held = first.held().unwrap();

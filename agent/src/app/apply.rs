@@ -31,7 +31,7 @@ pub(super) struct App {
     house: House,
     sides: Sides,
     view: Arc<View>,
-    /// Held for the whole of a reload.
+    /// Held while a reload changes it.
     state: Mutex<State>,
 }
 
@@ -98,6 +98,10 @@ impl App {
     /// # Errors
     /// What cannot be had of what it asks for; then nothing has changed.
     pub(super) fn apply(&self, new: Config) -> Result<Applied, StartError> {
+        // Before the lock, which a drain asks for too: who reads files may wait for ever for a mount whose server is gone.
+        let renamed = self.state().config.tls != new.tls;
+        let identity = if renamed { Some(self.house.identity.prepare(&new.tls)) } else { None };
+        let identity = identity.transpose().map_err(StartError::Identity)?;
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
@@ -108,11 +112,8 @@ impl App {
         }
         let Change { next, doors, lines, waits } = change;
         let draining = self.house.draining.is_cancelled();
-        // All that can fail.
+        // All else that can fail.
         let opened = if draining { None } else { Some(self.open(&state, &next, &doors)?) };
-        let renamed = state.config.tls != next.tls;
-        let identity = if renamed { Some(self.house.identity.prepare(&next.tls)) } else { None };
-        let identity = identity.transpose().map_err(StartError::Identity)?;
         // And what cannot.
         if let Some(identity) = identity {
             identity.put();

@@ -87,8 +87,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         _ => {}
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    let caller = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    match caller.connect(&socket2::SockAddr::unix(path)?) {
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        // Somebody listens, and has a full queue: who waited for room in it might wait for ever.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         // Gone meanwhile is fine; anything else is for bind to refuse.
         Err(_) => Ok(()),

@@ -21,7 +21,7 @@ use adit_tests::{
     wait::{LIMIT, until, within},
 };
 use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
+    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
     process::Signal,
 };
 
@@ -376,6 +376,20 @@ fn a_pipe_in_the_place_of_the_file_is_refused_at_once_and_keeps_no_agent_from_it
     put_a_pipe();
     a.until_logged("is no regular file");
     a.stop();
+}
+
+#[test]
+fn an_agent_ends_though_a_reload_waits_for_a_key_that_never_comes() {
+    let world = World::new();
+    let mut mesh = world.mesh;
+    let key = mesh.b.dir().join("slow.key");
+    mknodat(CWD, &key, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    mesh.b.edit(|text| swap(text, "key.pem", "slow.key"));
+    mesh.b.signal(Signal::HUP);
+    // Nobody can write to a pipe before it is read.
+    let write = || open(&key, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).ok();
+    let _writer = until("the agent to read the key", LIMIT, write);
+    mesh.b.stop();
 }
 
 #[test]
