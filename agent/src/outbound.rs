@@ -31,7 +31,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
-        dial::{DialError, Dialed, Key, dial},
+        dial::{DialError, Dialed, Key, Ours, dial},
         pool::{Keep, Pool},
         retry::{Failure, Next, Was, next},
     },
@@ -80,6 +80,12 @@ impl OpenLimits {
     /// The same where `settings` hold.
     fn under(self, settings: &Settings) -> Self {
         Self { handshake: settings.connect_timeout.unwrap_or(self.handshake), ..self }
+    }
+
+    /// How long one attempt may dial where `left` is left in all. While there are `others` to try it may take half of that:
+    /// hosts that are silent must not take all the time of a stream for which a good one lives.
+    fn dialing(&self, left: Duration, others: bool) -> Duration {
+        self.handshake.min(if others { left / 2 } else { left })
     }
 
     /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
@@ -161,10 +167,20 @@ impl Outbound {
             Accepted::Unix(socket) => Plain::Unix(socket),
             Accepted::Tcp(socket, source) => {
                 preamble.source = Some(source);
-                hop = self.streams.continued_by(source, || destinations(&socket));
+                let continued = self.streams.continued_by(source, || destinations(&socket));
                 let met = Plain::tcp(socket, &self.options);
-                met.inspect_err(|error| warn!(%source, "a socket option was refused: {error}; the connection is reset"))
-                    .ok()?
+                let app = met
+                    .inspect_err(
+                        |error| warn!(%source, "a socket option was refused: {error}; the connection is reset"),
+                    )
+                    .ok()?;
+                let Ok(continued) = continued else {
+                    warn!("a name leads to the listener for {to} of this agent itself, where no tunnel can be");
+                    app.abort();
+                    return None;
+                };
+                hop = continued;
+                app
             }
         };
         let Hop { id, hops } = hop.unwrap_or_else(|| Hop { id: new_id(), hops: 0 });
@@ -211,7 +227,8 @@ impl Outbound {
         while let Some((lease, on)) = tries.next(way.balancer()) {
             let began = Instant::now();
             wanted.stream.tries(format!("{} ({})", lease.address(), lease.bound()));
-            match self.try_at(wanted, way, &lease, on, eager).await? {
+            let others = way.balancer().count() > tries.avoid.len() + 1;
+            match self.try_at(wanted, way, (&lease, on, others), eager).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, wanted.stream.since.elapsed());
@@ -245,8 +262,7 @@ impl Outbound {
         &self,
         wanted: &Wanted<'_>,
         way: &Way,
-        lease: &Lease,
-        on: On,
+        (lease, on, others): (&Lease, On, bool),
         eager: &mut Eager,
     ) -> Result<Result<Dialed, (Failure, Was)>, Ending> {
         let (key, destination) = self.expect(way, lease, wanted.asks)?;
@@ -254,7 +270,7 @@ impl Outbound {
         self.rights.rest(wanted.stream, right, self.law);
         let opening = self.opening.under(way.settings());
         let preamble = Preamble { destination, ..wanted.preamble.clone() };
-        let mut dialed = match self.tunnel(&key, on, opening.handshake.min(wanted.left())).await {
+        let mut dialed = match self.tunnel(&key, on, opening.dialing(wanted.left(), others)).await {
             Ok(dialed) => dialed,
             Err(failure) => return Ok(Err((self.blame(lease, &key, failure, &opening), on.was(false)))),
         };
@@ -294,8 +310,12 @@ impl Outbound {
         let pooled = if on == On::Any { self.pool.take(key) } else { None };
         match pooled {
             Some(dialed) => Ok(dialed),
-            None => dial(key, &self.identity.snapshot(), &self.options, limit).await.map_err(Failure::Dial),
+            None => dial(key, &self.identity.snapshot(), self.ours(), limit).await.map_err(Failure::Dial),
         }
+    }
+
+    fn ours(&self) -> Ours<'_> {
+        Ours { options: &self.options, streams: &self.streams }
     }
 
     /// How long an acceptor is waited for where `left` is left in all.
@@ -490,6 +510,20 @@ mod tests {
         let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
         balancer.update(&addresses.into_iter().map(Weighted::plain).collect());
         balancer
+    }
+
+    #[test]
+    fn silent_hosts_leave_time_for_one_that_lives() {
+        let seconds = Duration::from_secs;
+        let limits = OpenLimits { all: seconds(15), handshake: seconds(10), answer: seconds(10) };
+        let mut left = limits.all;
+        for _ in 0..3 {
+            left -= limits.dialing(left, true);
+        }
+        assert!(left > seconds(1), "{left:?}");
+        assert_eq!(limits.dialing(limits.all, false), seconds(10), "there is no other");
+        assert_eq!(limits.dialing(seconds(3), false), seconds(3));
+        assert_eq!(OpenLimits { handshake: seconds(2), ..limits }.dialing(limits.all, true), seconds(2));
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl fmt::Display for RouteError {
             }
             Self::NoSuchName { name, asked } => {
                 let asked: Vec<&str> = asked.iter().map(Name::as_str).collect();
-                write!(f, "nothing answers to '{name}': DNS knows no address of {}", asked.join(", "))
+                write!(f, "nothing answers to '{name}': there is no address of {}", asked.join(", "))
             }
             Self::Forbidden(name) => write!(f, "'{name}' is forbidden by a rule ('!')"),
             Self::Empty(name) => write!(f, "'{name}' is empty by a rule ('$'): it has no address"),

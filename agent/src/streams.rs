@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -29,9 +29,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Streams {
     live: Mutex<HashMap<u64, Arc<Stream>>>,
-    /// Our own plain connections by their local ends: the other end of each, and the stream it carries. Several may have
+    /// Our own connections by their local ends: the other end of each, and what it is for. Several may have
     /// one local end, for the kernel gives a port out again for another destination.
-    own: Mutex<HashMap<SocketAddr, Vec<(SocketAddr, Hop)>>>,
+    own: Mutex<HashMap<SocketAddr, Vec<(SocketAddr, Purpose)>>>,
     next: AtomicU64,
     /// Bytes of streams that have ended: sent and received, outbound and inbound.
     ended: [AtomicU64; 4],
@@ -208,7 +208,20 @@ impl Drop for Registered {
     }
 }
 
-/// Keeps one of our own plain connections known; dropping it forgets it.
+/// What a connection of our own is for.
+#[derive(Clone, Debug)]
+pub enum Purpose {
+    /// It brings this stream to a service: what comes of it continues the stream.
+    Carry(Hop),
+    /// It is to be a tunnel, which no door for applications may take for one of theirs. Set once one of ours has met it.
+    Tunnel(Arc<AtomicBool>),
+}
+
+/// A tunnel that this agent is about to open has come to one of its own doors for applications: its name leads to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnTunnel;
+
+/// Keeps one of our own connections known; dropping it forgets it.
 #[derive(Debug)]
 pub struct OwnConnection {
     streams: Arc<Streams>,
@@ -253,21 +266,20 @@ impl Streams {
         Registered { streams: Arc::clone(self), number, stream }
     }
 
-    /// Remembers that the connection which `begin` begins, and whose ends it returns, carries the stream `hop`. Nobody
-    /// learns meanwhile what a connection continues: one of our own doors may accept it before `begin` has returned. So
-    /// `begin` must not wait.
+    /// Remembers what the connection is for which `begin` begins, and whose ends it returns. Nobody learns meanwhile what a
+    /// connection continues: one of our own doors may accept it before `begin` has returned. So `begin` must not wait.
     ///
     /// # Errors
     /// Those of `begin`.
     pub fn own<T>(
         self: &Arc<Self>,
-        hop: Hop,
+        purpose: Purpose,
         begin: impl FnOnce() -> io::Result<(T, Option<Ends>)>,
     ) -> io::Result<(T, Option<OwnConnection>)> {
         let mut own = lock(&self.own);
         let (begun, ends) = begin()?;
         let known = ends.map(|ends| {
-            own.entry(ends.from).or_default().push((ends.to, hop));
+            own.entry(ends.from).or_default().push((ends.to, purpose));
             OwnConnection { streams: Arc::clone(self), ends }
         });
         Ok((begun, known))
@@ -275,12 +287,23 @@ impl Streams {
 
     /// The stream that a connection from `from` continues, if it is one of our own (PROTOCOL.md section 3, hops). Where it
     /// was meant to go, `to`, is asked only when it may be one: somebody else's may well have the local end of ours.
-    pub fn continued_by<T>(&self, from: SocketAddr, to: impl FnOnce() -> T) -> Option<Hop>
+    ///
+    /// # Errors
+    /// It is no application's: this agent dials a tunnel, and who dials is told.
+    pub fn continued_by<T>(&self, from: SocketAddr, to: impl FnOnce() -> T) -> Result<Option<Hop>, OwnTunnel>
     where
         T: IntoIterator<Item = SocketAddr>,
     {
-        let ours = lock(&self.own).get(&from)?.clone();
-        to().into_iter().find_map(|to| ours.iter().find(|(other, _)| *other == to).map(|(_, hop)| *hop))
+        let Some(ours) = lock(&self.own).get(&from).cloned() else { return Ok(None) };
+        let found = to().into_iter().find_map(|to| ours.iter().find(|(other, _)| *other == to));
+        match found.map(|(_, purpose)| purpose) {
+            None => Ok(None),
+            Some(Purpose::Carry(hop)) => Ok(Some(*hop)),
+            Some(Purpose::Tunnel(came_back)) => {
+                came_back.store(true, Relaxed);
+                Err(OwnTunnel)
+            }
+        }
     }
 
     /// Stream bytes so far, of ended streams and live ones: sent into tunnels, and received from them.
@@ -385,7 +408,7 @@ mod tests {
                 accepted.send(()).unwrap();
                 streams.continued_by(from, || socket.local_addr())
             });
-            let made = streams.own(hop, || {
+            let made = streams.own(Purpose::Carry(hop), || {
                 let socket = TcpStream::connect(listener.local_addr().unwrap())?;
                 is_accepted.recv().unwrap();
                 let ends = Ends::new(socket.local_addr()?, socket.peer_addr()?);
@@ -393,9 +416,9 @@ mod tests {
             });
             // then it hears that it continues the stream, and no longer once the connection is over
             let (socket, known) = made.unwrap();
-            assert_eq!(door.join().unwrap(), Some(hop));
+            assert_eq!(door.join().unwrap(), Ok(Some(hop)));
             drop(known);
-            assert_eq!(streams.continued_by(socket.local_addr().unwrap(), || socket.peer_addr()), None);
+            assert_eq!(streams.continued_by(socket.local_addr().unwrap(), || socket.peer_addr()), Ok(None));
         });
     }
 
@@ -405,16 +428,29 @@ mod tests {
         let streams = Streams::new();
         let hop = |hops| Hop { id: new_id(), hops };
         let (first, second) = (hop(1), hop(2));
-        let own = |to, hop| streams.own(hop, || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1;
+        let own =
+            |to, hop| streams.own(Purpose::Carry(hop), || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1;
         let one = own(1, first);
         let _other = own(2, second);
         let continued =
             |from, to: &[u16]| streams.continued_by(at(from), || to.iter().copied().map(at).collect::<Vec<_>>());
-        assert_eq!(continued(40_000, &[1]), Some(first));
-        assert_eq!(continued(40_000, &[9, 2]), Some(second), "as netfilter tells what it has rewritten");
-        assert_eq!(continued(40_000, &[9]), None, "somebody else's, from the same port");
-        assert_eq!(continued(40_001, &[1]), None);
+        assert_eq!(continued(40_000, &[1]), Ok(Some(first)));
+        assert_eq!(continued(40_000, &[9, 2]), Ok(Some(second)), "as netfilter tells what it has rewritten");
+        assert_eq!(continued(40_000, &[9]), Ok(None), "somebody else's, from the same port");
+        assert_eq!(continued(40_001, &[1]), Ok(None));
         drop(one);
-        assert_eq!((continued(40_000, &[1]), continued(40_000, &[2])), (None, Some(second)));
+        assert_eq!((continued(40_000, &[1]), continued(40_000, &[2])), (Ok(None), Ok(Some(second))));
+    }
+
+    #[test]
+    fn a_tunnel_that_comes_back_to_a_door_for_applications_is_known_on_both_sides() {
+        let (streams, came_back) = (Streams::new(), Arc::new(AtomicBool::new(false)));
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let begin = || Ok(((), Some(Ends::new(at(40_000), at(1)))));
+        let _own = streams.own(Purpose::Tunnel(Arc::clone(&came_back)), begin).unwrap();
+        assert_eq!(streams.continued_by(at(40_000), || [at(2)]), Ok(None));
+        assert!(!came_back.load(Relaxed));
+        assert_eq!(streams.continued_by(at(40_000), || [at(1)]), Err(OwnTunnel));
+        assert!(came_back.load(Relaxed));
     }
 }

@@ -28,6 +28,7 @@ pub mod readme;
 pub mod redis;
 pub mod resp;
 pub mod skip;
+mod unbound;
 pub mod wait;
 pub mod way;
 pub mod zone;

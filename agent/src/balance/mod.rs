@@ -108,6 +108,12 @@ impl Balancer {
         self.home.set().is_admitting(Instant::now)
     }
 
+    /// How many endpoints there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.home.set().count()
+    }
+
     /// Streams that hold one of the endpoints now.
     #[must_use]
     pub fn open(&self) -> usize {

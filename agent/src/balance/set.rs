@@ -244,14 +244,41 @@ impl Set {
             self.tiers[tier].up.set(place, 0);
             self.tiers[tier].all.set(place, 0);
         }
-        let chosen =
-            self.draw(kind, |tier| &tier.up, now, random).or_else(|| self.draw(kind, |tier| &tier.all, now, random));
+        let chosen = self.draw_up(kind, &away, now, random).or_else(|| self.draw(kind, |tier| &tier.all, now, random));
         for at in away {
             let Slot { tier, place, weight, admitted, .. } = self.slots[at];
             self.tiers[tier].up.set(place, if admitted { weight } else { 0 });
             self.tiers[tier].all.set(place, weight);
         }
         chosen
+    }
+
+    /// Draws among those that let a stream in. One that was in vain elsewhere is nobody's probe while anybody is up: a probe
+    /// may cost it a whole limit, and a few of them all the time it has.
+    fn draw_up(
+        &mut self,
+        kind: BalancerKind,
+        away: &[usize],
+        now: Instant,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        let probes = if away.is_empty() { Vec::new() } else { self.probes(away, now) };
+        for at in &probes {
+            let Slot { tier, place, .. } = self.slots[*at];
+            self.tiers[tier].up.set(place, 0);
+        }
+        let chosen = self.draw(kind, |tier| &tier.up, now, random);
+        for at in probes {
+            let Slot { tier, place, weight, .. } = self.slots[at];
+            self.tiers[tier].up.set(place, weight);
+        }
+        chosen.or_else(|| self.draw(kind, |tier| &tier.up, now, random))
+    }
+
+    /// The slots, but those `away`, whose next stream is their one probe.
+    fn probes(&self, away: &[usize], now: Instant) -> Vec<usize> {
+        let is_due = |slot: &Slot| slot.admitted && slot.endpoint.health().admission(now) == Admission::Probe;
+        (0..self.slots.len()).filter(|at| is_due(&self.slots[*at]) && !away.contains(at)).collect()
     }
 
     /// Of two slots of the lowest tier that has any, the one whose next stream costs less.
@@ -279,6 +306,10 @@ impl Set {
             BalancerKind::Ewma => streams * slot.endpoint.cost(now),
         };
         cost / f64::from(slot.weight)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn address(&self, at: usize) -> &Address {

@@ -387,6 +387,30 @@ fn a_failed_endpoint_is_left_out_then_probed_by_one_stream_then_up_again() {
 }
 
 #[test]
+fn a_stream_that_failed_somewhere_is_no_probe_while_another_is_up() {
+    let balancer = balancer(1..=9);
+    let now = Instant::now();
+    // given eight that have failed and whose back-off is over, and one that is up
+    let mut failed = Vec::new();
+    while failed.len() < 8 {
+        let lease = balancer.pick_at(&failed, now, || fastrand::u64(..)).unwrap();
+        if *lease.address() != address(9) {
+            lease.failed_at("connect: refused", now, 0);
+            failed.push(lease.address().clone());
+        }
+    }
+    // when a stream has met one of those in vain, then it goes to the one that is up
+    for tried in &failed {
+        let lease = balancer.pick_at(std::slice::from_ref(tried), now + LONG, || fastrand::u64(..)).unwrap();
+        assert_eq!(*lease.address(), address(9));
+    }
+    // and without that one to the next that is due
+    let rest = balancer.pick_at(&[address(9), failed[0].clone()], now + LONG, || fastrand::u64(..)).unwrap();
+    assert!(failed[1..].contains(rest.address()));
+    assert_eq!(rest.health(), Health::Probation { failures: 1 });
+}
+
+#[test]
 fn a_probe_that_says_nothing_makes_room_for_another() {
     let balancer = balancer([1]);
     let now = Instant::now();

@@ -16,7 +16,7 @@ use crate::{
     balance::Lease,
     router::{RouteError, Router, Way},
     slots::{Slot, Slots},
-    streams::{Hop, OwnConnection, Streams},
+    streams::{Hop, OwnConnection, Purpose, Streams},
     telemetry::metrics,
     wire::plain::{Connecting, Plain, SocketOptions},
 };
@@ -147,7 +147,7 @@ impl Services {
         hop: Hop,
         options: &SocketOptions,
     ) -> io::Result<(Plain, Option<OwnConnection>)> {
-        let (connecting, own) = self.streams.own(hop, || {
+        let (connecting, own) = self.streams.own(Purpose::Carry(hop), || {
             let connecting = Connecting::begin(address)?;
             let ends = connecting.ends();
             Ok((connecting, ends))

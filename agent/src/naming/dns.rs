@@ -14,21 +14,36 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, lookup::Lookup, system_conf};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+/// Look-ups under way at once at the servers of one zone; more of them wait their turn. Each zone has turns of its own, lest
+/// one whose servers are silent, where a look-up takes its whole limit, stop the names of all others.
+const LOOK_UPS_AT_ONCE: usize = 256;
+
+/// Of these so many are of questions whose look-up before failed, so that those that will fail again leave turns to others.
+const RETRIES_AT_ONCE: usize = LOOK_UPS_AT_ONCE / 4;
 
 /// Queries on one connection to a server; hickory answers *busy* beyond. Both queries of every
 /// look-up that may be under way fit.
-const QUERIES_AT_ONCE: usize = 2 * super::LOOK_UPS_AT_ONCE;
+const QUERIES_AT_ONCE: usize = 2 * LOOK_UPS_AT_ONCE;
 
 /// A query is sent once and, half of the time gone, once more.
 const RETRIES: usize = 1;
 
 /// Asks DNS servers: of a zone its own, of all other names those of the settings or of the system.
 pub(super) struct Dns {
-    /// Without a resolver every name is answered with why there is none.
-    general: Result<TokioResolver, String>,
-    zones: Vec<(String, Result<TokioResolver, String>)>,
+    general: Servers,
+    zones: Vec<(String, Servers)>,
     limit: Duration,
+}
+
+/// The servers of a zone, or of all other names.
+struct Servers {
+    /// Without a resolver every name is answered with why there is none.
+    resolver: Result<TokioResolver, String>,
+    turns: Semaphore,
+    retries: Semaphore,
 }
 
 impl Dns {
@@ -38,27 +53,34 @@ impl Dns {
             [] => system(),
             servers => Ok(given(servers)),
         };
-        let zone = |zone: &Zone| (zone.name.clone(), resolver(given(&zone.servers), settings));
+        let zone = |zone: &Zone| (zone.name.clone(), Servers::new(resolver(given(&zone.servers), settings)));
         Self {
-            general: general.and_then(|config| resolver(config, settings)),
+            general: Servers::new(general.and_then(|config| resolver(config, settings))),
             zones: settings.zones.iter().map(zone).collect(),
             limit: settings.timeout,
         }
     }
 
-    /// All that the question asks for, each query within the limit.
-    pub(super) async fn look_up(&self, question: &Question) -> Answers {
+    /// All that the question asks for, once it has its turn, and each query within the limit. `failures` of its look-ups in
+    /// a row have failed before.
+    pub(super) async fn look_up(&self, question: &Question, failures: u32) -> Answers {
+        let (Question::Host(name) | Question::Srv(name)) = question;
+        let servers = self.servers_of(name);
+        // Neither is ever closed, so a turn always comes.
+        let _retry = if failures > 0 { servers.retries.acquire().await.ok() } else { None };
+        let _turn = servers.turns.acquire().await;
+        let query = |kind| self.query(servers, name, kind);
         match question {
-            Question::Host(host) => {
-                let (v4, v6) = tokio::join!(self.query(host, RecordType::A), self.query(host, RecordType::AAAA));
+            Question::Host(_) => {
+                let (v4, v6) = tokio::join!(query(RecordType::A), query(RecordType::AAAA));
                 Answers(vec![v4, v6])
             }
-            Question::Srv(name) => Answers(vec![self.query(name, RecordType::SRV).await]),
+            Question::Srv(_) => Answers(vec![query(RecordType::SRV).await]),
         }
     }
 
-    async fn query(&self, name: &str, kind: RecordType) -> Answer {
-        let resolver = match self.resolver_of(name) {
+    async fn query(&self, servers: &Servers, name: &str, kind: RecordType) -> Answer {
+        let resolver = match &servers.resolver {
             Ok(resolver) => resolver,
             Err(why) => return Answer::Failed(why.clone()),
         };
@@ -67,17 +89,22 @@ impl Dns {
             Err(error) => return Answer::Failed(format!("'{name}' cannot be asked for: {error}")),
         };
         asked.set_fqdn(true);
-        match timeout(self.limit, resolver.lookup(asked, kind)).await {
-            Ok(Ok(lookup)) => found(&lookup, kind),
-            Ok(Err(error)) => not_found(&error, kind),
+        match timeout(self.limit, ask(resolver, asked, kind)).await {
+            Ok(answer) => answer,
             Err(_) => Answer::Failed(format!("no DNS server answered the {kind} query within {:?}", self.limit)),
         }
     }
 
-    /// Of the zones that hold a name the longest has its resolver.
-    fn resolver_of(&self, name: &str) -> &Result<TokioResolver, String> {
+    /// Of the zones that hold a name the longest has its servers.
+    fn servers_of(&self, name: &str) -> &Servers {
         let holding = self.zones.iter().filter(|(zone, _)| holds(zone, name));
-        holding.max_by_key(|(zone, _)| zone.len()).map_or(&self.general, |(_, resolver)| resolver)
+        holding.max_by_key(|(zone, _)| zone.len()).map_or(&self.general, |(_, servers)| servers)
+    }
+}
+
+impl Servers {
+    fn new(resolver: Result<TokioResolver, String>) -> Self {
+        Self { resolver, turns: Semaphore::new(LOOK_UPS_AT_ONCE), retries: Semaphore::new(RETRIES_AT_ONCE) }
     }
 }
 
@@ -122,6 +149,38 @@ fn server(address: SocketAddr) -> NameServerConfig {
     let mut server = NameServerConfig::udp_and_tcp(address.ip());
     server.connections = vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())];
     server
+}
+
+/// One query; and where its answer has no record, without an SOA that says so, a second: aliases that lead in a circle, or
+/// on for longer than hickory follows them, look like that as well, and are nobody's *no*.
+async fn ask(resolver: &TokioResolver, asked: Name, kind: RecordType) -> Answer {
+    let (answer, last) = match resolver.lookup(asked.clone(), kind).await {
+        Ok(lookup) => (found(&lookup, kind), last_alias(&lookup).unwrap_or(asked)),
+        Err(error) => (not_found(&error, kind), last_asked(&error).unwrap_or(asked)),
+    };
+    if answer == (Answer::Empty { ttl: None }) && is_alias(resolver, last).await {
+        return Answer::Failed(format!("the {kind} query was led in a circle, or through too many aliases"));
+    }
+    answer
+}
+
+fn last_alias(lookup: &Lookup) -> Option<Name> {
+    lookup.answers().iter().rev().find_map(|record| match &record.data {
+        RData::CNAME(alias) => Some(alias.0.clone()),
+        _ => None,
+    })
+}
+
+fn last_asked(error: &NetError) -> Option<Name> {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(no)) => Some(no.query.name().clone()),
+        _ => None,
+    }
+}
+
+async fn is_alias(resolver: &TokioResolver, name: Name) -> bool {
+    let lookup = resolver.lookup(name, RecordType::CNAME).await;
+    lookup.is_ok_and(|lookup| last_alias(&lookup).is_some())
 }
 
 /// The records of the kind that was asked for, and the shortest time to live on the way to them, CNAMEs included.

@@ -42,6 +42,8 @@ pub(super) struct BadLine {
 /// Reads a file's text.
 pub(super) fn read(text: &str) -> Lines {
     let mut lines = Lines::default();
+    // Some editors begin a file with a mark that nobody sees.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let said = line.split('#').next().unwrap_or_default().trim();
         let place = match line.ends_with('\n') {
@@ -146,6 +148,11 @@ mod tests {
             "line 13: the line does not end, as if the file were still being written; end it with a newline",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_file_from_another_system_says_the_same() {
+        assert_eq!(read("\u{feff}10.0.0.1 1\r\n10.0.0.2 2\r\n"), read("10.0.0.1 1\n10.0.0.2 2\n"));
     }
 
     #[test]

@@ -67,10 +67,8 @@ async fn refresh(shared: &Shared, entry: &Entry) {
     let mut anew = shared.anew.subscribe();
     while !forget(shared, entry, &mut idle) {
         let setup = shared.setup.load_full();
-        let answers = match shared.turns.acquire().await {
-            Ok(_turn) => setup.dns.look_up(&entry.question).await,
-            Err(_) => return,
-        };
+        let failures = entry.known().failures();
+        let answers = setup.dns.look_up(&entry.question, failures).await;
         count(answers.outcome());
         let pause = take(entry, answers, &setup.settings);
         idle.note(entry.told.receiver_count(), Instant::now());

@@ -130,11 +130,13 @@ impl Known {
     pub(super) fn fact(&self) -> Fact {
         let mut records = self.records();
         records.truncate(MAX_RECORDS);
-        match (&self.last_error, records.is_empty()) {
-            (_, false) => Fact::Found(records.into()),
-            (Some(why), true) => Fact::Failed(why.as_str().into()),
-            (None, true) if self.confirmed.is_some() => Fact::Neg,
-            (None, true) => Fact::Pending,
+        let answered = !self.parts.is_empty() && self.parts.iter().all(Option::is_some);
+        match &self.last_error {
+            _ if !records.is_empty() => Fact::Found(records.into()),
+            // The last word of an authority, whatever has failed since.
+            _ if answered => Fact::Neg,
+            Some(why) => Fact::Failed(why.as_str().into()),
+            None => Fact::Pending,
         }
     }
 
@@ -158,6 +160,11 @@ impl Known {
     /// How long until the next look-up.
     pub(super) fn next_in(&self, now: Instant) -> Option<Duration> {
         self.next.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// How many look-ups failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     pub(super) fn last_error(&self) -> Option<&str> {
@@ -247,7 +254,8 @@ mod tests {
             (vec![(failed(), failed())], "Failed(\"servfail\")"),
             (vec![(empty(), failed())], "Failed(\"servfail\")"),
             (vec![(found(&["10.0.0.1"]), failed())], "10.0.0.1"),
-            (vec![(gone(), gone()), (failed(), failed())], "Failed(\"servfail\")"),
+            (vec![(gone(), gone()), (failed(), failed())], "Neg"),
+            (vec![(empty(), empty()), (failed(), empty())], "Neg"),
         ];
         for (answers, expected) in rows {
             assert_eq!(after(&answers), expected, "{answers:?}");

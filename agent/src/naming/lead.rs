@@ -99,7 +99,7 @@ async fn follow(shared: &Arc<Shared>, lead: &Lead) {
     while !forget(shared, lead, &mut idle) {
         let places = source.places();
         hosts.want(shared, &places);
-        let before = lead.told.borrow().clone();
+        let before = source.before(&lead.told.borrow());
         let (addrs, cut) = compose(&places, |name| hosts.fact(name), &before);
         lead.note(parts(&source, &hosts, cut));
         lead.tell(addrs);
@@ -167,6 +167,15 @@ impl Source {
             }
             // A socket's path is its address: nobody follows it.
             Namer::Unix(_) => Self::Fixed(Places::Known([].into())),
+        }
+    }
+
+    /// What stays in use where the places' hosts cannot be found out: what was `told`, while there may be a place that was
+    /// not there before. The one host of a name loses only what an authority took from it.
+    fn before(&self, told: &Addrs) -> Addrs {
+        match self {
+            Self::Fixed(_) => Addrs::Pending,
+            Self::Service { .. } | Self::File(_) => told.clone(),
         }
     }
 

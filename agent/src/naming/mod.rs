@@ -32,11 +32,8 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Look-ups under way at once, over all names; more of them wait their turn.
-const LOOK_UPS_AT_ONCE: usize = 256;
 
 /// What is known of a bound name's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +58,6 @@ struct Shared {
     setup: ArcSwap<Setup>,
     /// Told when the setup has changed.
     anew: watch::Sender<()>,
-    turns: Semaphore,
     questions: Mutex<HashMap<Question, Arc<Entry>>>,
     leads: Mutex<HashMap<Name, Arc<Lead>>>,
     tasks: TaskTracker,
@@ -87,7 +83,6 @@ impl Namers {
         let shared = Shared {
             setup: ArcSwap::from_pointee(Setup::new(settings)),
             anew: watch::Sender::new(()),
-            turns: Semaphore::new(LOOK_UPS_AT_ONCE),
             questions: Mutex::default(),
             leads: Mutex::default(),
             tasks,

@@ -79,8 +79,8 @@ pub(super) fn of_service(fact: &Fact, port: Option<u16>) -> Places {
 }
 
 /// What may be used of the places, and how many addresses are beyond the bound. Where no address was there `before`, all is
-/// waited for, lest a later tier serve alone for a moment; else what is not known yet is passed over, or, where nothing else
-/// is known, what was said before stays.
+/// waited for, lest a later tier serve alone for a moment; else what is not known yet, or could not be found out, is passed
+/// over, or, where nothing else is known, what was said before stays.
 pub(super) fn compose(places: &Places, known: impl Fn(&str) -> Fact, before: &Addrs) -> (Addrs, usize) {
     let places = match places {
         Places::Pending => return (before.clone(), 0),
@@ -147,6 +147,7 @@ impl Found {
     fn addrs(mut self, before: &Addrs) -> (Addrs, usize) {
         match (self.all.is_empty(), before) {
             (none, before) if self.pending && (none || !matches!(before, Addrs::Bound(_))) => (before.clone(), 0),
+            (true, Addrs::Bound(_)) if self.failed.is_some() => (before.clone(), 0),
             (true, _) => (self.failed.map_or(Addrs::Neg, Addrs::Failed), 0),
             (false, _) => {
                 let cut = self.all.len().saturating_sub(MAX_ADDRESSES);
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn places_become_addresses_once_their_hosts_are_known() {
         let old = Addrs::Bound([Weighted::plain(Address::Tcp("10.9.9.9:1".parse().unwrap()))].into());
-        let rows: [(&[Place], &Addrs, &str); 15] = [
+        let rows: [(&[Place], &Addrs, &str); 16] = [
             (&[], &Addrs::Pending, "Neg"),
             (&[place(0, 1, "one")], &Addrs::Pending, "0 1 10.0.0.1:1"),
             (&[place(0, 3, "two")], &Addrs::Pending, "0 3 10.0.0.2:1, 0 3 10.0.0.3:1"),
@@ -218,6 +219,7 @@ mod tests {
             (&[place(0, 1, "gone"), place(1, 1, "one")], &Addrs::Pending, "1 1 10.0.0.1:1"),
             (&[place(0, 1, "gone")], &old, "Neg"),
             (&[place(0, 1, "gone"), place(0, 1, "failed")], &Addrs::Pending, "Failed(\"servfail\")"),
+            (&[place(0, 1, "gone"), place(0, 1, "failed")], &old, "0 1 10.9.9.9:1"),
             (&[place(0, 1, "wait"), place(1, 1, "one")], &Addrs::Pending, "Pending"),
             (&[place(0, 1, "wait"), place(1, 1, "one")], &old, "1 1 10.0.0.1:1"),
             (&[place(0, 1, "wait"), place(1, 1, "one")], &Addrs::Neg, "Neg"),

@@ -2,7 +2,7 @@
 //! as it goes. It counts what it is asked, and can be silent.
 
 use hickory_resolver::proto::op::{Message, Metadata, Query, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{SOA, SRV};
+use hickory_resolver::proto::rr::rdata::{CNAME, SOA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 pub(crate) enum Reply {
     /// These addresses, of the kind that was asked for, with this TTL in seconds.
     Found(u32, Vec<IpAddr>),
-    /// These records, of the kind that was asked for, with this TTL in seconds.
+    /// These records, of the kind that was asked for or aliases, with this TTL in seconds.
     Data(u32, Vec<RData>),
     /// A code without records.
     Code(ResponseCode),
@@ -51,6 +51,11 @@ pub(crate) fn services(ttl: u32, records: &[(u16, u16, u16, &str)]) -> Reply {
         RData::SRV(SRV::new(*priority, *weight, *port, Name::from_ascii(target).expect("a name")))
     };
     Reply::Data(ttl, records.iter().map(record).collect())
+}
+
+/// An alias of this host, as a reply.
+pub(crate) fn alias(host: &str) -> Reply {
+    Reply::Data(0, vec![RData::CNAME(CNAME(Name::from_ascii(format!("{host}.")).expect("a name")))])
 }
 
 impl Server {
@@ -143,7 +148,8 @@ impl Server {
 }
 
 fn add(answer: &mut Message, query: &Query, ttl: u32, data: impl Iterator<Item = RData>) {
-    let wanted = data.filter(|data| data.record_type() == query.query_type());
+    let answers = |kind: RecordType| kind == query.query_type() || kind == RecordType::CNAME;
+    let wanted = data.filter(|data| answers(data.record_type()));
     answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), ttl, data)));
 }
 

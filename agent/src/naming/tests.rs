@@ -1,6 +1,6 @@
 //! What naming promises, against a DNS server that answers, refuses, changes and falls silent.
 
-use super::server::{Reply, Server, found, services};
+use super::server::{Reply, Server, alias, found, services};
 use super::*;
 use adit_protocol::Name;
 use hickory_resolver::proto::op::ResponseCode;
@@ -135,6 +135,64 @@ async fn a_servfail_keeps_the_last_known_good() {
 #[tokio::test]
 async fn silence_keeps_the_last_known_good() {
     keeps_the_last_known_good_through(Reply::Silence, "answered").await;
+}
+
+#[tokio::test]
+async fn an_alias_of_itself_keeps_the_last_known_good() {
+    keeps_the_last_known_good_through(alias(HOST), "circle").await;
+}
+
+#[tokio::test]
+async fn aliases_in_a_circle_or_without_end_are_a_failure_and_no_absence() {
+    let server = Server::start().await;
+    server.set("a.test", alias("b.test"));
+    server.set("b.test", alias("a.test"));
+    (0..20).for_each(|at| server.set(&format!("c{at}.test"), alias(&format!("c{}.test", at + 1))));
+    server.set("c20.test", found(60, &["10.0.0.1"]));
+    let namers = namers(settings(&server));
+    for name in ["a.test", "c0.test"] {
+        let Addrs::Failed(why) = first(&mut namers.watch(&bound(&format!("/#/dns/{name}/1")))).await else {
+            panic!("{name} did not fail")
+        };
+        assert!(why.contains("led in a circle, or through too many aliases"), "{why}");
+    }
+    // and a chain that ends is followed, and one that ends at nothing is an absence
+    assert_eq!(first(&mut namers.watch(&bound("/#/dns/c15.test/1"))).await, addresses(&["10.0.0.1:1"]));
+    server.set("c20.test", found(60, &[]));
+    assert_eq!(first(&mut namers.watch(&bound("/#/dns/c16.test/1"))).await, Addrs::Neg);
+}
+
+#[tokio::test]
+async fn a_thousand_names_of_a_silent_zone_stop_no_other_name() {
+    let server = Server::start().await;
+    let silent = Server::start().await;
+    server.set(HOST, found(60, &["10.0.0.1"]));
+    let zone = Zone { name: "silent.test".to_owned(), servers: vec![silent.address] };
+    let namers = namers(Settings { zones: vec![zone], timeout: 2 * PATIENCE, ..settings(&server) });
+    for at in 0..1000 {
+        silent.set(&format!("n{at}.silent.test"), Reply::Silence);
+        drop(namers.watch(&bound(&format!("/#/dns/n{at}.silent.test/1"))));
+    }
+    eventually(|| silent.asked("n0.silent.test", RecordType::A) > 0).await;
+    assert_eq!(first(&mut namers.watch(&redis())).await, addresses(&["10.0.0.1:4143"]));
+}
+
+#[tokio::test]
+async fn new_targets_that_cannot_be_found_out_leave_the_old_in_use() {
+    let server = Server::start().await;
+    server.set(SERVICE, services(0, &[(0, 1, 1, "old.test.")]));
+    server.set("old.test", found(60, &["10.0.0.1"]));
+    server.set("new.test", Reply::Code(ResponseCode::ServFail));
+    let namers = namers(settings(&server));
+    let mut watched = namers.watch(&bound("/#/srv/_redis._tcp.prod.internal"));
+    let old = first(&mut watched).await;
+    assert_eq!(old, addresses(&["10.0.0.1:1"]));
+    server.set(SERVICE, services(0, &[(0, 1, 1, "new.test.")]));
+    eventually(|| server.asked("new.test", RecordType::A) > 1).await;
+    assert_eq!(*watched.borrow(), old);
+    assert!(namers.status()[0].last_error.is_some(), "the reason is shown");
+    server.set("new.test", found(60, &["10.0.0.2"]));
+    until(&mut watched, |addrs| *addrs == addresses(&["10.0.0.2:1"])).await;
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ impl Outbound {
         let (key, destination) = self.expect(way, lease, asks).map_err(|ending| Miss::Own(ending.detail))?;
         tell(&Step::Expected(key.clone()));
         let limit = self.opening.under(way.settings()).handshake;
-        let dialed = dial(&key, &self.identity.snapshot(), &self.options, limit).await;
+        let dialed = dial(&key, &self.identity.snapshot(), self.ours(), limit).await;
         let mut dialed = match dialed {
             Ok(dialed) => dialed,
             Err(DialError::Setup(why)) => return Err(Miss::Own(why)),

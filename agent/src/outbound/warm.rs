@@ -64,7 +64,7 @@ impl Outbound {
     async fn warm_one(self: Arc<Self>, way: Arc<Way>, lease: Arc<Lease>, key: Key) {
         let snapshot = self.identity.snapshot();
         let limit = self.opening.under(way.settings()).handshake;
-        match dial(&key, &snapshot, &self.options, limit).await {
+        match dial(&key, &snapshot, self.ours(), limit).await {
             Ok(dialed) => self.pool.put(dialed, keep(way.settings())),
             Err(error) => {
                 debug!(endpoint = %lease.address(), "warming a tunnel failed: {error}");

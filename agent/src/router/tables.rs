@@ -178,7 +178,12 @@ impl Tables {
         };
         let mut routes: Vec<_> = self.routes.iter().map(route).collect();
         routes.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut balancers: Vec<_> = self.roads.values().map(|road| road.balancer.status()).collect();
+        let balancer = |road: &Arc<Road>| {
+            // No stream may have come since its addresses changed, and none tells it of a name that is gone.
+            road.addrs();
+            road.balancer.status()
+        };
+        let mut balancers: Vec<_> = self.roads.values().map(balancer).collect();
         balancers.sort_by(|one, other| one.bound.cmp(&other.bound));
         RouterStatus { routes, balancers }
     }
@@ -232,9 +237,7 @@ impl Way {
     /// What is known of its addresses, which its balancer is then told.
     #[must_use]
     pub fn addrs(&self) -> Addrs {
-        let addrs = self.road.addrs.borrow().clone();
-        tell(&self.road.balancer, &addrs);
-        addrs
+        self.road.addrs()
     }
 
     /// What is known of it for a choice.
@@ -280,6 +283,13 @@ impl Road {
             stop.drop_guard()
         });
         Arc::new(Self { addrs, balancer, unused: AtomicBool::new(false), _follows: follows })
+    }
+
+    /// What is known of its addresses, which its balancer is then told.
+    fn addrs(&self) -> Addrs {
+        let addrs = self.addrs.borrow().clone();
+        tell(&self.balancer, &addrs);
+        addrs
     }
 }
 

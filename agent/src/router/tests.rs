@@ -78,6 +78,22 @@ async fn a_warm_name_is_answered_without_waiting_or_asking() {
     assert_eq!(world.server.asked("redis.prod", RecordType::A), 1);
 }
 
+#[tokio::test]
+async fn the_status_shows_no_endpoint_of_a_name_that_is_gone_though_no_stream_asks() {
+    let world = world("/svc => /#/dns/redis.prod/1 ;").await;
+    world.server.set("redis.prod", found(0, &["10.0.0.1"]));
+    world.route("/svc").await.unwrap();
+    let endpoints = || world.router.status().balancers[0].endpoints.len();
+    assert_eq!(endpoints(), 1);
+    world.server.set("redis.prod", Reply::Gone(60));
+    let gone = async {
+        while endpoints() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("within patience");
+}
+
 /// What a future gives without waiting, if it does.
 fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -106,7 +122,7 @@ async fn each_way_to_lead_nowhere_has_its_own_words() {
     let world = world("/gone => /#/dns/gone.prod/1 ; /no => ! ; /none => $ ; /a => /b ; /b => /a ;").await;
     let rows = [
         ("/what", "no_such_name", "no rule knows '/what'"),
-        ("/gone", "no_such_name", "nothing answers to '/gone': DNS knows no address of /#/dns/gone.prod/1"),
+        ("/gone", "no_such_name", "nothing answers to '/gone': there is no address of /#/dns/gone.prod/1"),
         ("/no", "forbidden", "'/no' is forbidden by a rule ('!')"),
         ("/none", "empty", "'/none' is empty by a rule ('$'): it has no address"),
         ("/a", "rules", "the rules loop: '/a' leads back to itself by rule 4 (/a => /b), rule 5 (/b => /a)"),

@@ -18,7 +18,7 @@ static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 pub fn start(log: Log) {
     let overridden = EnvFilter::try_from_default_env().ok();
     let is_overridden = overridden.is_some();
-    let (filter, handle) = Layer::new(overridden.unwrap_or_else(|| EnvFilter::new(log.level.as_str())));
+    let (filter, handle) = Layer::new(overridden.unwrap_or_else(|| filter(log.level)));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second start, as in a test, leaves the first one's log.
@@ -37,5 +37,12 @@ pub fn start(log: Log) {
 pub fn set_level(level: LogLevel) -> bool {
     let Some(filter) = FILTER.get() else { return false };
     // It fails only once the log is gone, and then there is nothing to let through.
-    filter.reload(EnvFilter::new(level.as_str())).is_ok()
+    filter.reload(self::filter(level)).is_ok()
+}
+
+/// Everything from this level on; of the resolver errors only, for it warns of each packet that is not an answer, at the
+/// pace of whoever sends them. What a look-up comes to is told by `naming`.
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = level.as_str();
+    EnvFilter::new(format!("{level},hickory_net=error,hickory_proto=error,hickory_resolver=error"))
 }

@@ -4,7 +4,10 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,10 +16,11 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     identity::{Peer, Role, Snapshot, explain, server_name, speaks_adit},
+    streams::{OwnConnection, Purpose, Streams},
     telemetry::metrics,
     wire::{
         channel::{Channel, PeerEnd},
-        plain::SocketOptions,
+        plain::{Connecting, SocketOptions},
         tunnel::Tunnel,
     },
 };
@@ -96,20 +100,26 @@ pub enum DialError {
         /// Who refused whom, and why.
         why: String,
     },
+    /// The address is a door for applications of this agent itself.
+    Own,
     /// What must be set right on this host before anything can be dialled.
     Setup(String),
+}
+
+/// What of this agent a tunnel's connection has to do with.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours<'a> {
+    /// The options of every TCP socket.
+    pub options: &'a SocketOptions,
+    /// All live streams: they are told of the connection, lest a door of our own take it for an application's.
+    pub streams: &'a Arc<Streams>,
 }
 
 /// Opens a tunnel to `key.address`, whose acceptor must prove to be `key.verify`.
 ///
 /// # Errors
 /// The stage that failed, and why.
-pub async fn dial(
-    key: &Key,
-    snapshot: &Snapshot,
-    options: &SocketOptions,
-    limit: Duration,
-) -> Result<Dialed, DialError> {
+pub async fn dial(key: &Key, snapshot: &Snapshot, ours: Ours<'_>, limit: Duration) -> Result<Dialed, DialError> {
     let credential = snapshot.credential(key.credential.as_deref()).ok_or_else(|| {
         DialError::Setup(format!("there is no certificate `{}`", key.credential.as_deref().unwrap_or("default")))
     })?;
@@ -119,14 +129,16 @@ pub async fn dial(
 
     let deadline = Instant::now() + limit;
     let start = Instant::now();
-    let socket = connect(key.address, deadline, limit).await?;
-    options.apply(&socket).map_err(|error| DialError::Connect(error.kind(), error.to_string()))?;
+    let came_back = Arc::new(AtomicBool::new(false));
+    let (socket, _own) = connect(key.address, ours.streams, &came_back, (deadline, limit)).await?;
+    ours.options.apply(&socket).map_err(|error| DialError::Connect(error.kind(), error.to_string()))?;
     let began = Instant::now();
     let shaken = match Channel::client(socket, config, name) {
         Ok(channel) => tokio::time::timeout_at(deadline, shake(channel, key, snapshot)).await,
         Err(error) => Ok(Err(DialError::Setup(error.to_string()))),
     };
     let shaken = shaken.unwrap_or(Err(DialError::HandshakeTimeout(limit)));
+    let shaken = if came_back.load(Relaxed) { Err(DialError::Own) } else { shaken };
     metrics::handshake("dialer", shaken.as_ref().err().map_or("ok", DialError::label), began.elapsed());
     let (channel, peer) = shaken?;
     if key.verify == Verify::None {
@@ -142,10 +154,23 @@ pub async fn dial(
     })
 }
 
-async fn connect(address: SocketAddr, deadline: Instant, limit: Duration) -> Result<TcpStream, DialError> {
-    match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(error)) => Err(DialError::Connect(error.kind(), error.to_string())),
+/// Connects, known as ours until the handshake is over: only then is it sure who has accepted.
+async fn connect(
+    address: SocketAddr,
+    streams: &Arc<Streams>,
+    came_back: &Arc<AtomicBool>,
+    (deadline, limit): (Instant, Duration),
+) -> Result<(TcpStream, Option<OwnConnection>), DialError> {
+    let failed = |error: io::Error| DialError::Connect(error.kind(), error.to_string());
+    let begun = streams.own(Purpose::Tunnel(Arc::clone(came_back)), || {
+        let connecting = Connecting::tunnel(address)?;
+        let ends = connecting.ends();
+        Ok((connecting, ends))
+    });
+    let (connecting, own) = begun.map_err(failed)?;
+    match tokio::time::timeout_at(deadline, connecting.connected()).await {
+        Ok(Ok(socket)) => Ok((socket, own)),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(DialError::ConnectTimeout(limit)),
     }
 }
@@ -181,7 +206,7 @@ impl DialError {
         match self {
             Self::Connect(..) | Self::ConnectTimeout(_) => "unreachable",
             Self::HandshakeTimeout(_) => "timeout",
-            Self::Handshake { .. } => "failed",
+            Self::Handshake { .. } | Self::Own => "failed",
             Self::Setup(_) => "setup",
         }
     }
@@ -194,6 +219,7 @@ impl fmt::Display for DialError {
             Self::ConnectTimeout(limit) => write!(f, "connect: no answer within {limit:?}"),
             Self::HandshakeTimeout(limit) => write!(f, "TLS handshake: not finished within {limit:?}"),
             Self::Handshake { expected, why } => write!(f, "TLS handshake, expecting {expected}: {why}"),
+            Self::Own => f.write_str("the address is a listener of this agent itself, where no tunnel can be"),
             Self::Setup(why) => write!(f, "this agent's own set-up: {why}"),
         }
     }

@@ -76,14 +76,25 @@ impl Connecting {
     /// # Errors
     /// The system's.
     pub fn begin(address: &Address) -> io::Result<Self> {
-        let address = match address {
-            Address::Unix(path) => return Ok(Self::Unix(path.clone())),
-            Address::Tcp(address) => *address,
-        };
+        match address {
+            Address::Unix(path) => Ok(Self::Unix(path.clone())),
+            // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+            Address::Tcp(address) => Self::to(*address, Some(Duration::ZERO)),
+        }
+    }
+
+    /// Begins to connect to an agent at `address`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn tunnel(address: SocketAddr) -> io::Result<Self> {
+        Self::to(address, None)
+    }
+
+    fn to(address: SocketAddr, linger: Option<Duration>) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-        // Before it connects: given up at that very moment, it must not look like a stream without a byte.
-        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_linger(linger)?;
         match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             Ok(()) | Err(_) => Ok(Self::Tcp(socket, address)),
@@ -105,16 +116,29 @@ impl Connecting {
     pub async fn finish(self, options: &SocketOptions) -> io::Result<Plain> {
         match self {
             Self::Unix(path) => Ok(Plain::Unix(connect_unix(&path).await?)),
-            Self::Tcp(socket, _) => {
-                let socket = TcpStream::from_std(socket.into())?;
-                // connect(2), EINPROGRESS: writable once it is decided, and SO_ERROR says how.
-                socket.writable().await?;
-                match socket.take_error()? {
-                    Some(error) => Err(error),
-                    None => Plain::tcp(socket, options),
-                }
-            }
+            Self::Tcp(socket, _) => Plain::tcp(connected(socket).await?, options),
         }
+    }
+
+    /// The same for a tunnel's, whose options are the caller's to set.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn connected(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a tunnel goes over TCP")),
+            Self::Tcp(socket, _) => connected(socket).await,
+        }
+    }
+}
+
+async fn connected(socket: Socket) -> io::Result<TcpStream> {
+    let socket = TcpStream::from_std(socket.into())?;
+    // connect(2), EINPROGRESS: writable once it is decided, and SO_ERROR says how.
+    socket.writable().await?;
+    match socket.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(socket),
     }
 }
 

@@ -111,7 +111,7 @@ fn a_refusal_is_in_the_words_of_a_streams_own() {
     let page =
         refused("/svc/loop", "the rules loop: '/a' leads back to itself by rule 6 (/a => /b), rule 7 (/b => /a)");
     assert!(page.contains("rule 8 ("), "{page}");
-    refused("/svc/gone", "nothing answers to '/svc/gone': DNS knows no address of /#/dns/gone.mesh.example/");
+    refused("/svc/gone", "nothing answers to '/svc/gone': there is no address of /#/dns/gone.mesh.example/");
     refused("/else", "no rule knows '/else'");
 }
 

@@ -100,3 +100,22 @@ fn a_file_that_cannot_be_read_keeps_what_was_known() {
         End::try_echo(&world.mesh.front(ECHO)).unwrap();
     }
 }
+
+#[test]
+fn a_name_that_leads_to_a_listener_of_its_own_agent_is_refused_and_makes_no_storm() {
+    let world = World::start();
+    // given a name that leads to the very listener that applications connect to
+    let front = world.mesh.front(ECHO);
+    replace(&world.file("echo"), &format!("127.0.0.1 {}\n", front.port()));
+    // when an application connects, then it is reset, and the agent says why
+    let _ = until("the file to be read", LIMIT, || {
+        let failed = End::connect(&front).failure_after(b"hello");
+        failed.filter(|_| world.mesh.a.log().contains("the address is a listener of this agent itself"))
+    });
+    world.mesh.a.until_logged("a name leads to the listener for /svc/echo of this agent itself");
+    // and nothing goes round: the next connection is one stream more, and no other
+    let opened = || world.mesh.a.metric("adit_streams_opened_total{direction=\"outbound\"}");
+    let before = opened();
+    assert!(End::connect(&front).failure_after(b"hello").is_some());
+    assert_eq!(opened(), before + 1.0);
+}
