@@ -139,6 +139,12 @@ impl Namers {
         lead.map(|lead| lead.status(Instant::now()))
     }
 
+    /// How many names are followed.
+    #[must_use]
+    pub fn followed(&self) -> usize {
+        self.shared.leads().len()
+    }
+
     /// How the answers stand.
     #[must_use]
     pub fn answers(&self) -> Answers {

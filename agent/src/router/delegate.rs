@@ -20,6 +20,13 @@ use tokio::time::timeout;
 /// How long first answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Bound names that a trial may ask for. What streams ask for stays in use; of a trial it would only fill the memory, and
+/// keep the look-ups of streams waiting.
+const MOST_TRIED: usize = 256;
+
+/// Bound names that may be followed while a trial asks for more: one trial after another is bounded by this.
+const MOST_FOLLOWED: usize = 16_384;
+
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -217,9 +224,19 @@ impl Router {
     /// The look-ups belong to the router's own runtime; the work over the tree, which may be large, is the asker's own, so
     /// that it takes no time from streams.
     pub async fn delegate(&self, side: Direction, name: &Name, edited: Option<Dtab>) -> Report {
+        let is_trial = edited.is_some();
         let dtab = edited.map_or_else(|| self.dtab(), Arc::new);
         let delegation = dtab.delegate(name);
         let led = delegation.leads();
+        let asked = led.as_ref().map_or(0, |tree| tree.leaves().into_iter().collect::<HashSet<_>>().len());
+        let followed = self.inner.namers.followed();
+        if is_trial && (asked > MOST_TRIED || followed + asked > MOST_FOLLOWED) {
+            let why = format!(
+                "the table leads '{name}' to {asked} bound names, and a trial asks for {MOST_TRIED} at most, and for none \
+                 beyond {MOST_FOLLOWED} in use ({followed} are); try a part of it"
+            );
+            return self.unasked(side, &delegation, &dtab, why);
+        }
         let ways = led.map(|tree| {
             let _within = self.inner.runtime.enter();
             tree.map(&mut |bound: &Bound| (bound, self.way(name, bound.clone())))
@@ -251,6 +268,20 @@ impl Router {
                 Ok(tree) => fate(side, name, tree),
                 Err(error) => Fate::Refused(RouteError::from(error.clone()).to_string()),
             },
+        }
+    }
+
+    /// A trial that would ask for too much asks for nothing.
+    fn unasked(&self, side: Direction, delegation: &Delegation, dtab: &Dtab, why: String) -> Report {
+        let mut view =
+            Rows { router: self, side, dtab, seen: HashMap::new(), reached: HashSet::new(), rows: Vec::new() };
+        view.name(delegation, At::ROOT);
+        Report {
+            name: delegation.name.to_string(),
+            side: side.label().to_owned(),
+            in_file: dtab.within() == Within::File,
+            rows: view.rows,
+            outcome: Fate::Pending(why),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::addr::Address;
 use crate::naming::Settings;
 use crate::naming::server::{Reply, Server, found};
+use crate::streams::Direction;
 use adit_config::Config;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
@@ -317,7 +318,7 @@ async fn a_report_says_of_each_bound_name_whether_streams_go_there() {
     let world = world(rules).await;
     let report = async |asked: &str| {
         let asked = name(asked);
-        let report = world.router.delegate(crate::streams::Direction::Inbound, &asked, None);
+        let report = world.router.delegate(Direction::Inbound, &asked, None);
         timeout(PATIENCE, report).await.expect("within patience")
     };
     let svc = report("/svc").await;
@@ -341,7 +342,7 @@ async fn a_report_by_an_edited_table_goes_over_the_same_roads_and_changes_no_rul
     let lease = world.route("/svc").await.unwrap().balancer().pick(&[]).unwrap();
     let edited = Dtab::parse("/other => /$/inet/10.0.0.1/1 ;").unwrap();
     let other = name("/other");
-    let asked = world.router.delegate(crate::streams::Direction::Inbound, &other, Some(edited));
+    let asked = world.router.delegate(Direction::Inbound, &other, Some(edited));
     let report = timeout(PATIENCE, asked).await.expect("within patience");
     let delegate::What::Bound(place) = &report.rows[2].what else { panic!("{report:?}") };
     assert_eq!(place.endpoints[0].open, 1, "the stream that is there is seen");
@@ -357,8 +358,20 @@ fn the_work_of_a_report_takes_no_time_from_the_runtime_that_streams_are_on() {
     // given that runtime with no time for anybody, when another asks, then it has its answer
     let asked = name("/svc");
     let report = operator.block_on(async {
-        let report = world.router.delegate(crate::streams::Direction::Inbound, &asked, None);
+        let report = world.router.delegate(Direction::Inbound, &asked, None);
         timeout(PATIENCE, report).await.expect("within patience")
     });
     assert!(matches!(report.outcome, delegate::Fate::To { address, .. } if address == "10.0.0.1:1"));
+}
+
+#[tokio::test]
+async fn a_trial_of_a_table_that_leads_to_hundreds_of_names_asks_for_none() {
+    let world = world("/svc => /$/inet/10.0.0.1/1 ;").await;
+    let branches: Vec<_> = (0..257).map(|at| format!("/#/dns/h{at}.test/1")).collect();
+    let edited = Dtab::parse(&format!("/svc => {} ;", branches.join(" & "))).unwrap();
+    let report = world.router.delegate(Direction::Outbound, &name("/svc"), Some(edited)).await;
+    let delegate::Fate::Pending(why) = report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(why.starts_with("the table leads '/svc' to 257 bound names, and a trial asks for 256 at most"), "{why}");
+    assert_eq!(world.router.inner.namers.followed(), 0);
+    assert_eq!(report.rows.len(), 3 + 257);
 }
