@@ -144,6 +144,8 @@ pub enum Standing {
     Absent,
     /// None: another branch comes first.
     PassedOver,
+    /// None: all of it is down, and another branch is not.
+    Down,
     /// None, ever: a `!` or `$` comes first.
     Behind,
     /// None: a fault of the rules elsewhere keeps the whole name from being routed.
@@ -442,6 +444,7 @@ impl Rows<'_> {
         let is_reached = self.reached.contains(&ptr::from_ref(seen.bound));
         match &seen.state {
             State::Neg => Standing::Absent,
+            State::Down if !is_reached => Standing::Down,
             _ if !is_reached => Standing::PassedOver,
             State::Pending => Standing::Waited,
             _ if self.reached.len() > 1 => Standing::Drawn,

@@ -70,7 +70,8 @@ fn bound(place: &Place) -> String {
     };
     let standing = match place.standing {
         Standing::PassedOver => "   (not taken: another branch comes first)",
-        Standing::Unasked => "   (not asked: the rules lead nowhere)",
+        Standing::Down => "   (not taken: all of it is down)",
+        Standing::Unasked => "   (not asked)",
         Standing::Taken | Standing::Drawn | Standing::Waited | Standing::Absent | Standing::Behind => "",
     };
     format!("{}{residual}{standing}", place.name)
