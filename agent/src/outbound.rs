@@ -390,8 +390,8 @@ fn left_behind(lease: &Lease) -> Ending {
         OnLeave::After(after) => after,
     };
     let (bound, address) = (lease.bound(), lease.address());
-    let detail =
-        format!("{bound}: {address} left the answer; `on_leave` ends its streams from {after:?} after that on");
+    let after = if after.is_zero() { "then".to_owned() } else { format!("{after:?} after that") };
+    let detail = format!("{bound}: {address} left the answer; `on_leave` ends its streams from {after} on");
     Ending::new(End::Drained, Side::Agent, detail)
 }
 

@@ -12,10 +12,11 @@ pub use tables::{RouteStatus, Way};
 use crate::balance::BalancerStatus;
 use crate::naming::Namers;
 use adit_config::dtab::{Bound, Dtab, LookUpError};
-use adit_config::peers::Peers;
+use adit_config::peers::{PeerMatch, Peers};
 use adit_protocol::Name;
 use decide::{Choice, State, choose};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -163,11 +164,16 @@ impl Router {
         self.inner.tables().rules().dtab.clone()
     }
 
-    /// Whether the rules for any name ask for warm tunnels.
+    /// Whether the rules that may be about a name ask for warm tunnels.
     #[must_use]
-    pub fn asks_for_warm(&self) -> bool {
+    pub fn asks_for_warm(&self, name: &Name) -> bool {
         let rules = self.inner.tables().rules();
-        rules.peers.rules.iter().any(|rule| rule.settings.warm.is_some_and(|warm| warm > 0))
+        let may_be_about = |matches: &PeerMatch| match matches {
+            PeerMatch::Logical(pattern) => pattern.matches(name).is_some(),
+            PeerMatch::Bound(_) => true,
+        };
+        let mut asking = rules.peers.rules.iter().filter(|rule| rule.settings.warm.is_some_and(|warm| warm > 0));
+        asking.any(|rule| may_be_about(&rule.matches))
     }
 
     /// What is in use, for `/status`.
@@ -220,7 +226,12 @@ fn failed(name: &Name, way: &Way, cause: Arc<str>) -> RouteError {
     RouteError::Failed { name: name.clone(), bound: way.bound().clone(), cause }
 }
 
-fn not_there(name: &Name, asked: Vec<Name>) -> RouteError {
+/// Bound names that an error tells.
+const MOST_TOLD: usize = 8;
+
+fn not_there(name: &Name, mut asked: Vec<Name>) -> RouteError {
+    let mut told = HashSet::new();
+    asked.retain(|bound| told.len() < MOST_TOLD && told.insert(bound.clone()));
     RouteError::NoSuchName { name: name.clone(), asked }
 }
 

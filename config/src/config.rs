@@ -54,6 +54,13 @@ impl Config {
     pub fn load(file: &Path) -> Result<(Config, Vec<Warning>), Problems> {
         spec::load(file)
     }
+
+    /// What `[admin]` of a file says, however wrong the rest of it is: where to ask the agent that still runs by an earlier
+    /// one. `None` if not even that can be read.
+    #[must_use]
+    pub fn admin_of(file: &Path) -> Option<Admin> {
+        spec::admin_of(file)
+    }
 }
 
 /// `[tls]`: files only; nothing here has been opened yet.

@@ -108,3 +108,17 @@ fn the_table_that_the_readme_explains_is_one_and_its_names_lead_where_it_says() 
     assert!(leads("/svc/search").starts_with("9 * /#/fs/search & /#/fs/search-next | "));
     assert_eq!(leads("/svc/old"), "'/svc/old' is forbidden by a rule ('!')");
 }
+
+#[test]
+fn where_the_agent_answers_is_read_from_a_file_that_is_otherwise_wrong() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bad");
+    let wrong = text(&dir.join("five-mistakes.toml")) + "\n[admin]\nsocket = \"/run/adit/admin.sock\"\n";
+    let file = std::env::temp_dir().join(format!("adit-wrong-{}.toml", std::process::id()));
+    fs::write(&file, wrong).expect("a temporary file can be written");
+    let (config, admin) = (Config::load(&file), Config::admin_of(&file));
+    fs::remove_file(&file).expect("it is there");
+    assert!(config.is_err());
+    assert_eq!(admin.and_then(|admin| admin.socket).map(|socket| socket.path), Some("/run/adit/admin.sock".into()));
+    assert_eq!(Config::admin_of(&dir.join("nothing-to-do.toml")).and_then(|admin| admin.socket), None);
+    assert_eq!(Config::admin_of(&dir.join("there-is-none.toml")), None);
+}

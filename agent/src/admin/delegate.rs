@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use adit_config::Dtab;
+use adit_config::{Dtab, Policy, Service};
 use adit_protocol::Name;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -16,7 +16,10 @@ use super::{
     By, View,
     pages::{JSON, TEXT, page},
 };
-use crate::{router::delegate::Report, streams::Direction};
+use crate::{
+    router::delegate::{Fate, Report},
+    streams::Direction,
+};
 
 /// The longest table that is read.
 const LONGEST: usize = 1 << 20;
@@ -65,10 +68,23 @@ async fn report(request: Request<Incoming>, view: &View) -> Result<Report, Refus
             None => return Err(Refused::Request("this agent has no [outbound]".to_owned())),
         },
         Direction::Inbound => match &now.inbound {
-            Some(inbound) => inbound.rules.load_full().services.router.delegate(side, &name, edited).await,
+            Some(inbound) => {
+                let rules = inbound.rules.load_full();
+                let report = rules.services.router.delegate(side, &name, edited).await;
+                with_hint(report, &rules.policy, &name)
+            }
             None => return Err(Refused::Request("this agent has no [inbound]".to_owned())),
         },
     })
+}
+
+/// The inbound table is entered by a service's `to`: who asks it for the name of a service is told what that is.
+fn with_hint(mut report: Report, policy: &Policy, name: &Name) -> Report {
+    let is_about = |service: &&Service| service.names.iter().any(|pattern| pattern.matches(name).is_some());
+    if let (Fate::Refused(why), Some(service)) = (&mut report.outcome, policy.services.iter().find(is_about)) {
+        why.push_str(&format!("; it is the name of a service, whose `to` is {}", service.to));
+    }
+    report
 }
 
 /// The name and the side that a query asks about.

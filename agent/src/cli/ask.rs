@@ -1,8 +1,14 @@
 //! Asking a running agent at its admin door: one request over its unix socket or its TCP port. What comes back is text; what
 //! it means is the caller's to know.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use adit_config::{Admin, Config, Problems};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -24,6 +30,21 @@ pub(super) enum Door {
     Unix(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
+}
+
+/// What the file says of the agent's admin doors. A file that is wrong elsewhere still tells: the agent runs by an earlier
+/// one, and knows best what is wrong with this.
+///
+/// # Errors
+/// Every problem of the file, if it does not say where the agent answers.
+pub(super) fn admin_of(file: &Path) -> Result<Admin, Problems> {
+    match Config::load(file) {
+        Ok((config, _)) => Ok(config.admin),
+        Err(problems) => match Config::admin_of(file) {
+            Some(admin) if admin.socket.is_some() || admin.listen.is_some() => Ok(admin),
+            Some(_) | None => Err(problems),
+        },
+    }
 }
 
 /// Why there is no answer: one line.

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use adit_config::Config;
 use adit_protocol::Name;
 use clap::Args;
 use hyper::{Method, StatusCode, body::Bytes};
@@ -88,7 +87,7 @@ impl Delegate {
 }
 
 fn socket(file: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    match Config::load(file)?.0.admin.socket {
+    match ask::admin_of(file)?.socket {
         Some(socket) => Ok(socket.path),
         None => {
             let file = file.display();

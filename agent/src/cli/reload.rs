@@ -2,7 +2,6 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
-use adit_config::Config;
 use clap::Args;
 use hyper::Method;
 
@@ -28,8 +27,8 @@ impl Reload {
         let from_file = self.socket.is_none();
         let socket = match self.socket {
             Some(socket) => socket,
-            None => match Config::load(&self.config) {
-                Ok((config, _)) => socket(&config).ok_or_else(|| no_socket(&self.config))?,
+            None => match ask::admin_of(&self.config) {
+                Ok(admin) => admin.socket.map(|socket| socket.path).ok_or_else(|| no_socket(&self.config))?,
                 Err(problems) => {
                     eprintln!("{problems}");
                     return Ok(ExitCode::FAILURE);
@@ -48,10 +47,6 @@ impl Reload {
         };
         Ok(tell(&reloaded))
     }
-}
-
-fn socket(config: &Config) -> Option<PathBuf> {
-    config.admin.socket.as_ref().map(|socket| socket.path.clone())
 }
 
 fn no_socket(file: &std::path::Path) -> String {

@@ -26,7 +26,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let source = Source::new(self.config);
+        // Whole, for messages and the status are read elsewhere than here.
+        let source = Source::new(std::path::absolute(self.config)?);
         let (config, warnings) = source.load()?;
         log::start(config.log);
         for warning in warnings {

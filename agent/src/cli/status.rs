@@ -4,7 +4,7 @@ mod page;
 
 use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
-use adit_config::Config;
+use adit_config::Admin;
 use clap::Args;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ impl Status {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let doors = match self.socket {
             Some(socket) => vec![Door::Unix(socket)],
-            None => doors(&Config::load(&self.config)?.0),
+            None => doors(&ask::admin_of(&self.config)?),
         };
         if doors.is_empty() {
             let file = self.config.display();
@@ -45,9 +45,9 @@ impl Status {
 }
 
 /// The socket first: it is there for this, and its permissions are checked.
-fn doors(config: &Config) -> Vec<Door> {
-    let socket = config.admin.socket.iter().map(|socket| Door::Unix(socket.path.clone()));
-    socket.chain(config.admin.listen.map(Door::Tcp)).collect()
+fn doors(admin: &Admin) -> Vec<Door> {
+    let socket = admin.socket.iter().map(|socket| Door::Unix(socket.path.clone()));
+    socket.chain(admin.listen.map(Door::Tcp)).collect()
 }
 
 /// The status page of the first door that answers, or why none does.

@@ -181,9 +181,10 @@ impl Services {
                 Err(Refusal::new(Code::Loop, format!("{address} is a listener of this agent itself")))
             }
             Address::Tcp(tcp) if admitted.may_reach(*tcp) => Ok(()),
-            Address::Tcp(_) | Address::Unix(_) => {
-                Err(Refusal::new(Code::Denied, format!("{} does not reach this far", admitted.rule())))
-            }
+            Address::Tcp(_) | Address::Unix(_) => Err(Refusal::new(
+                Code::Denied,
+                format!("{} does not reach this far: its `reach` does not hold {address}", admitted.rule()),
+            )),
         }
     }
 

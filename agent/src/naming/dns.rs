@@ -42,6 +42,8 @@ pub(super) struct Dns {
 struct Servers {
     /// Without a resolver every name is answered with why there is none.
     resolver: Result<TokioResolver, String>,
+    /// Their addresses, for messages.
+    addresses: String,
     turns: Semaphore,
     retries: Semaphore,
 }
@@ -53,9 +55,9 @@ impl Dns {
             [] => system(),
             servers => Ok(given(servers)),
         };
-        let zone = |zone: &Zone| (zone.name.clone(), Servers::new(resolver(given(&zone.servers), settings)));
+        let zone = |zone: &Zone| (zone.name.clone(), Servers::new(Ok(given(&zone.servers)), settings));
         Self {
-            general: Servers::new(general.and_then(|config| resolver(config, settings))),
+            general: Servers::new(general, settings),
             zones: settings.zones.iter().map(zone).collect(),
             limit: settings.timeout,
         }
@@ -90,8 +92,12 @@ impl Dns {
         };
         asked.set_fqdn(true);
         match timeout(self.limit, ask(resolver, asked, kind)).await {
+            Ok(Answer::Failed(why)) => Answer::Failed(format!("{why} (asked {})", servers.addresses)),
             Ok(answer) => answer,
-            Err(_) => Answer::Failed(format!("no DNS server answered the {kind} query within {:?}", self.limit)),
+            Err(_) => {
+                let (limit, asked) = (self.limit, &servers.addresses);
+                Answer::Failed(format!("no DNS server answered the {kind} query within {limit:?} (asked {asked})"))
+            }
         }
     }
 
@@ -103,8 +109,20 @@ impl Dns {
 }
 
 impl Servers {
-    fn new(resolver: Result<TokioResolver, String>) -> Self {
-        Self { resolver, turns: Semaphore::new(LOOK_UPS_AT_ONCE), retries: Semaphore::new(RETRIES_AT_ONCE) }
+    fn new(config: Result<(ResolverConfig, ResolverOpts), String>, settings: &Settings) -> Self {
+        let shown = |server: &NameServerConfig| {
+            let port = server.connections.first().map_or(53, |connection| connection.port);
+            SocketAddr::new(server.ip, port).to_string()
+        };
+        let all = |(config, _): &(ResolverConfig, ResolverOpts)| {
+            config.name_servers().iter().map(shown).collect::<Vec<_>>().join(", ")
+        };
+        Self {
+            addresses: config.as_ref().map(all).unwrap_or_default(),
+            resolver: config.and_then(|config| resolver(config, settings)),
+            turns: Semaphore::new(LOOK_UPS_AT_ONCE),
+            retries: Semaphore::new(RETRIES_AT_ONCE),
+        }
     }
 }
 

@@ -152,6 +152,10 @@ fn report(path: &Path, said: &Said, before: &Said) {
             }
         }
     }
+    let is_gone = |said: &Said| said.fault.is_none() && matches!(&said.places, Places::Known(all) if all.is_empty());
+    if is_gone(said) && !is_gone(before) {
+        warn!("{file}: there is no such file, or it is empty; its name has no address");
+    }
     if said.bad != before.bad {
         for BadLine { number, message } in &said.bad.told {
             warn!("{file}:{number}: {message}; the line is left out");

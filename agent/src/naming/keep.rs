@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tracing::{info, warn};
 
 /// When the settings change, all questions are asked anew, spread over this long.
 const ASK_ANEW: Duration = Duration::from_secs(1);
@@ -81,11 +82,25 @@ async fn refresh(shared: &Shared, entry: &Entry) {
 
 fn take(entry: &Entry, answers: Answers, settings: &super::Settings) -> Duration {
     let mut known = entry.known();
+    let before = known.failures();
     let pause = known.take(answers, settings, Instant::now(), fastrand::u64(..));
-    let fact = known.fact();
+    let (fact, failures, why) = (known.fact(), known.failures(), known.last_error().map(str::to_owned));
     drop(known);
+    report(&entry.question, &fact, before, failures, why.as_deref());
     entry.tell(fact);
     pause
+}
+
+/// Says once when a name server begins to fail under an answer that is in use, and when that is over. Where nothing is in
+/// use, the streams that are refused say it.
+fn report(question: &Question, fact: &Fact, before: u32, failures: u32, why: Option<&str>) {
+    match (fact, before, failures) {
+        (Fact::Found(_), 0, 1..) => {
+            warn!("{question}: {}; the last good answer stays in use", why.unwrap_or("the look-up failed"));
+        }
+        (Fact::Found(_), 1.., 0) => info!("{question}: answered again"),
+        _ => {}
+    }
 }
 
 /// Forgets the question if nobody has watched it for long enough. Under the map's lock, so that nobody

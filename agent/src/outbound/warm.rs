@@ -31,7 +31,7 @@ impl Outbound {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             // Looked at each time, for new rules may come; a name that none asks for is not even looked up.
-            if each == 0 && !self.router.asks_for_warm() {
+            if each == 0 && !self.router.asks_for_warm(&asks.to) {
                 continue;
             }
             let warming = Arc::clone(&self).warm_once(&asks, each);

@@ -207,6 +207,9 @@ pub enum Fate {
         address: String,
         /// The bound name.
         bound: String,
+        /// It is down, and tried for want of one that is up.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        down: bool,
     },
     /// It would be refused, and why.
     Refused(String),
@@ -294,7 +297,9 @@ fn fate(side: Direction, name: &Name, tree: &NameTree<Seen<'_>>) -> Fate {
         Choice::Use(seen) => return picked(side, &seen.way),
         Choice::Wait(seen) => {
             let bound = seen.way.bound();
-            return Fate::Pending(format!("the namer of '{bound}' has not answered within {PATIENCE:?}"));
+            return Fate::Pending(format!(
+                "the namer of '{bound}' has not answered within {PATIENCE:?}; ask again, for a look-up may take longer"
+            ));
         }
         Choice::Failed(seen, why) => failed(name, &seen.way, why),
         Choice::Neg => not_there(name, tree.leaves().into_iter().map(|seen| seen.way.bound().clone()).collect()),
@@ -311,7 +316,12 @@ fn picked(side: Direction, way: &Way) -> Fate {
     }
     match (side, way.balancer().would_pick()) {
         (Direction::Outbound, Some(Address::Unix(_))) => Fate::Refused(over_unix(way.bound())),
-        (_, Some(address)) => Fate::To { address: address.to_string(), bound: way.bound().to_string() },
+        (_, Some(address)) => {
+            let address = address.to_string();
+            let endpoints = way.balancer().status().endpoints;
+            let down = endpoints.iter().any(|one| one.address == address && one.health != "up");
+            Fate::To { address, bound: way.bound().to_string(), down }
+        }
         (_, None) => Fate::Refused(format!("'{}' has no endpoint", way.bound())),
     }
 }
@@ -481,7 +491,7 @@ impl Expects {
 fn settings(settings: &Settings) -> Vec<Setting> {
     // Without `..`: a setting that is new cannot be forgotten here.
     let Settings { connect_timeout, idle, tunnel_idle, pool, warm, balancer, on_leave } = *settings;
-    let time = |time: Duration| format!("{time:?}");
+    let time = |time: Duration| if time.is_zero() { "0s".to_owned() } else { format!("{time:?}") };
     let all = [
         ("connect_timeout", connect_timeout.map(time)),
         ("idle", idle.map(|idle| idle.map_or_else(|| "off".to_owned(), time))),

@@ -327,7 +327,7 @@ async fn a_report_says_of_each_bound_name_whether_streams_go_there() {
     let expected =
         [(gone, Absent), (one, Taken), (two, PassedOver), (three, Behind), ("/$/inet/10.0.0.9/1", PassedOver)];
     assert_eq!(standings(&svc), expected);
-    assert_eq!(svc.outcome, delegate::Fate::To { address: "10.0.0.1:1".into(), bound: one.into() });
+    assert_eq!(svc.outcome, delegate::Fate::To { address: "10.0.0.1:1".into(), bound: one.into(), down: false });
     assert_eq!(standings(&report("/two").await), [(one, Drawn), (two, Drawn), (gone, Absent)]);
     let bad = report("/bad").await;
     assert_eq!(standings(&bad), [(one, Unasked)]);

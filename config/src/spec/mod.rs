@@ -20,7 +20,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::config::{Config, Dns, Fs, Log, Runtime};
+use crate::config::{Admin, Config, Dns, Fs, Log, Runtime};
 use crate::error::{Problem, Problems, Warning};
 use inbound::InboundSpec;
 use outbound::OutboundSpec;
@@ -48,15 +48,29 @@ pub(crate) struct Spec {
 
 /// Reads the file and then its text.
 pub(crate) fn load(file: &Path) -> Result<(Config, Vec<Warning>), Problems> {
+    parse(file, &text_of(file)?)
+}
+
+/// See [`Config::admin_of`].
+pub(crate) fn admin_of(file: &Path) -> Option<Admin> {
+    let text = text_of(file).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let mut unheard = Report::default();
+    Some(settings::admin(&Section::file(&table, &text, &mut unheard), &mut unheard).mean())
+}
+
+fn text_of(file: &Path) -> Result<String, Problems> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
         .map_err(|cause| whole_file(file, format!("cannot be read: {cause}"), "name a file this user may read"))?;
-    match std::str::from_utf8(&bytes) {
-        _ if bytes.len() as u64 > MAX_FILE => Err(too_long(file)),
-        Ok(text) => parse(file, text),
-        Err(cause) => Err(not_utf8(file, &bytes[..cause.valid_up_to()])),
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(too_long(file));
     }
+    String::from_utf8(bytes).map_err(|cause| {
+        let before = cause.utf8_error().valid_up_to();
+        not_utf8(file, &cause.as_bytes()[..before])
+    })
 }
 
 fn whole_file(file: &Path, message: String, help: &str) -> Problems {

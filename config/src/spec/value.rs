@@ -261,6 +261,7 @@ pub(super) fn zone(field: &Field<'_>) -> Result<String, Wrong> {
 pub(super) fn on_leave(field: &Field<'_>) -> Result<OnLeave, Wrong> {
     match field.value.as_str() {
         Some("keep") => Ok(OnLeave::Keep),
+        Some("off") => Err(Wrong::new("`on_leave` is \"off\"", "write \"keep\" to let such streams go on")),
         _ => wait_or_zero(field)
             .map(OnLeave::After)
             .map_err(|wrong| Wrong { help: format!("{}, or \"keep\"", wrong.help), ..wrong }),

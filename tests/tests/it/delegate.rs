@@ -85,7 +85,7 @@ fn an_endpoint_that_is_down_is_passed_over_where_the_rule_says_so() {
     End::try_echo(&world.mesh.front("/svc/health")).unwrap();
     // then the next one would go to the other at once
     let page = world.ask(&["/svc/health"]).expect_success();
-    assert!(page.contains("||  the first that is up") && page.contains("down for "), "{page}");
+    assert!(page.contains("||  the first that is up") && page.contains("down, tried again in "), "{page}");
     assert!(page.contains("Connection refused"), "{page}");
     let door = format!("would go to {}", world.mesh.b.inbound());
     assert_eq!(page.lines().last(), Some(door.as_str()), "{page}");
@@ -190,6 +190,9 @@ fn the_inbound_table_is_asked_where_that_is_wanted() {
     let page = adit(&["delegate", "/local", "--inbound", "--socket", &socket]).expect_success();
     assert!(!page.contains("must prove"), "{page}");
     assert_eq!(page.lines().last(), Some("would go to 127.0.0.1:9"));
+    let hinted = adit(&["delegate", "/svc/echo", "--inbound", "--socket", &socket]);
+    let hint = "no rule knows '/svc/echo'; it is the name of a service, whose `to` is 127.0.0.1:9";
+    assert!(!hinted.status.success() && hinted.stdout.contains(hint), "{}", hinted.all());
     let ended = adit(&["delegate", "/local", "--socket", &socket]);
     assert_eq!(ended.stderr, "adit: this agent has no [outbound]\n");
 }

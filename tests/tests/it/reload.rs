@@ -284,6 +284,7 @@ fn a_bad_file_changes_nothing_and_says_why_everywhere() {
     assert_eq!((reloads(&world.mesh.b, "failed"), fault(&world.mesh.b)), (1.0, 1.0));
     let page = adit(&["status", "--socket", &socket(&world.mesh.b)]).expect_success();
     assert!(page.contains("config fault: ") && page.contains("unknown key `too`"), "{page}");
+    assert_eq!(adit(&["status", "--config", &file]).expect_success().lines().nth(1), page.lines().nth(1));
     // and all is as it was
     live.speaks();
     world.open(ONE).speaks();

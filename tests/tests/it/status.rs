@@ -46,7 +46,7 @@ fn it_shows_an_endpoint_that_failed_and_why() {
     let (a, _dir) = Mesh::plan().service(ECHO, service.address()).start_a(gone.port());
     let _ = End::connect(&a.listener(ECHO)).failure();
     let page = page(&a);
-    assert!(page.contains("down for") && page.contains("Connection refused"), "{page}");
+    assert!(page.contains("down, tried again in") && page.contains("Connection refused"), "{page}");
 }
 
 #[test]

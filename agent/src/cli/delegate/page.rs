@@ -12,7 +12,7 @@ const DEEPEST: usize = 30;
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::new();
     let picked = match &report.outcome {
-        Fate::To { address, bound } => Some((bound.as_str(), address.as_str())),
+        Fate::To { address, bound, .. } => Some((bound.as_str(), address.as_str())),
         Fate::Refused(_) | Fate::Pending(_) => None,
     };
     for row in &report.rows {
@@ -24,12 +24,15 @@ pub(super) fn page(report: &Report) -> String {
             lines.iter().for_each(|line| _ = writeln!(page, "{}", format!("{indent}    {line}").trim_end()));
         }
     }
-    _ = writeln!(page, "\n{}", last(&report.outcome));
+    let is_drawn = |row: &Row| matches!(&row.what, What::Bound(place) if place.standing == Standing::Drawn);
+    let drawn = if report.rows.iter().any(is_drawn) { " (drawn by weight: the next may go elsewhere)" } else { "" };
+    _ = writeln!(page, "\n{}{drawn}", last(&report.outcome));
     page
 }
 
 fn last(fate: &Fate) -> String {
     match fate {
+        Fate::To { address, down: true, .. } => format!("would try {address}, which is down"),
         Fate::To { address, .. } => format!("would go to {address}"),
         Fate::Refused(why) => format!("would be refused: {why}"),
         Fate::Pending(why) => format!("pending: {why}"),
@@ -103,13 +106,14 @@ fn details(place: &Place, picked: Option<(&str, &str)>) -> Vec<String> {
     lines
 }
 
-/// What the namer said; an address as written was never asked for.
+/// What the namer said.
 fn answer(place: &Place) -> Option<String> {
     let age = place.age_ms.map(|age| format!(", {} old", span(age)));
     let next = place.next_ms.map(|next| format!(", asked again in {}", span(next)));
     let when = age.unwrap_or_default() + &next.unwrap_or_default();
     match place.state.as_deref()? {
-        "bound" if when.is_empty() => None,
+        // An address as written was never asked for.
+        "bound" if when.is_empty() && place.name.starts_with("/$/") => None,
         "bound" => Some(match place.endpoints.len() {
             1 => format!("1 address{when}"),
             count => format!("{count} addresses{when}"),
@@ -126,7 +130,7 @@ fn endpoints(all: &[Endpoint], picked: Option<&str>) -> Vec<String> {
     let weights = all.iter().any(|one| one.weight.to_bits() != 1_f64.to_bits());
     let row = |one: &Endpoint| {
         let health = match one.down_for_ms {
-            Some(left) => format!("{} for {}", one.health, span(left)),
+            Some(left) => format!("{}, tried again in {}", one.health, span(left)),
             None => one.health.clone(),
         };
         let streams = format!("{} {}", one.open, if one.open == 1 { "stream" } else { "streams" });
@@ -208,8 +212,8 @@ mod tests {
           last error  b: SERVFAIL
           must prove  web.prod ([[outbound.peer]] 1), asked for /svc/web
           settings    pool = 4, warm = 1
-          > 10.0.0.1:1    up            3 streams   tier 0   weight 1
-            10.0.0.22:1   down for 1s   1 stream    tier 1   weight 2.5   Connection refused
+          > 10.0.0.1:1    up                        3 streams   tier 0   weight 1
+            10.0.0.22:1   down, tried again in 1s   1 stream    tier 1   weight 2.5   Connection refused
       !   forbidden
       /nowhere   no rule knows it   (never reached: a `!` or `$` comes first)
       /#/dns/c/1   (never reached: a `!` or `$` comes first)

@@ -99,7 +99,7 @@ fn endpoints(side: &Value) -> Vec<Vec<String>> {
         let bound = text(&balancer["bound"]);
         let row = |endpoint: &Value| {
             let health = match endpoint["down_for_ms"].as_u64() {
-                Some(left) => format!("{} for {}", text(&endpoint["health"]), millis(left)),
+                Some(left) => format!("{}, tried again in {}", text(&endpoint["health"]), millis(left)),
                 None => text(&endpoint["health"]),
             };
             let took = endpoint["opened_in_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
@@ -113,8 +113,10 @@ fn endpoints(side: &Value) -> Vec<Vec<String>> {
 }
 
 fn host(one: &Value) -> Vec<String> {
+    let stale = if one["state"] == "bound" && one["last_error"].is_string() { ", stale" } else { "" };
+    let fault = if one["last_error"].is_null() { &one["bad_lines"][0] } else { &one["last_error"] };
     let age = one["age_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
-    vec![text(&one["name"]), text(&one["state"]), age, joined(&one["addresses"]), error(&one["last_error"])]
+    vec![text(&one["name"]), text(&one["state"]) + stale, age, joined(&one["addresses"]), error(fault)]
 }
 
 fn idle(one: &Value) -> Vec<String> {
