@@ -92,7 +92,9 @@ fn place(said: &str) -> Result<Place, String> {
 }
 
 fn host(word: &str) -> Result<Host, String> {
-    if let Ok(ip) = word.parse() {
+    // With or without the brackets that an IPv6 address has before a port.
+    let bare = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).filter(|word| word.contains(':'));
+    if let Ok(ip) = bare.unwrap_or(word).parse() {
         return Ok(Host::Ip(ip));
     }
     let name = adit_config::dtab::host_name(word);
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn each_good_line_is_a_place_and_each_bad_one_is_told_with_its_number() {
-        let text = "# the fleet\n\n10.0.0.1 4143\n  b.prod.internal\t4143 * 2.5  # twice\n2001:db8::1 1*0\n\
+        let text = "# the fleet\n\n10.0.0.1 4143\n  b.prod.internal\t4143 * 2.5  # twice\n[2001:db8::1] 1*0\n\
                     10.0.0.2\n10.0.0.3 0\n10.0.0.4 +1\na..b 1\n10.0.0.5 1 * heavy\n10.0.0.6 1 2\n10.0.0.7 1 * -1\n10.0.0.8 41";
         let lines = read(text);
         let places = [host("10.0.0.1", 4143, 1000), host("b.prod.internal", 4143, 2500), host("2001:db8::1", 1, 0)];
