@@ -3,7 +3,7 @@
 
 use super::known::{Answers, Known, Outcome};
 use super::question::{Fact, Question};
-use super::{Idle, Shared};
+use super::{Idle, Shared, tell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -36,17 +36,6 @@ impl Entry {
         self.told.borrow().clone()
     }
 
-    /// Tells the watchers, if there is something new.
-    fn tell(&self, fact: Fact) {
-        self.told.send_if_modified(|told| {
-            let new = *told != fact;
-            if new {
-                *told = fact;
-            }
-            new
-        });
-    }
-
     /// What is known is replaced part by part from one look-up; a panic elsewhere leaves the last.
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,7 +47,7 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
     if shared.stop.run_until_cancelled(refresh(&shared, &entry)).await.is_none() {
         shared.questions().remove(&entry.question);
         if entry.fact() == Fact::Pending {
-            entry.tell(Fact::Failed("the agent is stopping".into()));
+            tell(&entry.told, Fact::Failed("the agent is stopping".into()));
         }
     }
 }
@@ -87,7 +76,7 @@ fn take(entry: &Entry, answers: Answers, settings: &super::Settings) -> Duration
     let (fact, failures, why) = (known.fact(), known.failures(), known.last_error().map(str::to_owned));
     drop(known);
     report(&entry.question, &fact, before, failures, why.as_deref());
-    entry.tell(fact);
+    tell(&entry.told, fact);
     pause
 }
 

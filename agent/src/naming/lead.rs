@@ -6,7 +6,7 @@ use super::keep::Entry;
 use super::place::{Host, Place, Places, compose, of_service};
 use super::question::{Fact, Question};
 use super::status::NameStatus;
-use super::{Addrs, Idle, Shared};
+use super::{Addrs, Idle, Shared, tell};
 use adit_config::dtab::{self, Bound, Namer};
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
@@ -56,17 +56,6 @@ impl Lead {
         self.parts().file.as_ref().map_or(0, |said| said.bad.count)
     }
 
-    /// Tells the watchers, if there is something new.
-    fn tell(&self, addrs: Addrs) {
-        self.told.send_if_modified(|told| {
-            let new = *told != addrs;
-            if new {
-                *told = addrs;
-            }
-            new
-        });
-    }
-
     fn note(&self, parts: Parts) {
         let cut = parts.cut;
         let before = std::mem::replace(&mut *self.parts(), parts);
@@ -102,7 +91,7 @@ async fn follow(shared: &Arc<Shared>, lead: &Lead) {
         let before = source.before(&lead.told.borrow());
         let (addrs, cut) = compose(&places, |name| hosts.fact(name), &before);
         lead.note(parts(&source, &hosts, cut));
-        lead.tell(addrs);
+        tell(&lead.told, addrs);
         let linger = shared.setup.load().settings.linger;
         tokio::select! {
             () = source.changed() => {}

@@ -213,6 +213,17 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Tells the watchers, if there is something new.
+fn tell<T: PartialEq>(told: &watch::Sender<T>, now: T) {
+    told.send_if_modified(|told| {
+        let new = *told != now;
+        if new {
+            *told = now;
+        }
+        new
+    });
+}
+
 /// An address that is what it is.
 fn fixed(address: Address) -> watch::Receiver<Addrs> {
     watch::channel(Addrs::Bound([Weighted::plain(address)].into())).1
