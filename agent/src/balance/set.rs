@@ -5,7 +5,7 @@
 use super::endpoint::{Endpoint, EndpointStatus};
 use super::health::{Admission, Health};
 use super::weights::Weights;
-use crate::addr::{Address, Weighted};
+use crate::addr::{Address, Weight, Weighted};
 use adit_config::peers::{BalancerKind, OnLeave};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -329,7 +329,7 @@ impl Set {
     /// Its endpoints, in the order of their addresses.
     pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
         let of = |slot: &Slot| {
-            let weight = f64::from(slot.weight) / 1000.0;
+            let weight = Weight::thousandths(slot.weight).value();
             slot.endpoint.status(self.tiers[slot.tier].number, weight, slot.picks, now)
         };
         self.slots.iter().map(of).collect()
