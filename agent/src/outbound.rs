@@ -5,23 +5,23 @@
 //! success. Nothing here falls back to plaintext.
 
 mod probe;
+mod tries;
 mod warm;
 
 pub use probe::Step;
 
 use std::{io, sync::Arc, time::Duration};
 
-use adit_config::{
-    limits::ATTEMPTS,
-    peers::{OnLeave, Settings},
-};
+use adit_config::peers::{OnLeave, Settings};
 use adit_protocol::{Code, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, warn};
 
+use tries::{On, Tries};
+
 use crate::{
     addr::Address,
-    balance::{Balancer, Lease},
+    balance::Lease,
     end::{End, Ending, Side},
     identity::Store,
     listen::Accepted,
@@ -33,7 +33,7 @@ use crate::{
         attempt::{Eager, Patience, attempt},
         dial::{DialError, Dialed, Key, Ours, dial},
         pool::{Keep, Pool},
-        retry::{Failure, Next, Was, next},
+        retry::{Failure, Was},
     },
     wire::plain::{Plain, SocketOptions, destinations},
     withdraw::{Rights, withdrawn},
@@ -395,98 +395,6 @@ fn left_behind(lease: &Lease) -> Ending {
     Ending::new(End::Drained, Side::Agent, detail)
 }
 
-/// Which tunnels an attempt may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum On {
-    /// Of the pool, or a fresh one.
-    Any,
-    /// A fresh one only, at the endpoint of the attempt before.
-    Fresh,
-}
-
-impl On {
-    fn was(self, recycled: bool) -> Was {
-        match (self, recycled) {
-            (Self::Fresh, _) => Was::Again,
-            (Self::Any, true) => Was::Recycled,
-            (Self::Any, false) => Was::Fresh,
-        }
-    }
-}
-
-/// The attempts of one stream: how many, where not again, and what the last one said.
-#[derive(Default)]
-struct Tries {
-    made: usize,
-    /// Those in which the acceptor was sent OPEN: what the protocol counts.
-    asked: usize,
-    avoid: Vec<Address>,
-    /// The ways all of whose endpoints are to be avoided.
-    spent: Vec<Arc<Way>>,
-    again: Option<Lease>,
-    over: bool,
-    last: Option<(Address, Failure)>,
-}
-
-impl Tries {
-    /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
-    /// opened costs none of them, and none is gone to again.
-    fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
-        if self.is_over() {
-            return None;
-        }
-        let next = match self.again.take() {
-            Some(lease) => (lease, On::Fresh),
-            None => (balancer.pick(&self.avoid)?, On::Any),
-        };
-        self.made += 1;
-        if self.made > 1 {
-            metrics::open_retried();
-        }
-        Some(next)
-    }
-
-    /// Whether no endpoint would do.
-    fn is_over(&self) -> bool {
-        self.over || self.asked == ATTEMPTS
-    }
-
-    fn failed(&mut self, lease: Lease, failure: Failure, was: Was) {
-        let address = lease.address().clone();
-        if !matches!(failure, Failure::Dial(_)) {
-            self.asked += 1;
-        }
-        match next(&failure, was) {
-            Next::Stop => self.over = true,
-            Next::SameOnFresh => self.again = Some(lease),
-            Next::Elsewhere => self.avoid.push(address.clone()),
-        }
-        self.last = Some((address, failure));
-    }
-
-    /// What the record says when no attempt is left.
-    fn ending(self, name: &Name) -> Ending {
-        let Some((address, failure)) = self.last else {
-            return Ending::new(End::Unreachable, Side::Agent, format!("{name} has no endpoint now"));
-        };
-        let detail = match self.made {
-            1 => format!("{name} at {address}: {failure}"),
-            made => format!("{name}: {made} attempts, the last at {address}: {failure}"),
-        };
-        match failure {
-            Failure::Refused(refusal) => {
-                metrics::refused(Direction::Outbound, refusal.code.label());
-                Ending::new(End::Refused(refusal.code), Side::Peer, detail)
-            }
-            Failure::Application(_) => Ending::new(End::Reset, Side::Local, detail),
-            Failure::Protocol(_) => Ending::new(End::Protocol, Side::Peer, detail),
-            Failure::Dial(_) | Failure::Lost { .. } | Failure::Silent { .. } => {
-                Ending::new(End::Unreachable, Side::Peer, detail)
-            }
-        }
-    }
-}
-
 /// A name that leads nowhere: refused by a rule of this host's table, or its namer failed.
 fn unrouted(name: &Name, error: &RouteError) -> Ending {
     let end = match error {
@@ -499,18 +407,7 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
 
 #[cfg(test)]
 mod tests {
-    use adit_config::peers::BalancerKind;
-
     use super::*;
-    use crate::{addr::Weighted, tunnel::dial::DialError, wire::channel::PeerEnd};
-
-    fn balancer(endpoints: u16) -> Balancer {
-        let bound = Name::parse("/#/dns/db/4143").unwrap();
-        let balancer = Balancer::new(bound, BalancerKind::Least, OnLeave::Keep);
-        let addresses: Vec<_> = (1..=endpoints).map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect();
-        balancer.update(&addresses.into_iter().map(Weighted::plain).collect());
-        balancer
-    }
 
     #[test]
     fn silent_hosts_leave_time_for_one_that_lives() {
@@ -524,30 +421,5 @@ mod tests {
         assert_eq!(limits.dialing(limits.all, false), seconds(10), "there is no other");
         assert_eq!(limits.dialing(seconds(3), false), seconds(3));
         assert_eq!(OpenLimits { handshake: seconds(2), ..limits }.dialing(limits.all, true), seconds(2));
-    }
-
-    #[test]
-    fn an_endpoint_that_cannot_be_reached_costs_no_attempt_and_is_not_gone_back_to() {
-        let balancer = balancer(5);
-        let mut tries = Tries::default();
-        let mut seen = std::collections::HashSet::new();
-        while let Some((lease, _)) = tries.next(&balancer) {
-            assert!(seen.insert(lease.address().to_string()), "{} twice", lease.address());
-            tries.failed(lease, Failure::Dial(DialError::ConnectTimeout(Duration::ZERO)), Was::Fresh);
-        }
-        assert_eq!(seen.len(), 5);
-    }
-
-    #[test]
-    fn three_acceptors_at_most_are_sent_open() {
-        let balancer = balancer(5);
-        let mut tries = Tries::default();
-        let mut asked = 0;
-        while let Some((lease, _)) = tries.next(&balancer) {
-            asked += 1;
-            let lost = Failure::Lost { end: PeerEnd::Bare(None), handed: false, spoken: false };
-            tries.failed(lease, lost, Was::Fresh);
-        }
-        assert_eq!(asked, ATTEMPTS);
     }
 }
