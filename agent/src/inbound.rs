@@ -38,7 +38,7 @@ use crate::{
     identity::{Peer, Role, Store},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     slots::{Slot, Slots},
-    streams::{Direction, Hop, Registered, Right, Streams, new_id},
+    streams::{Came, Direction, Hop, Registered, Right, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{arrive::next_arrival, close::close},
     wire::{
@@ -148,8 +148,8 @@ impl Inbound {
             }
         };
         let id = preamble.id.unwrap_or_else(new_id);
-        let from = origin(&met, &preamble);
-        let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), from);
+        let came = came(&met, &preamble);
+        let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), came);
         stream.meets(met.peer.to_string());
         metrics::stream_opened(Direction::Inbound);
         let rules = self.rules.load_full();
@@ -349,11 +349,13 @@ fn peer_name(peer: &Peer) -> String {
 }
 
 /// Where a stream comes from: the dialing agent's address, and what it says of the application.
-fn origin(met: &Met, preamble: &Preamble) -> String {
-    match preamble.source {
+fn came(met: &Met, preamble: &Preamble) -> Came {
+    let from = match preamble.source {
         Some(source) => format!("{} for {source}", met.from),
         None => met.from.to_string(),
-    }
+    };
+    let (source, original) = (preamble.source, preamble.original);
+    Came { from, source, original, workload: preamble.workload.clone() }
 }
 
 fn overloaded(limit: &'static str, reason: &str) -> Refusal {

@@ -27,7 +27,7 @@ use crate::{
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
     router::{RouteError, Router, Way, over_unix},
-    streams::{Direction, Hop, Right, Stream, Streams, new_id},
+    streams::{Came, Direction, Hop, Right, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
@@ -140,7 +140,8 @@ impl Outbound {
         let Some((app, preamble)) = self.meet(accepted, &asks.to) else { return };
         let id = preamble.id.unwrap_or_else(new_id);
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
-        let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), from);
+        let came = Came { from, source: preamble.source, ..Came::default() };
+        let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), came);
         metrics::stream_opened(Direction::Outbound);
         let deadline = Instant::now() + self.opening.all;
         let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };

@@ -76,6 +76,20 @@ impl Direction {
     }
 }
 
+/// Where a stream came from.
+#[derive(Clone, Debug, Default)]
+pub struct Came {
+    /// For people: the application's address, or the dialing agent's with what it says of the application.
+    pub from: String,
+    /// The application's address, as the agent that it came to saw it; none over a unix socket. Of a stream from another
+    /// host it is the word of the agent there.
+    pub source: Option<SocketAddr>,
+    /// Where the application had connected to, if its connection was captured.
+    pub original: Option<SocketAddr>,
+    /// Which local process opened it; of a stream from another host by the word of the agent there.
+    pub workload: Option<String>,
+}
+
 /// One live stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -85,8 +99,8 @@ pub struct Stream {
     pub direction: Direction,
     /// The logical name it asks for.
     pub name: Name,
-    /// Where it came from: the application's address, or the dialing agent's.
-    pub from: String,
+    /// Where it came from.
+    pub came: Came,
     /// When it was accepted.
     pub since: Instant,
     /// Stream bytes from the local socket into the tunnel.
@@ -247,12 +261,12 @@ impl Streams {
     }
 
     /// Enters a stream.
-    pub fn register(self: &Arc<Self>, direction: Direction, id: StreamId, name: Name, from: String) -> Registered {
+    pub fn register(self: &Arc<Self>, direction: Direction, id: StreamId, name: Name, came: Came) -> Registered {
         let stream = Arc::new(Stream {
             id,
             direction,
             name,
-            from,
+            came,
             since: Instant::now(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -357,6 +371,10 @@ pub struct StreamStatus {
     direction: Direction,
     name: String,
     from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<String>,
     to: Option<String>,
     peer: Option<String>,
     age_seconds: f64,
@@ -371,7 +389,9 @@ impl StreamStatus {
             id: stream.id.to_string(),
             direction: stream.direction,
             name: stream.name.to_string(),
-            from: stream.from.clone(),
+            from: stream.came.from.clone(),
+            original: stream.came.original.map(|original| original.to_string()),
+            workload: stream.came.workload.clone(),
             to,
             peer,
             age_seconds: stream.since.elapsed().max(Duration::ZERO).as_secs_f64(),

@@ -139,7 +139,7 @@ mod tests {
     use adit_protocol::Name;
 
     use super::*;
-    use crate::streams::{Direction, Registered, new_id};
+    use crate::streams::{Came, Direction, Registered, new_id};
 
     /// The rules of a file whose services and peers are these.
     fn rules(services: &str, peers: &str) -> (Arc<Policy>, Arc<Peers>) {
@@ -157,7 +157,7 @@ mod tests {
     const ANYBODY: &str = "[[outbound.peer]]\nname = \"/svc/{x}\"\nverify = \"none\"\n";
 
     fn stream(streams: &Arc<Streams>, direction: Direction) -> Registered {
-        streams.register(direction, new_id(), Name::parse("/svc/x").unwrap(), String::new())
+        streams.register(direction, new_id(), Name::parse("/svc/x").unwrap(), Came::default())
     }
 
     fn inbound(at: Option<&str>) -> Right {

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use adit_protocol::Name;
 
+use crate::capture::Captures;
 use crate::dtab::Dtab;
 use crate::error::{Problems, Warning};
 use crate::limits::Limits;
+use crate::net::Ports;
 use crate::peers::Peers;
 use crate::policy::Policy;
+use crate::redirect::{Netfilter, Redirect};
 use crate::spec;
+use crate::workload::Workloads;
 
 /// A whole configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,6 +34,8 @@ pub struct Config {
     pub dns: Dns,
     /// The files that names may lead to.
     pub fs: Fs,
+    /// What netfilter's rules and the agent's sockets must agree on.
+    pub netfilter: Netfilter,
     /// Every limit.
     pub limits: Limits,
     /// What is logged, and how.
@@ -94,6 +100,20 @@ pub struct Inbound {
     pub dtab: Dtab,
     /// The services and the judge over them; whether unknown names are concealed is its to know.
     pub policy: Policy,
+    /// Which ports other hosts reach through the agent only.
+    pub strict: Strict,
+}
+
+/// `[inbound] strict`: which ports other hosts reach through the agent only, once the rules are installed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Strict {
+    /// None.
+    #[default]
+    Off,
+    /// Those of every service whose target is an address, and of every `[[inbound.capture]]`.
+    Services,
+    /// These.
+    Ports(Vec<Ports>),
 }
 
 impl Inbound {
@@ -105,7 +125,7 @@ impl Inbound {
 }
 
 /// `[outbound]`: where applications come in, and whom they are taken to.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Outbound {
     /// The table that says whom to ask for a name.
     pub dtab: Dtab,
@@ -113,6 +133,12 @@ pub struct Outbound {
     pub peers: Peers,
     /// The doors for applications; may be none.
     pub listeners: Vec<Listener>,
+    /// The door for captured connections, if the file has one.
+    pub redirect: Option<Redirect>,
+    /// Which names captured connections have.
+    pub captures: Captures,
+    /// What holds for the connections of single local processes.
+    pub workloads: Workloads,
 }
 
 /// `[[outbound.listener]]`: a plain door that leads to one name.

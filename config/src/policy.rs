@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use adit_protocol::{Captures, Code, Name, Refusal};
 
 use crate::identity::{Identity, IdentityPattern};
-use crate::service::{Backend, Reach, Service, TargetError, is_near};
+use crate::service::{Backend, CaptureService, Reach, Service, TargetError, is_near};
 
 /// How many of a peer's identities a reason shows: enough to recognise it, within 512 bytes.
 const SHOWN: usize = 3;
@@ -18,6 +18,8 @@ const SHOWN: usize = 3;
 pub struct Policy {
     /// In the order of the file: the first that has the name decides.
     pub services: Vec<Service>,
+    /// Which addresses of this host captured connections may go on to: the only ones that serve `/dst/<ip>/<port>`.
+    pub captures: Vec<CaptureService>,
     /// Unknown names are answered as denied ones.
     pub conceal: bool,
 }

@@ -411,7 +411,7 @@ mod tests {
         ) {
             let text = "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n";
             let (mut config, _) = Config::parse(Path::new("short.toml"), text).expect("a good file");
-            config.outbound = Some(Outbound { dtab: Dtab::empty(), peers: Peers { rules }, listeners: Vec::new() });
+            config.outbound = Some(Outbound { peers: Peers { rules }, ..Outbound::default() });
             config.dns.zones = zones;
             config.fs.folder = folder.into();
             let printed = config.to_toml();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use adit_protocol::{Captures, Name, Pattern, Template};
 
 use crate::identity::IdentityPattern;
+use crate::net::{Net, NetError, Ports};
 
 /// A served name, or several, and what is behind it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +29,60 @@ pub struct Service {
     pub max_streams: Option<u32>,
     /// Instead of `[limits] connect`.
     pub connect_timeout: Option<Duration>,
+    /// Whose address it sees.
+    pub source: Source,
+}
+
+/// One `[[inbound.capture]]`: addresses of this host that captured connections may go on to, by `/dst/<ip>/<port>`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureService {
+    /// To which ports; at least one.
+    pub ports: Vec<Ports>,
+    /// Who may reach them; empty admits nobody.
+    pub allow: Vec<IdentityPattern>,
+    /// As of a [`Service`].
+    pub certificate: Option<String>,
+    /// As of a [`Service`].
+    pub max_streams: Option<u32>,
+    /// As of a [`Service`].
+    pub connect_timeout: Option<Duration>,
+    /// As of a [`Service`].
+    pub source: Source,
+}
+
+/// Whose address a service sees as its client's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Source {
+    /// The agent's, who connects.
+    #[default]
+    Agent,
+    /// The application's, in a header before the first byte: PROXY protocol version 1.
+    ProxyV1,
+    /// The same in version 2, with who the peer is.
+    ProxyV2,
+    /// The application's: the agent binds to it (IP_TRANSPARENT, ip(7)).
+    Transparent,
+}
+
+impl Source {
+    /// Every one, by the word the file uses.
+    pub const WORDS: [(&'static str, Source); 4] = [
+        ("agent", Source::Agent),
+        ("proxy-v1", Source::ProxyV1),
+        ("proxy-v2", Source::ProxyV2),
+        ("transparent", Source::Transparent),
+    ];
+
+    /// The word the file uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Agent => "agent",
+            Source::ProxyV1 => "proxy-v1",
+            Source::ProxyV2 => "proxy-v2",
+            Source::Transparent => "transparent",
+        }
+    }
 }
 
 /// Where a service is, as the file says it.
@@ -102,8 +157,7 @@ impl Error for TargetError {}
 /// One entry of `reach`: a network and a port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Reach {
-    network: IpAddr,
-    prefix: u8,
+    net: Net,
     port: u16,
 }
 
@@ -114,30 +168,20 @@ impl Reach {
     /// It is none of these, or has bits set after the prefix.
     pub fn parse(text: &str) -> Result<Reach, ReachError> {
         let (network, port) = split(text).ok_or(ReachError::Shape)?;
-        let (address, prefix) = network.split_once('/').map_or((network, None), |(a, p)| (a, Some(p)));
-        let address: IpAddr = address.parse().map_err(|_| ReachError::Shape)?;
+        let net = Net::parse(network)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or(ReachError::Port)?;
-        let width = width(address);
-        let prefix = match prefix {
-            None => width,
-            Some(text) => text.parse().ok().filter(|p| *p <= width).ok_or(ReachError::Prefix)?,
-        };
-        let reach = Reach { network: address, prefix, port };
-        if masked(address, prefix) == bits(address) { Ok(reach) } else { Err(ReachError::HostBits) }
+        Ok(Reach { net, port })
     }
 
     /// Whether the address lies in the network and has the port.
     #[must_use]
     pub fn contains(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        address.port() == self.port
-            && ip.is_ipv4() == self.network.is_ipv4()
-            && masked(ip, self.prefix) == bits(self.network)
+        address.port() == self.port && self.net.contains(address.ip())
     }
 
     /// Whether every address in it may only be written literally.
     pub(crate) fn is_near(&self) -> bool {
-        is_near(self.network) && self.prefix >= 4
+        is_near(self.net.address()) && self.net.prefix() >= 4
     }
 }
 
@@ -149,29 +193,10 @@ fn split(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-fn masked(address: IpAddr, prefix: u8) -> u128 {
-    let dropped = u32::from(width(address).saturating_sub(prefix));
-    bits(address).checked_shr(dropped).and_then(|kept| kept.checked_shl(dropped)).unwrap_or(0)
-}
-
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reach { network, prefix, port } = self;
-        match network {
-            IpAddr::V4(_) => write!(f, "{network}/{prefix}:{port}"),
-            IpAddr::V6(_) => write!(f, "[{network}/{prefix}]:{port}"),
-        }
+        let Reach { net, port } = self;
+        if net.address().is_ipv4() { write!(f, "{net}:{port}") } else { write!(f, "[{net}]:{port}") }
     }
 }
 
@@ -200,6 +225,16 @@ impl fmt::Display for ReachError {
 }
 
 impl Error for ReachError {}
+
+impl From<NetError> for ReachError {
+    fn from(error: NetError) -> ReachError {
+        match error {
+            NetError::Shape => ReachError::Shape,
+            NetError::Prefix => ReachError::Prefix,
+            NetError::HostBits => ReachError::HostBits,
+        }
+    }
+}
 
 /// Addresses that mean something else on each host, or many hosts: a captured name must never lead
 /// there. The unspecified address is here because connecting to it reaches the host itself.

@@ -101,7 +101,7 @@ impl House {
             copies,
             opening: OpenLimits { all: limits.open, handshake: limits.handshake, answer: limits.answer },
             limits: relay_limits(limits),
-            options: socket_options(limits),
+            options: socket_options(config),
         }
     }
 
@@ -149,7 +149,7 @@ impl House {
                 spread: limits.retire_spread,
             },
             limits: relay_limits(limits),
-            options: socket_options(limits),
+            options: socket_options(config),
         }
     }
 
@@ -248,8 +248,11 @@ fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
     }
 }
 
-fn socket_options(limits: &Limits) -> SocketOptions {
+fn socket_options(config: &Config) -> SocketOptions {
+    let limits = &config.limits;
+    let is_captured = config.outbound.as_ref().is_some_and(|outbound| outbound.redirect.is_some());
     SocketOptions {
+        mark: if is_captured { config.netfilter.mark } else { None },
         keepalive_idle: limits.keepalive_idle,
         keepalive_interval: limits.keepalive_interval,
         keepalive_count: limits.keepalive_count,

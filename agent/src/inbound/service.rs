@@ -148,7 +148,7 @@ impl Services {
         options: &SocketOptions,
     ) -> io::Result<(Plain, Option<OwnConnection>)> {
         let (connecting, own) = self.streams.own(Purpose::Carry(hop), || {
-            let connecting = Connecting::begin(address)?;
+            let connecting = Connecting::begin(address, options)?;
             let ends = connecting.ends();
             Ok((connecting, ends))
         })?;

@@ -130,7 +130,7 @@ pub async fn dial(key: &Key, snapshot: &Snapshot, ours: Ours<'_>, limit: Duratio
     let deadline = Instant::now() + limit;
     let start = Instant::now();
     let came_back = Arc::new(AtomicBool::new(false));
-    let (socket, _own) = connect(key.address, ours.streams, &came_back, (deadline, limit)).await?;
+    let (socket, _own) = connect(key.address, ours, &came_back, (deadline, limit)).await?;
     ours.options.apply(&socket).map_err(|error| DialError::Connect(error.kind(), error.to_string()))?;
     let began = Instant::now();
     let shaken = match Channel::client(socket, config, name) {
@@ -157,13 +157,13 @@ pub async fn dial(key: &Key, snapshot: &Snapshot, ours: Ours<'_>, limit: Duratio
 /// Connects, known as ours until the handshake is over: only then is it sure who has accepted.
 async fn connect(
     address: SocketAddr,
-    streams: &Arc<Streams>,
+    ours: Ours<'_>,
     came_back: &Arc<AtomicBool>,
     (deadline, limit): (Instant, Duration),
 ) -> Result<(TcpStream, Option<OwnConnection>), DialError> {
     let failed = |error: io::Error| DialError::Connect(error.kind(), error.to_string());
-    let begun = streams.own(Purpose::Tunnel(Arc::clone(came_back)), || {
-        let connecting = Connecting::tunnel(address)?;
+    let begun = ours.streams.own(Purpose::Tunnel(Arc::clone(came_back)), || {
+        let connecting = Connecting::tunnel(address, ours.options)?;
         let ends = connecting.ends();
         Ok((connecting, ends))
     });

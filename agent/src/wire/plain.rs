@@ -33,6 +33,8 @@ pub struct SocketOptions {
     pub keepalive_count: u32,
     /// TCP_USER_TIMEOUT; off by default, since it also kills a healthy peer with a full window.
     pub user_timeout: Option<Duration>,
+    /// SO_MARK (socket(7)) of what we connect, by which the rules know our own connections and do not capture them.
+    pub mark: Option<u32>,
 }
 
 impl SocketOptions {
@@ -75,11 +77,11 @@ impl Connecting {
     ///
     /// # Errors
     /// The system's.
-    pub fn begin(address: &Address) -> io::Result<Self> {
+    pub fn begin(address: &Address, options: &SocketOptions) -> io::Result<Self> {
         match address {
             Address::Unix(path) => Ok(Self::Unix(path.clone())),
             // Before it connects: given up at that very moment, it must not look like a stream without a byte.
-            Address::Tcp(address) => Self::to(*address, Some(Duration::ZERO)),
+            Address::Tcp(address) => Self::to(*address, Some(Duration::ZERO), options),
         }
     }
 
@@ -87,14 +89,17 @@ impl Connecting {
     ///
     /// # Errors
     /// The system's.
-    pub fn tunnel(address: SocketAddr) -> io::Result<Self> {
-        Self::to(address, None)
+    pub fn tunnel(address: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        Self::to(address, None, options)
     }
 
-    fn to(address: SocketAddr, linger: Option<Duration>) -> io::Result<Self> {
+    fn to(address: SocketAddr, linger: Option<Duration>, options: &SocketOptions) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         socket.set_linger(linger)?;
+        if let Some(mark) = options.mark {
+            socket.set_mark(mark)?;
+        }
         match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             Ok(()) | Err(_) => Ok(Self::Tcp(socket, address)),
@@ -267,6 +272,7 @@ mod tests {
         keepalive_interval: Duration::from_secs(15),
         keepalive_count: 4,
         user_timeout: None,
+        mark: None,
     };
 
     #[tokio::test]
@@ -274,7 +280,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         for written in [at, SocketAddr::from(([0; 4], at.port()))] {
-            let connecting = Connecting::begin(&Address::Tcp(written)).unwrap();
+            let connecting = Connecting::begin(&Address::Tcp(written), &OPTIONS).unwrap();
             let known = connecting.ends().unwrap();
             let (accepted, from) = listener.accept().unwrap();
             assert_eq!(known, Ends { from, to: accepted.local_addr().unwrap() }, "{written}");
@@ -286,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_refused_says_so() {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = match Connecting::begin(&Address::Tcp(nobody)) {
+        let refused = match Connecting::begin(&Address::Tcp(nobody), &OPTIONS) {
             Ok(connecting) => connecting.finish(&OPTIONS).await.map(drop),
             Err(error) => Err(error),
         };

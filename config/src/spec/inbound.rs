@@ -9,11 +9,11 @@ use adit_protocol::Pattern;
 use super::report::{At, Report};
 use super::section::Section;
 use super::{keys, outbound, value};
-use crate::config::Inbound;
+use crate::config::{Inbound, Strict};
 use crate::dtab::Dtab;
 use crate::identity::IdentityPattern;
 use crate::policy::Policy;
-use crate::service::{Reach, Service, Target};
+use crate::service::{Reach, Service, Source, Target};
 
 /// What `[inbound]` says.
 pub(crate) struct InboundSpec {
@@ -72,7 +72,8 @@ impl InboundSpec {
         Some(Inbound {
             listen: self.listen.into_iter().map(|listen| listen.value).collect(),
             dtab: self.dtab,
-            policy: Policy { services, conceal: self.conceal },
+            policy: Policy { services, captures: Vec::new(), conceal: self.conceal },
+            strict: Strict::Off,
         })
     }
 }
@@ -87,6 +88,7 @@ impl ServiceSpec {
             reach: self.reach.into_iter().map(|reach| reach.value).collect(),
             max_streams: self.max_streams.map(|number| number.value),
             connect_timeout: self.connect_timeout.map(|wait| wait.value),
+            source: Source::Agent,
         })
     }
 }

@@ -22,6 +22,7 @@ use toml::de::DeTable;
 
 use crate::config::{Admin, Config, Dns, Fs, Log, Runtime};
 use crate::error::{Problem, Problems, Warning};
+use crate::redirect::Netfilter;
 use inbound::InboundSpec;
 use outbound::OutboundSpec;
 use report::Report;
@@ -163,6 +164,7 @@ impl Spec {
             admin: self.admin.mean(),
             dns: self.dns,
             fs: self.fs,
+            netfilter: Netfilter::default(),
             limits: self.limits.limits,
             log: self.log,
             runtime: self.runtime,

@@ -6,9 +6,11 @@ use adit_protocol::{Name, Pattern, Template};
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::{keys, value};
+use crate::capture::Captures;
 use crate::config::{ListenAddr, Listener, Outbound, UnixListen};
 use crate::dtab::Dtab;
 use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Settings, Unit};
+use crate::workload::Workloads;
 
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
@@ -186,6 +188,9 @@ impl OutboundSpec {
             dtab: self.dtab,
             peers: Peers { rules: self.peers.into_iter().map(|peer| peer.rule()).collect::<Option<_>>()? },
             listeners: self.listeners.into_iter().map(ListenerSpec::mean).collect::<Option<_>>()?,
+            redirect: None,
+            captures: Captures::default(),
+            workloads: Workloads::default(),
         })
     }
 }

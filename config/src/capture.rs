@@ -1,0 +1,191 @@
+//! The name of a captured connection: which rule gives it one, by its original destination. A pure decision over the rules
+//! and over what is known of the addresses of their host names; nothing here looks anything up.
+
+use std::net::{IpAddr, SocketAddr};
+
+use adit_protocol::{Name, Pattern, Template};
+
+use crate::net::{Net, Ports};
+
+/// Every `[[outbound.capture]]`, in the order of the file; the first that matches names the connection.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Captures {
+    /// The rules.
+    pub rules: Vec<CaptureRule>,
+}
+
+/// One `[[outbound.capture]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureRule {
+    /// Which destinations it is about.
+    pub matches: CaptureMatch,
+    /// To which ports; empty is every port.
+    pub ports: Vec<Ports>,
+    /// The name, where `{ip}` and `{port}` are those of the original destination.
+    pub to: Template,
+    /// The id of the client certificate to present; else the door's.
+    pub certificate: Option<String>,
+}
+
+/// Which destinations a capture rule is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CaptureMatch {
+    /// The addresses of this host name: a DNS name in lower case, without a trailing dot.
+    Host(String),
+    /// The addresses of this network.
+    Net(Net),
+}
+
+/// What is known of the addresses of a host name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostHas {
+    /// The address is one of them, or was one not long ago.
+    Yes,
+    /// It is not.
+    No,
+    /// Nothing is known of the name yet.
+    Unknown,
+}
+
+/// What the rules make of a destination.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Captured {
+    /// It has this name.
+    Named {
+        /// The name.
+        name: Name,
+        /// The rule that gave it, from 1; none for the default, `/dst/<ip>/<port>`.
+        rule: Option<usize>,
+        /// The certificate that the rule says.
+        certificate: Option<String>,
+    },
+    /// It cannot be told before something is known of the host name of this rule, from 1.
+    Waits {
+        /// The rule.
+        rule: usize,
+        /// Its host name.
+        host: String,
+    },
+    /// What the rule says comes to no name.
+    Faulty {
+        /// The rule, from 1.
+        rule: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Captures {
+    /// The name of a connection whose original destination is this. `has` tells whether a host name has an address; it is
+    /// asked for no rule after the one that decides.
+    #[must_use]
+    pub fn name(&self, destination: SocketAddr, has: impl Fn(&str, IpAddr) -> HostHas) -> Captured {
+        let (ip, port) = (destination.ip().to_canonical(), destination.port());
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.is_about(port)) {
+            let found = match &rule.matches {
+                CaptureMatch::Net(net) if net.contains(ip) => HostHas::Yes,
+                CaptureMatch::Net(_) => HostHas::No,
+                CaptureMatch::Host(host) => has(host, ip),
+            };
+            match (found, &rule.matches) {
+                (HostHas::Yes, _) => return rule.name(index + 1, ip, port),
+                (HostHas::Unknown, CaptureMatch::Host(host)) => {
+                    return Captured::Waits { rule: index + 1, host: host.clone() };
+                }
+                (HostHas::No | HostHas::Unknown, _) => {}
+            }
+        }
+        match fill(&default_name(), ip, port) {
+            Ok(name) => Captured::Named { name, rule: None, certificate: None },
+            Err(message) => Captured::Faulty { rule: 0, message },
+        }
+    }
+
+    /// The host names that its rules ask for, each with the number of its rule, from 1.
+    pub fn hosts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.rules.iter().enumerate().filter_map(|(index, rule)| match &rule.matches {
+            CaptureMatch::Host(host) => Some((index + 1, host.as_str())),
+            CaptureMatch::Net(_) => None,
+        })
+    }
+}
+
+impl CaptureRule {
+    fn is_about(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(port))
+    }
+
+    fn name(&self, rule: usize, ip: IpAddr, port: u16) -> Captured {
+        match fill(&self.to, ip, port) {
+            Ok(name) => Captured::Named { name, rule: Some(rule), certificate: self.certificate.clone() },
+            Err(message) => Captured::Faulty { rule, message },
+        }
+    }
+}
+
+/// The name of a destination that no rule names.
+#[must_use]
+pub fn default_name() -> Template {
+    parsed("/dst/{ip}/{port}", Template::parse)
+}
+
+/// The pattern that holds the parts of such a name.
+#[must_use]
+pub fn default_pattern() -> Pattern {
+    parsed("/dst/{ip}/{port}", Pattern::parse)
+}
+
+fn parsed<T, E: std::fmt::Debug>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> T {
+    // A literal that a test reads.
+    #[allow(clippy::expect_used, reason = "a literal of this file, which its tests parse")]
+    parse(text).expect("it is well formed")
+}
+
+fn fill(to: &Template, ip: IpAddr, port: u16) -> Result<Name, String> {
+    let default = Name::parse(&format!("/dst/{ip}/{port}")).map_err(|fault| fault.to_string())?;
+    let captures = default_pattern().matches(&default).ok_or("the destination is no name")?;
+    let text = to.expand(&captures).map_err(|missing| missing.to_string())?;
+    Name::parse(&text).map_err(|fault| format!("`{text}` is no name: {fault}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(matches: CaptureMatch, port: u16, to: &str) -> CaptureRule {
+        CaptureRule { matches, ports: vec![Ports::one(port)], to: Template::parse(to).unwrap(), certificate: None }
+    }
+
+    fn captures() -> Captures {
+        Captures {
+            rules: vec![
+                rule(CaptureMatch::Host("redis.test".to_owned()), 6379, "/svc/redis"),
+                rule(CaptureMatch::Net(Net::parse("10.0.0.0/8").unwrap()), 6379, "/net/{ip}"),
+                rule(CaptureMatch::Net(Net::parse("fd00::/8").unwrap()), 5432, "/dst/{ip}/{port}"),
+            ],
+        }
+    }
+
+    fn name(destination: &str, has: HostHas) -> String {
+        match captures().name(destination.parse().unwrap(), |_, _| has) {
+            Captured::Named { name, rule, .. } => format!("{name} by {}", rule.unwrap_or(0)),
+            Captured::Waits { rule, host } => format!("{rule} waits for {host}"),
+            Captured::Faulty { message, .. } => message,
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_names_a_destination() {
+        assert_eq!(name("10.0.0.2:6379", HostHas::Yes), "/svc/redis by 1");
+        assert_eq!(name("10.0.0.2:6379", HostHas::No), "/net/10.0.0.2 by 2");
+        assert_eq!(name("[::ffff:10.0.0.2]:6379", HostHas::No), "/net/10.0.0.2 by 2");
+        assert_eq!(name("[fd00::2]:5432", HostHas::Yes), "/dst/fd00::2/5432 by 3");
+        assert_eq!(name("192.168.0.1:22", HostHas::Yes), "/dst/192.168.0.1/22 by 0");
+    }
+
+    #[test]
+    fn what_cannot_be_told_yet_waits_and_is_not_given_to_a_later_rule() {
+        assert_eq!(name("10.0.0.2:6379", HostHas::Unknown), "1 waits for redis.test");
+        assert_eq!(name("10.0.0.2:22", HostHas::Unknown), "/dst/10.0.0.2/22 by 0", "its port is no rule's");
+    }
+}
