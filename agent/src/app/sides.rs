@@ -14,7 +14,10 @@ use crate::{
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
     naming::{Namers, Settings, Zone},
-    outbound::{OpenLimits, Outbound},
+    outbound::{
+        OpenLimits, Outbound,
+        capture::{Capture, Hosts},
+    },
     relay,
     router::Router,
     slots::Slots,
@@ -35,6 +38,8 @@ pub(super) struct House {
     pub(super) streams: Arc<Streams>,
     pub(super) rights: Arc<Rights>,
     pub(super) pool: Arc<Pool>,
+    /// The host names that capture rules are about.
+    hosts: Arc<Hosts>,
     outbound_router: Arc<Router>,
     inbound_router: Arc<Router>,
     /// Streams at once, of both doors.
@@ -67,6 +72,7 @@ impl House {
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
             inbound_router: Arc::new(Router::new(inbound_table(config), Peers::default(), Arc::clone(&namers))),
+            hosts: Hosts::new(Arc::clone(&namers)),
             slots: Slots::new(capacity.streams),
             accepted: Slots::new(capacity.tunnels),
             identity,
@@ -95,6 +101,10 @@ impl House {
             router: Arc::clone(&self.outbound_router),
             law,
             rights: Arc::clone(&self.rights),
+            capture: config.outbound.as_ref().and_then(|outbound| {
+                self.hosts.follow(&outbound.captures);
+                Some(Capture::new(outbound.redirect.as_ref()?, &outbound.captures, &self.hosts))
+            }),
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
@@ -229,6 +239,7 @@ fn settings(config: &Config) -> Settings {
         servers: dns.servers.clone(),
         zones: dns.zones.iter().map(zone).collect(),
         folder: config.fs.folder.clone(),
+        mark: mark(config),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,
@@ -250,14 +261,19 @@ fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
 
 fn socket_options(config: &Config) -> SocketOptions {
     let limits = &config.limits;
-    let is_captured = config.outbound.as_ref().is_some_and(|outbound| outbound.redirect.is_some());
     SocketOptions {
-        mark: if is_captured { config.netfilter.mark } else { None },
+        mark: mark(config),
         keepalive_idle: limits.keepalive_idle,
         keepalive_interval: limits.keepalive_interval,
         keepalive_count: limits.keepalive_count,
         user_timeout: limits.user_timeout,
     }
+}
+
+/// What the agent's own sockets are marked with: only where connections are captured, for it takes a capability.
+fn mark(config: &Config) -> Option<u32> {
+    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
+    redirect.and(config.netfilter.mark)
 }
 
 fn relay_limits(limits: &Limits) -> relay::Limits {

@@ -1,0 +1,165 @@
+//! What a captured connection asks for: where it was meant to go, and the name that the rules give to that. A file of its
+//! own, for it is decided before the story of a connection begins; it dials nothing and passes nothing on.
+
+mod hosts;
+
+pub use hosts::{HostStatus, Hosts};
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use adit_config::{Captured, Captures, Dtab, Redirect, RedirectMode, Unmatched, capture::default_name_of};
+use adit_protocol::{Code, Name, RefusalCode};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::Asks;
+use crate::{
+    end::{End, Ending, Side},
+    wire::plain::original_destination,
+};
+
+/// The rules of one configuration for captured connections.
+#[derive(Debug)]
+pub struct Capture {
+    /// Which names destinations have.
+    pub rules: Captures,
+    /// What is known of the host names among the rules.
+    pub hosts: Arc<Hosts>,
+    /// How connections are brought here.
+    pub mode: RedirectMode,
+    /// What becomes of a destination that neither a rule nor the table knows.
+    pub unmatched: Unmatched,
+    /// The client certificate where the rule says none.
+    pub certificate: Option<String>,
+    /// How long an address counts that a host name had once.
+    pub remember: Duration,
+}
+
+/// What becomes of a captured connection.
+#[derive(Debug)]
+pub enum Found {
+    /// It is carried to what it asks for.
+    Carry(Asks),
+    /// It goes on to its destination in plaintext: nothing knows the name, and the file says so.
+    Pass(Name),
+    /// It is reset.
+    Refuse(Name, Ending),
+}
+
+/// Why a connection at the door is none that was captured.
+#[derive(Debug)]
+pub enum NotCaptured {
+    /// It was made to the door itself.
+    Loop,
+    /// The kernel does not say where it was meant to go.
+    Unknown(io::Error),
+}
+
+impl Capture {
+    /// By what `redirect` says.
+    pub fn new(redirect: &Redirect, rules: &Captures, hosts: &Arc<Hosts>) -> Self {
+        Self {
+            rules: rules.clone(),
+            hosts: Arc::clone(hosts),
+            mode: redirect.mode,
+            unmatched: redirect.unmatched,
+            certificate: redirect.certificate.clone(),
+            remember: redirect.remember,
+        }
+    }
+
+    /// Where the connection was meant to go that came in at `door`.
+    ///
+    /// # Errors
+    /// It was not captured.
+    pub fn destination(&self, socket: &TcpStream, door: SocketAddr) -> Result<SocketAddr, NotCaptured> {
+        let original = original_destination(socket, self.mode).map_err(NotCaptured::Unknown)?;
+        let own = socket.local_addr().map_err(NotCaptured::Unknown)?;
+        if is_door(self.mode, original, own, door) { Err(NotCaptured::Loop) } else { Ok(original) }
+    }
+
+    /// What a connection to `original` asks for, once enough is known; by `deadline` at the latest.
+    pub async fn find(&self, original: SocketAddr, table: &Dtab, deadline: Instant) -> Found {
+        loop {
+            match self.rules.name(original, |host, ip| self.hosts.has(host, ip, self.remember)) {
+                Captured::Named { name, rule, certificate } => {
+                    let is_unmatched = rule.is_none() && !table.is_about(&name);
+                    if is_unmatched && self.unmatched == Unmatched::Pass {
+                        return Found::Pass(name);
+                    }
+                    let certificate = certificate.or_else(|| self.certificate.clone());
+                    return Found::Carry(Asks { to: name, certificate, original: Some(original) });
+                }
+                Captured::Waits { rule, host } => {
+                    if let Err(why) = self.hosts.told(&host, deadline).await {
+                        let detail = format!("[[outbound.capture]] {rule}: {why}");
+                        let ending = Ending::new(End::Unreachable, Side::Agent, detail);
+                        return Found::Refuse(default_name_of(original), ending);
+                    }
+                }
+                Captured::Faulty { rule, message } => {
+                    let detail = format!("[[outbound.capture]] {rule}: {message}");
+                    let denied = End::Refused(RefusalCode::Known(Code::Unknown));
+                    return Found::Refuse(default_name_of(original), Ending::new(denied, Side::Agent, detail));
+                }
+            }
+        }
+    }
+}
+
+impl NotCaptured {
+    /// A short word for a metric's label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for NotCaptured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loop => f.write_str(
+                "it was made to the door for captured connections itself, which would come back to it for ever; \
+                 connect to where it should go",
+            ),
+            Self::Unknown(error) => write!(
+                f,
+                "the kernel does not say where it was meant to go ({error}): no rule brought it here, or `mode` is not \
+                 that of the rules",
+            ),
+        }
+    }
+}
+
+/// Whether a connection, whose end here is `own`, was made to the door itself. Under TPROXY a door on every address cannot
+/// tell its own from another host's of that port, and takes none of that port.
+fn is_door(mode: RedirectMode, original: SocketAddr, own: SocketAddr, door: SocketAddr) -> bool {
+    match mode {
+        RedirectMode::Redirect => original == own,
+        RedirectMode::Tproxy => own.port() == door.port() && (door.ip().is_unspecified() || own.ip() == door.ip()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_the_door_itself_was_not_captured() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (door, wide) = (at("127.0.0.1:4140"), at("0.0.0.0:4140"));
+        let table = [
+            (RedirectMode::Redirect, "10.0.0.2:6379", "127.0.0.1:4140", door, false),
+            (RedirectMode::Redirect, "127.0.0.1:4140", "127.0.0.1:4140", door, true),
+            (RedirectMode::Redirect, "10.0.0.1:4140", "10.0.0.1:4140", wide, true),
+            (RedirectMode::Tproxy, "10.0.0.2:6379", "10.0.0.2:6379", door, false),
+            (RedirectMode::Tproxy, "10.0.0.2:4140", "10.0.0.2:4140", door, false),
+            (RedirectMode::Tproxy, "127.0.0.1:4140", "127.0.0.1:4140", door, true),
+            (RedirectMode::Tproxy, "10.0.0.2:4140", "10.0.0.2:4140", wide, true),
+        ];
+        for (mode, original, own, door, is_it) in table {
+            assert_eq!(is_door(mode, at(original), at(own), door), is_it, "{mode:?} {original} {own} {door}");
+        }
+    }
+}
