@@ -143,7 +143,64 @@ fn is_door(mode: RedirectMode, original: SocketAddr, own: SocketAddr, door: Sock
 
 #[cfg(test)]
 mod tests {
+    use adit_config::{CaptureMatch, CaptureRule, Net, Ports};
+    use adit_protocol::Template;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
     use super::*;
+    use crate::naming::{Namers, Settings};
+
+    fn capture(unmatched: Unmatched, rules: Vec<(CaptureMatch, &str)>) -> Capture {
+        let namers = Namers::new(Settings::default(), TaskTracker::new(), CancellationToken::new());
+        let rule = |(matches, to): (CaptureMatch, &str)| CaptureRule {
+            matches,
+            ports: vec![Ports::one(6379)],
+            to: Template::parse(to).unwrap(),
+            certificate: Some("of the rule".to_owned()),
+        };
+        Capture {
+            rules: Captures { rules: rules.into_iter().map(rule).collect() },
+            hosts: Hosts::new(Arc::new(namers)),
+            mode: RedirectMode::Redirect,
+            unmatched,
+            certificate: Some("of the door".to_owned()),
+            remember: Duration::from_secs(1),
+        }
+    }
+
+    async fn found(capture: &Capture, original: &str, table: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        match capture.find(original.parse().unwrap(), &Dtab::parse(table).unwrap(), deadline).await {
+            Found::Carry(Asks { to, certificate, .. }) => format!("{to} with {}", certificate.unwrap_or_default()),
+            Found::Pass(name) => format!("pass {name}"),
+            Found::Refuse(name, ending) => format!("refuse {name}: {}", ending.detail),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_neither_a_rule_nor_the_table_is_about_goes_in_plaintext() {
+        let net = CaptureMatch::Net(Net::parse("10.0.0.0/8").unwrap());
+        let pass = capture(Unmatched::Pass, vec![(net.clone(), "/svc/none")]);
+        let table = "/dst/{ip}/5432 => /$/inet/{ip}/4143 ; /dst/{ip}/22 => ! ; /dst/{ip}/25 => ~";
+        assert_eq!(found(&pass, "10.0.0.2:80", table).await, "pass /dst/10.0.0.2/80");
+        // a rule's name that no table knows, and names of the table's whatever comes of them
+        assert_eq!(found(&pass, "10.0.0.2:6379", table).await, "/svc/none with of the rule");
+        for port in [5432, 22, 25] {
+            let carried = format!("/dst/10.0.0.2/{port} with of the door");
+            assert_eq!(found(&pass, &format!("10.0.0.2:{port}"), table).await, carried);
+        }
+        let refuse = capture(Unmatched::Refuse, vec![(net, "/svc/none")]);
+        assert_eq!(found(&refuse, "10.0.0.2:80", table).await, "/dst/10.0.0.2/80 with of the door");
+    }
+
+    #[tokio::test]
+    async fn what_may_be_a_hosts_is_not_passed_on_while_nothing_is_known_of_the_host() {
+        let host = CaptureMatch::Host("redis.test".to_owned());
+        let pass = capture(Unmatched::Pass, vec![(host, "/svc/redis")]);
+        let told = found(&pass, "10.0.0.2:6379", "").await;
+        assert!(told.starts_with("refuse /dst/10.0.0.2/6379: [[outbound.capture]] 1: redis.test"), "{told}");
+        assert_eq!(found(&pass, "10.0.0.2:80", "").await, "pass /dst/10.0.0.2/80");
+    }
 
     #[test]
     fn a_connection_to_the_door_itself_was_not_captured() {

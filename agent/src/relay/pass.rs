@@ -251,3 +251,121 @@ fn interest(reads: &Way, writes: &Way) -> Interest {
     }
     interest
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+
+    use adit_protocol::Name;
+    use socket2::SockRef;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::JoinHandle,
+    };
+
+    use super::*;
+    use crate::{
+        streams::{Came, Direction, Streams, new_id},
+        wire::plain::SocketOptions,
+    };
+
+    const LIMITS: Limits =
+        Limits { idle: None, half_closed: None, stalled: None, unread: None, life: None, frame: LONG };
+    const LONG: Duration = Duration::from_secs(60);
+    const OPTIONS: SocketOptions = SocketOptions {
+        keepalive_idle: LONG,
+        keepalive_interval: LONG,
+        keepalive_count: 4,
+        user_timeout: None,
+        mark: None,
+    };
+
+    /// An application and a destination with a connection passed on between them, and what will be said of it.
+    struct World {
+        app: TcpStream,
+        service: TcpStream,
+        passed: JoinHandle<(Result<(), Ending>, u64, u64)>,
+    }
+
+    impl World {
+        async fn new(limits: Limits) -> Self {
+            let ((app, local), (service, far)) = (pair().await, pair().await);
+            let name = Name::parse("/dst/10.0.0.2/1").unwrap();
+            let stream = Streams::new().register(Direction::Passed, new_id(), name, Came::default());
+            let passed = tokio::spawn(async move {
+                let (local, far) = (Plain::tcp(local, &OPTIONS).unwrap(), Plain::tcp(far, &OPTIONS).unwrap());
+                let ended = pass(local, far, &stream, &limits, pending()).await;
+                (ended, stream.sent.load(Relaxed), stream.received.load(Relaxed))
+            });
+            Self { app, service, passed }
+        }
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn half_close_passes_through_and_the_answer_comes_after_it() {
+        let World { mut app, mut service, passed } = World::new(LIMITS).await;
+        app.write_all(b"ask").await.unwrap();
+        app.shutdown().await.unwrap();
+        let mut asked = Vec::new();
+        service.read_to_end(&mut asked).await.unwrap();
+        service.write_all(b"answer").await.unwrap();
+        drop(service);
+        let mut answer = Vec::new();
+        app.read_to_end(&mut answer).await.unwrap();
+        assert_eq!((&asked[..], &answer[..]), (&b"ask"[..], &b"answer"[..]));
+        let (ended, sent, received) = passed.await.unwrap();
+        assert_eq!((ended.is_ok(), sent, received), (true, 3, 6));
+    }
+
+    #[tokio::test]
+    async fn much_goes_through_both_ways_at_once_unchanged() {
+        const MUCH: usize = 8 << 20;
+        let World { app, service, passed } = World::new(LIMITS).await;
+        let bytes: Arc<Vec<u8>> = Arc::new((0..MUCH).map(|at| u8::try_from(at % 251).unwrap()).collect());
+        let busy = |socket: TcpStream, bytes: Arc<Vec<u8>>| async move {
+            let (mut read, mut write) = socket.into_split();
+            let expected = Arc::clone(&bytes);
+            let writes = async move {
+                write.write_all(&bytes).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let mut all = Vec::new();
+            let ((), read) = tokio::join!(writes, read.read_to_end(&mut all));
+            read.unwrap();
+            assert!(all == *expected);
+        };
+        tokio::join!(busy(app, Arc::clone(&bytes)), busy(service, bytes));
+        assert_eq!(passed.await.unwrap().1, MUCH as u64);
+    }
+
+    #[tokio::test]
+    async fn a_reset_of_one_side_is_a_reset_of_the_other_and_never_an_end() {
+        for app_resets in [true, false] {
+            let World { app, service, passed } = World::new(LIMITS).await;
+            let (resets, mut hears) = if app_resets { (app, service) } else { (service, app) };
+            SockRef::from(&resets).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(resets);
+            let heard = hears.read(&mut [0]).await;
+            assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            let ending = passed.await.unwrap().0.unwrap_err();
+            let side = if app_resets { Side::Local } else { Side::Peer };
+            assert_eq!((ending.end, ending.side), (End::Reset, side), "{}", ending.detail);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quiet_connection_ends_by_the_idle_limit() {
+        let limits = Limits { idle: Some(Duration::from_millis(10)), ..LIMITS };
+        let World { mut app, service, passed } = World::new(limits).await;
+        assert_eq!(passed.await.unwrap().0.unwrap_err().end, End::Idle);
+        assert!(app.read(&mut [0]).await.is_err());
+        drop(service);
+    }
+}
