@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::sides::House;
+use super::sides::{House, mark};
 use crate::{
     admin,
     inbound::Inbound,
@@ -76,7 +76,7 @@ impl Opened {
         let captured = redirect.map_or(&[][..], |redirect| &redirect.listen);
         let special = Special {
             transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy),
-            mark: config.netfilter.mark,
+            mark: mark(config),
         };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
         let closing = before.closing(origins);

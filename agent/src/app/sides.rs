@@ -271,7 +271,7 @@ fn socket_options(config: &Config) -> SocketOptions {
 }
 
 /// What the agent's own sockets are marked with: only where connections are captured, for it takes a capability.
-fn mark(config: &Config) -> Option<u32> {
+pub(super) fn mark(config: &Config) -> Option<u32> {
     let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
     redirect.and(config.netfilter.mark)
 }
