@@ -147,6 +147,11 @@ pub enum Right {
         /// Who had to answer there.
         verify: Verify,
     },
+    /// An application's, to go on in plaintext to where its captured connection was meant to go.
+    Passed {
+        /// There.
+        original: SocketAddr,
+    },
 }
 
 impl Stream {

@@ -79,30 +79,52 @@ impl Capture {
 
     /// What a connection to `original` asks for, once enough is known; by `deadline` at the latest.
     pub async fn find(&self, original: SocketAddr, table: &Dtab, deadline: Instant) -> Found {
+        let refuse = |end, rule: usize, why: String| {
+            let ending = Ending::new(end, Side::Agent, format!("[[outbound.capture]] {rule}: {why}"));
+            Found::Refuse(default_name_of(original), ending)
+        };
         loop {
-            match self.rules.name(original, |host, ip| self.hosts.has(host, ip, self.remember)) {
-                Captured::Named { name, rule, certificate } => {
-                    let is_unmatched = rule.is_none() && !table.is_about(&name);
-                    if is_unmatched && self.unmatched == Unmatched::Pass {
-                        return Found::Pass(name);
-                    }
+            match self.name(original) {
+                Captured::Named { name, rule: None, .. } if self.passes(&name, table) => return Found::Pass(name),
+                Captured::Named { name, certificate, .. } => {
                     let certificate = certificate.or_else(|| self.certificate.clone());
                     return Found::Carry(Asks { to: name, certificate, original: Some(original) });
                 }
-                Captured::Waits { rule, host } => {
-                    if let Err(why) = self.hosts.told(&host, deadline).await {
-                        let detail = format!("[[outbound.capture]] {rule}: {why}");
-                        let ending = Ending::new(End::Unreachable, Side::Agent, detail);
-                        return Found::Refuse(default_name_of(original), ending);
-                    }
-                }
+                Captured::Waits { rule, host } => match self.hosts.told(&host, deadline).await {
+                    Ok(()) => {}
+                    Err(why) => return refuse(End::Unreachable, rule, why),
+                },
                 Captured::Faulty { rule, message } => {
-                    let detail = format!("[[outbound.capture]] {rule}: {message}");
-                    let denied = End::Refused(RefusalCode::Known(Code::Unknown));
-                    return Found::Refuse(default_name_of(original), Ending::new(denied, Side::Agent, detail));
+                    return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, message);
                 }
             }
         }
+    }
+
+    /// Whether a connection to `original` that was passed on may go on so, as far as is known now.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn may_pass(&self, original: SocketAddr, table: &Dtab) -> Result<(), String> {
+        match self.name(original) {
+            Captured::Named { name, rule: None, .. } if self.passes(&name, table) => Ok(()),
+            Captured::Named { rule: None, .. } if self.unmatched == Unmatched::Pass => {
+                Err("a rule of the table is about it".to_owned())
+            }
+            Captured::Named { rule: None, .. } => Err("[outbound.redirect] unmatched is \"refuse\"".to_owned()),
+            Captured::Named { rule: Some(rule), .. } | Captured::Waits { rule, .. } | Captured::Faulty { rule, .. } => {
+                Err(format!("[[outbound.capture]] {rule} may be about it"))
+            }
+        }
+    }
+
+    fn name(&self, original: SocketAddr) -> Captured {
+        self.rules.name(original, |host, ip| self.hosts.has(host, ip, self.remember))
+    }
+
+    /// Whether what no capture rule names goes on in plaintext: the file says so, and no rule of the table is about it.
+    fn passes(&self, name: &Name, table: &Dtab) -> bool {
+        self.unmatched == Unmatched::Pass && !table.is_about(name)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     end::{End, Ending, Side},
     listen::Accepted,
     relay,
-    streams::{Direction, Hop, OwnConnection, Purpose},
+    streams::{Direction, Hop, OwnConnection, Purpose, Right},
     telemetry::{metrics, record},
     wire::plain::{Connecting, Plain},
 };
@@ -18,15 +18,17 @@ impl Outbound {
     /// Passes a connection on to where it was meant to go, in plaintext: no rule knows it, and the file says so.
     pub(super) async fn pass(&self, accepted: Accepted, asks: &Asks) {
         let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed) else { return };
+        let Some(original) = asks.original else { return };
+        self.rights.rest(&stream, Right::Passed { original }, self.law);
         let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.connect_plainly(asks.original, hop) => connected,
+            connected = self.connect_plainly(original, hop) => connected,
             ending = stream.stopped() => Err(ending),
         };
         let ending = match connected {
             Ok((far, _own)) => {
                 metrics::stream_open_took(Direction::Passed, stream.since.elapsed());
-                stream.tries(asks.original.map_or_else(String::new, |original| original.to_string()));
+                stream.tries(original.to_string());
                 relay::pass(app, far, &stream, &self.limits, stream.stopped()).await.err().unwrap_or(Ending::closed())
             }
             Err(ending) => {
@@ -38,13 +40,8 @@ impl Outbound {
     }
 
     /// The connection is known as ours, and marked as ours, lest it be captured again.
-    async fn connect_plainly(
-        &self,
-        original: Option<SocketAddr>,
-        hop: Hop,
-    ) -> Result<(Plain, Option<OwnConnection>), Ending> {
+    async fn connect_plainly(&self, original: SocketAddr, hop: Hop) -> Result<(Plain, Option<OwnConnection>), Ending> {
         let unreachable = |why: String| Ending::new(End::Unreachable, Side::Peer, why);
-        let original = original.ok_or_else(|| unreachable("there is no original destination".to_owned()))?;
         let failed = |error: io::Error| unreachable(format!("connecting to {original}: {error}"));
         let begun = self.streams.own(Purpose::Carry(hop), || {
             let connecting = Connecting::begin(&Address::Tcp(original), &self.options)?;
