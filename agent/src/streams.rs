@@ -348,7 +348,7 @@ impl Streams {
         let carried = lock(&self.own).get(&peer).cloned().unwrap_or_default();
         let live = lock(&self.live);
         let of_application = |stream: &&Arc<Stream>| {
-            stream.direction == Direction::Outbound && stream.came.source.map(plain) == Some(peer)
+            stream.direction != Direction::Inbound && stream.came.source.map(plain) == Some(peer)
         };
         let to_services = carried.iter().filter_map(|(_, purpose)| match purpose {
             Purpose::Carry(_, number) => live.get(number),
