@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
 
 pub mod child;
+pub mod ifaces;
 pub mod limits;
 pub mod memory;
 pub mod tcp_info;
