@@ -84,7 +84,7 @@ fn proven(stream: &Stream) -> Vec<Identity> {
         Some(Right::Outbound { verify: Verify::Identity(identity), .. }) if stream.met().peer.is_some() => {
             vec![identity]
         }
-        Some(Right::Outbound { .. }) | None => Vec::new(),
+        Some(Right::Outbound { .. } | Right::Passed { .. }) | None => Vec::new(),
     }
 }
 
