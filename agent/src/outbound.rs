@@ -170,7 +170,7 @@ impl Outbound {
         let (app, preamble) = self.meet(accepted, asks)?;
         let id = preamble.id.unwrap_or_else(new_id);
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
-        let came = Came { from, source: preamble.source, original: asks.original, workload: None };
+        let came = Came { from, source: preamble.source, original: asks.original, ..Came::default() };
         let stream = self.streams.register(direction, id, asks.to.clone(), came);
         metrics::stream_opened(direction);
         Some((app, stream, preamble))

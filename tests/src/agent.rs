@@ -4,8 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -18,6 +17,7 @@ use serde_json::Value;
 use crate::{
     address::Address,
     authority::Credential,
+    end::End,
     process::{Finished, Program, run},
     wait::{LIMIT, until},
 };
@@ -205,14 +205,10 @@ impl Agent {
     /// The whole answer to a request without a body at its admin door, head and all.
     #[must_use]
     pub fn admin_answer(&self, method: &str, path: &str) -> String {
-        let address = &self.line("admin", None).address;
-        let mut stream = TcpStream::connect(address).expect("the admin door is open");
-        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("the admin door reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the admin door answers");
-        answer
+        let address = self.admin_address();
+        let mut end = End::connect(&address);
+        end.send(format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes());
+        String::from_utf8(end.receive_rest()).expect("the admin door answers in text")
     }
 
     /// A metric's value, by its name and labels as `/metrics` writes them; 0 if it has none yet.

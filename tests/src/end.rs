@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -40,6 +40,20 @@ impl End {
         // Fails on a unix socket, which has nothing to delay.
         let _ = socket.set_tcp_nodelay(true);
         Self { socket }
+    }
+
+    /// Its own address.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        let name = self.socket.local_addr().expect("a connected socket has an address");
+        Address::Tcp(canonical(name.as_socket().expect("only TCP's ends are told apart by address")))
+    }
+
+    /// The other end's address, as this one sees it.
+    #[must_use]
+    pub fn other(&self) -> Address {
+        let name = self.socket.peer_addr().expect("a connected socket has a peer");
+        Address::Tcp(canonical(name.as_socket().expect("only TCP's ends are told apart by address")))
     }
 
     /// A second handle on the same end, for a thread that goes the other way.
@@ -204,4 +218,9 @@ impl End {
     pub fn shrink_window(&mut self) {
         self.socket.set_recv_buffer_size(1 << 18).expect("a receive buffer can be made small");
     }
+}
+
+/// An IPv4 address that came to a socket of both families, as the one it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -16,6 +16,7 @@ pub mod authority;
 pub mod cutter;
 pub mod dns;
 pub mod end;
+pub mod field;
 pub mod listener;
 pub mod load;
 pub mod mesh;
