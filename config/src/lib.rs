@@ -34,4 +34,4 @@ pub use peers::{
 pub use policy::{Admitted, Policy, Verdict};
 pub use redirect::{Netfilter, Origin, Redirect, RedirectMode, Selector, Unmatched};
 pub use service::{Backend, CaptureService, Reach, Service, Source, Target, TargetError};
-pub use workload::{Ruling, Then, Who, Workload, WorkloadRule, Workloads};
+pub use workload::{Glob, Ruling, Then, Who, Workload, WorkloadRule, Workloads};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use adit_protocol::{Captures, Name, Pattern, Template};
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{IP, Identity, IdentityError};
 
 /// Every `[[outbound.peer]]`, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -143,7 +143,7 @@ pub struct Expectation {
 /// How the acceptor's certificate is verified.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verify {
-    /// It must prove this identity: a DNS name or a SPIFFE id.
+    /// It must prove this identity.
     Identity(Identity),
     /// It is not looked at.
     None,
@@ -219,11 +219,28 @@ impl PeerVerify {
     fn fill(&self, rule: usize, captures: &Captures) -> Result<Verify, NoRule> {
         match self {
             PeerVerify::None => Ok(Verify::None),
-            PeerVerify::Identity(template) => Identity::name(&fill(rule, template, captures)?)
+            PeerVerify::Identity(template) => identity(template, &fill(rule, template, captures)?)
                 .map(Verify::Identity)
                 .map_err(|cause| NoRule::Identity { rule, cause }),
         }
     }
+}
+
+/// What a template came to. Its kind is the rule's to say: what a name holds never makes an address of what was to be a DNS
+/// name.
+fn identity(template: &Template, text: &str) -> Result<Identity, IdentityError> {
+    match Identity::name(text)? {
+        Identity::Ip(_) if !template.as_str().starts_with(IP) => Err(IdentityError {
+            message: format!("`{text}` is an address, and the rule does not ask for one"),
+            help: "begin the rule's `identity` with `ip:` if it shall",
+        }),
+        identity => Ok(identity),
+    }
+}
+
+/// Whether an `identity` is a DNS name, whatever it is filled in with.
+pub(crate) fn names_dns(identity: &Template) -> bool {
+    !["spiffe://", IP].iter().any(|kind| identity.as_str().starts_with(kind))
 }
 
 /// An SNI is a DNS name and nothing else (RFC 6066 section 3).

@@ -13,9 +13,11 @@ use crate::config::{
 };
 use crate::dtab::Dtab;
 use crate::limits::{Limits, Row};
-use crate::peers::{BalancerKind, OnLeave, PeerMatch, PeerRule, PeerVerify, Settings, Unit};
-use crate::service::{Service, Target};
+use crate::peers::{BalancerKind, OnLeave, PeerMatch, PeerRule, PeerVerify, Settings, Unit, names_dns};
+use crate::service::{CaptureService, Service, Target};
 use crate::spec::DEFAULT_ID;
+
+mod capture;
 
 impl Config {
     /// The whole of it as a file that [`Config::parse`] reads back, every default spelled out.
@@ -25,6 +27,7 @@ impl Config {
         tls(&self.tls, &mut page);
         inbound(self.inbound.as_ref(), &self.limits, &mut page);
         outbound(self.outbound.as_ref(), &self.limits, &mut page);
+        capture::netfilter(&self.netfilter, &mut page);
         admin(&self.admin, &mut page);
         dns(&self.dns, &mut page);
         fs(&self.fs, &mut page);
@@ -99,7 +102,9 @@ fn inbound(inbound: Option<&Inbound>, limits: &Limits, page: &mut Page) {
     page.key("listen", list(inbound.listen.iter().map(quote)));
     page.key("dtab", table(&inbound.dtab));
     page.key("conceal", inbound.conceal());
+    page.key("strict", capture::strict(&inbound.strict));
     inbound.policy.services.iter().for_each(|one| service(one, limits, page));
+    inbound.policy.captures.iter().for_each(|one| capture_service(one, limits, page));
 }
 
 fn service(service: &Service, limits: &Limits, page: &mut Page) {
@@ -108,14 +113,28 @@ fn service(service: &Service, limits: &Limits, page: &mut Page) {
     page.key("to", quote(&service.to));
     page.key("allow", list(service.allow.iter().map(quote)));
     page.maybe("certificate", service.certificate.as_deref(), "redis", "any certificate of this agent");
+    page.key("source", quote(service.source.as_str()));
     if let Target::Name(_) = service.to {
         page.key("reach", list(service.reach.iter().map(quote)));
     }
-    match service.max_streams {
+    bounds(service.max_streams, service.connect_timeout, limits, page);
+}
+
+fn capture_service(service: &CaptureService, limits: &Limits, page: &mut Page) {
+    page.section("[[inbound.capture]]");
+    page.key("ports", capture::ports(&service.ports));
+    page.key("allow", list(service.allow.iter().map(quote)));
+    page.maybe("certificate", service.certificate.as_deref(), "redis", "any certificate of this agent");
+    page.key("source", quote(service.source.as_str()));
+    bounds(service.max_streams, service.connect_timeout, limits, page);
+}
+
+fn bounds(max_streams: Option<u32>, connect_timeout: Option<Duration>, limits: &Limits, page: &mut Page) {
+    match max_streams {
         Some(streams) => page.key("max_streams", streams),
         None => page.unset("max_streams", 100, "no limit of its own"),
     }
-    match service.connect_timeout {
+    match connect_timeout {
         Some(timeout) => page.key("connect_timeout", wait(timeout)),
         None => page.unset("connect_timeout", wait(limits.connect), "as [limits] `connect` says"),
     }
@@ -129,6 +148,9 @@ fn outbound(outbound: Option<&Outbound>, limits: &Limits, page: &mut Page) {
     page.key("dtab", table(&outbound.dtab));
     outbound.peers.rules.iter().for_each(|rule| peer(rule, limits, page));
     outbound.listeners.iter().for_each(|one| listener(one, page));
+    capture::redirect(outbound.redirect.as_ref(), page);
+    outbound.captures.rules.iter().for_each(|rule| capture::capture(rule, page));
+    outbound.workloads.rules.iter().for_each(|rule| capture::workload(rule, page));
 }
 
 fn peer(rule: &PeerRule, limits: &Limits, page: &mut Page) {
@@ -150,7 +172,7 @@ fn unit(unit: &Unit, page: &mut Page) {
         PeerVerify::None => page.key("verify", quote("none")),
     }
     // A DNS name in `identity` is the SNI, and the file may not name another.
-    if !matches!(&unit.verify, PeerVerify::Identity(identity) if !identity.as_str().starts_with("spiffe://")) {
+    if !matches!(&unit.verify, PeerVerify::Identity(identity) if names_dns(identity)) {
         page.maybe("sni", unit.sni.as_ref().map(Template::as_str), "redis.prod.internal", "no SNI");
     }
     page.maybe("as", unit.send_as.as_ref().map(Template::as_str), "/svc/redis", "the logical name itself");

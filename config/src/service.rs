@@ -211,6 +211,8 @@ pub enum ReachError {
     Prefix,
     /// Bits are set after the prefix, so it is unclear what was meant.
     HostBits,
+    /// It holds v4-mapped addresses only, which are IPv4 wherever they are compared.
+    Mapped,
 }
 
 impl fmt::Display for ReachError {
@@ -220,6 +222,7 @@ impl fmt::Display for ReachError {
             ReachError::Port => "its port is not a number from 1 to 65535",
             ReachError::Prefix => "its prefix length does not fit the address",
             ReachError::HostBits => "it has bits set after the prefix",
+            ReachError::Mapped => "its addresses are v4-mapped ones, which are written as IPv4",
         })
     }
 }
@@ -232,6 +235,7 @@ impl From<NetError> for ReachError {
             NetError::Shape => ReachError::Shape,
             NetError::Prefix => ReachError::Prefix,
             NetError::HostBits => ReachError::HostBits,
+            NetError::Mapped => ReachError::Mapped,
         }
     }
 }

@@ -19,12 +19,13 @@ pub enum Identity {
     Dns(String),
     /// A SPIFFE id, as written: `spiffe://<trust domain>/<path>`.
     Spiffe(String),
-    /// An address. A peer may have one; no rule can ask for one.
+    /// An address. A rule asks for it as `ip:<address>`.
     Ip(IpAddr),
 }
 
 impl Identity {
-    /// Reads an address, a SPIFFE id (anything with `://` in it) or else a DNS name.
+    /// Reads an address, with `ip:` before it or not, a SPIFFE id (anything with `://` in it) or else a DNS name: what a
+    /// certificate may hold, as it is shown.
     ///
     /// # Errors
     /// The text is none of the three; a wildcard (`*.a`) is none either.
@@ -35,16 +36,40 @@ impl Identity {
         }
     }
 
-    /// Reads a DNS name or a SPIFFE id: what a rule may ask for. An address is refused.
+    /// Reads a DNS name, a SPIFFE id or `ip:<address>`: what a rule may ask for. A bare address is refused, so that what
+    /// fills in a name never makes one.
     ///
     /// # Errors
-    /// The text is neither.
+    /// The text is none of the three.
     pub fn name(text: &str) -> Result<Identity, IdentityError> {
-        if text.contains("://") {
+        if let Some(address) = text.strip_prefix(IP) {
+            parse_address(text, address).map(Identity::Ip)
+        } else if text.contains("://") {
             spiffe::parse(text).map(Identity::Spiffe)
         } else {
+            refuse_address(text)?;
             dns::parse(text).map(Identity::Dns)
         }
+    }
+}
+
+/// What stands before an address that a rule asks for.
+pub(crate) const IP: &str = "ip:";
+
+/// What an IP SAN holds: four bytes or sixteen. A v4-mapped address would be sixteen that nobody issues.
+fn parse_address(text: &str, address: &str) -> Result<IpAddr, IdentityError> {
+    let help = "write an address after `ip:`, such as `ip:10.0.0.1` or `ip:fd00::1`";
+    match address.parse::<IpAddr>() {
+        Ok(address) if address.to_canonical() == address => Ok(address),
+        Ok(_) => Err(IdentityError::new(format!("`{text}` is a v4-mapped address, which no certificate holds"), help)),
+        Err(_) => Err(IdentityError::new(format!("`{text}` is no address"), help)),
+    }
+}
+
+fn refuse_address(text: &str) -> Result<(), IdentityError> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => Err(IdentityError::new(format!("`{text}` is an address"), "write `ip:` before it to ask for it")),
+        Err(_) => Ok(()),
     }
 }
 
@@ -91,10 +116,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_an_identity_but_no_name() {
+    fn an_address_is_an_identity_and_a_rule_asks_for_it_by_its_kind() {
         assert_eq!(Identity::parse("10.0.0.1").unwrap().to_string(), "10.0.0.1");
-        assert!(Identity::name("10.0.0.1").is_err());
-        assert!(Identity::name("::1").is_err());
+        for text in ["10.0.0.1", "::1"] {
+            assert!(Identity::name(text).is_err(), "{text}");
+            assert_eq!(Identity::name(&format!("ip:{text}")), Identity::parse(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_not_asked_for_as_one() {
+        let bad =
+            ["ip:", "ip:a.b", "ip:10.0.0", "ip:010.0.0.1", "ip:[::1]", "ip:::1%lo", "ip:10.0.0.0/8", "ip:10.0.0.1:80"];
+        for text in bad.into_iter().chain(["ip: 10.0.0.1", "IP:10.0.0.1", "ip:::ffff:10.0.0.1", "ip:ip:10.0.0.1"]) {
+            assert!(Identity::name(text).is_err(), "{text} was taken");
+        }
     }
 
     #[test]
@@ -104,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_parses_to_the_same() {
-        for text in ["a.b", "spiffe://td/x/y", "10.0.0.1", "::1"] {
+        for text in ["a.b", "spiffe://td/x/y", "10.0.0.1", "::1", "ip:10.0.0.1", "ip:fd00::1"] {
             let identity = Identity::parse(text).unwrap();
             assert_eq!(Identity::parse(&identity.to_string()), Ok(identity));
         }

@@ -1,9 +1,11 @@
-//! What an allow list is made of. Four shapes, no more, so that what a line admits can be seen by
-//! looking at it; none of them matches an address, and none a wildcard certificate.
+//! What an allow list is made of. Five shapes, no more, so that what a line admits can be seen by
+//! looking at it; none of them matches a range of addresses, and none a wildcard certificate.
 
 use std::fmt;
 
-use super::{Identity, IdentityError, dns, spiffe};
+use std::net::IpAddr;
+
+use super::{IP, Identity, IdentityError, dns, parse_address, refuse_address, spiffe};
 
 /// A set of identities, as one entry of an allow list names it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -16,13 +18,15 @@ pub enum IdentityPattern {
     Spiffe(String),
     /// `spiffe://prod.internal/web/*`: one or more whole segments after this, kept without `/*`.
     SpiffeUnder(String),
+    /// `ip:10.0.0.1`: that address.
+    Ip(IpAddr),
 }
 
 impl IdentityPattern {
     /// Reads one entry of an allow list.
     ///
     /// # Errors
-    /// It is none of the four shapes; a lone `*` is none of them.
+    /// It is none of the five shapes; a lone `*` is none of them.
     pub fn parse(text: &str) -> Result<IdentityPattern, IdentityError> {
         if let Some(suffix) = text.strip_prefix("*.") {
             return dns::parse(suffix).map(IdentityPattern::DnsSuffix);
@@ -30,7 +34,11 @@ impl IdentityPattern {
         if text == "*" {
             return Err(everybody());
         }
+        if let Some(address) = text.strip_prefix(IP) {
+            return parse_address(text, address).map(IdentityPattern::Ip);
+        }
         if !text.contains("://") {
+            refuse_address(text)?;
             return dns::parse(text).map(IdentityPattern::Dns);
         }
         match text.strip_suffix("/*") {
@@ -48,6 +56,7 @@ impl IdentityPattern {
             (IdentityPattern::DnsSuffix(suffix), Identity::Dns(name)) => is_child(name, suffix),
             (IdentityPattern::Spiffe(want), Identity::Spiffe(id)) => want == id,
             (IdentityPattern::SpiffeUnder(prefix), Identity::Spiffe(id)) => is_under(id, prefix),
+            (IdentityPattern::Ip(want), Identity::Ip(address)) => want == address,
             (_, Identity::Dns(_) | Identity::Spiffe(_) | Identity::Ip(_)) => false,
         }
     }
@@ -76,6 +85,7 @@ impl fmt::Display for IdentityPattern {
             IdentityPattern::Dns(text) | IdentityPattern::Spiffe(text) => f.write_str(text),
             IdentityPattern::DnsSuffix(suffix) => write!(f, "*.{suffix}"),
             IdentityPattern::SpiffeUnder(prefix) => write!(f, "{prefix}/*"),
+            IdentityPattern::Ip(address) => write!(f, "{IP}{address}"),
         }
     }
 }
@@ -114,6 +124,11 @@ mod tests {
             ("spiffe://td/*", "spiffe://td2/web", false),
             ("spiffe://td/*", "spiffe://td.evil/web", false),
             ("td", "spiffe://td/web", false),
+            ("ip:10.0.0.1", "10.0.0.1", true),
+            ("ip:10.0.0.1", "10.0.0.2", false),
+            ("ip:10.0.0.1", "::ffff:10.0.0.1", false),
+            ("ip:FD00:0::1", "fd00::1", true),
+            ("ip:10.0.0.1", "a.b", false),
         ];
         for (pattern, identity, expected) in table {
             assert_eq!(admits(pattern, identity), expected, "{pattern} against {identity}");
@@ -138,6 +153,13 @@ mod tests {
             "spiffe://td/**",
             "spiffe://td//*",
             "10.0.0.1",
+            "::1",
+            "ip:",
+            "ip:*",
+            "ip:10.0.0.*",
+            "ip:10.0.0.0/8",
+            "ip:a.b",
+            "ip:::ffff:10.0.0.1",
             "spiffe:///*",
             "http://td/*",
         ];

@@ -5,17 +5,46 @@ use crate::limits::Limits;
 
 /// Every section, by the header that opens it; the first is the file itself.
 #[cfg(test)]
-pub(crate) const SECTIONS: [&str; 15] =
-    [FILE, TLS, CERTIFICATE, INBOUND, SERVICE, OUTBOUND, PEER, LISTENER, ADMIN, DNS, ZONE, FS, LIMITS, LOG, RUNTIME];
+pub(crate) const SECTIONS: [&str; 22] = [
+    FILE,
+    TLS,
+    CERTIFICATE,
+    INBOUND,
+    SERVICE,
+    INBOUND_CAPTURE,
+    OUTBOUND,
+    PEER,
+    LISTENER,
+    REDIRECT,
+    INCLUDE,
+    EXCLUDE,
+    CAPTURE,
+    WORKLOAD,
+    NETFILTER,
+    ADMIN,
+    DNS,
+    ZONE,
+    FS,
+    LIMITS,
+    LOG,
+    RUNTIME,
+];
 
 pub(crate) const FILE: &str = "the file";
 pub(crate) const TLS: &str = "[tls]";
 pub(crate) const CERTIFICATE: &str = "[[tls.certificate]]";
 pub(crate) const INBOUND: &str = "[inbound]";
 pub(crate) const SERVICE: &str = "[[inbound.service]]";
+pub(crate) const INBOUND_CAPTURE: &str = "[[inbound.capture]]";
 pub(crate) const OUTBOUND: &str = "[outbound]";
 pub(crate) const PEER: &str = "[[outbound.peer]]";
 pub(crate) const LISTENER: &str = "[[outbound.listener]]";
+pub(crate) const REDIRECT: &str = "[outbound.redirect]";
+pub(crate) const INCLUDE: &str = "[[outbound.redirect.include]]";
+pub(crate) const EXCLUDE: &str = "[[outbound.redirect.exclude]]";
+pub(crate) const CAPTURE: &str = "[[outbound.capture]]";
+pub(crate) const WORKLOAD: &str = "[[outbound.workload]]";
+pub(crate) const NETFILTER: &str = "[netfilter]";
 pub(crate) const ADMIN: &str = "[admin]";
 pub(crate) const DNS: &str = "[dns]";
 pub(crate) const ZONE: &str = "[[dns.zone]]";
@@ -27,12 +56,13 @@ pub(crate) const RUNTIME: &str = "[runtime]";
 /// The keys of a section, in the order of the reference.
 pub(crate) fn known(section: &str) -> Vec<&'static str> {
     match section {
-        FILE => vec!["tls", "inbound", "outbound", "admin", "dns", "fs", "limits", "log", "runtime"],
+        FILE => vec!["tls", "inbound", "outbound", "netfilter", "admin", "dns", "fs", "limits", "log", "runtime"],
         TLS => vec!["ca", "cert", "key", "crl", "certificate"],
         CERTIFICATE => vec!["id", "cert", "key"],
-        INBOUND => vec!["listen", "dtab", "conceal", "service"],
-        SERVICE => vec!["name", "to", "allow", "certificate", "reach", "max_streams", "connect_timeout"],
-        OUTBOUND => vec!["dtab", "peer", "listener"],
+        INBOUND => vec!["listen", "dtab", "conceal", "strict", "service", "capture"],
+        SERVICE => vec!["name", "to", "allow", "certificate", "source", "reach", "max_streams", "connect_timeout"],
+        INBOUND_CAPTURE => vec!["ports", "allow", "certificate", "source", "max_streams", "connect_timeout"],
+        OUTBOUND => vec!["dtab", "peer", "listener", "redirect", "capture", "workload"],
         PEER => vec![
             "name",
             "bound",
@@ -49,6 +79,13 @@ pub(crate) fn known(section: &str) -> Vec<&'static str> {
             "on_leave",
         ],
         LISTENER => vec!["listen", "to", "certificate", "expose", "mode", "owner", "group"],
+        REDIRECT => {
+            vec!["listen", "mode", "unmatched", "remember", "certificate", "expose", "include", "exclude"]
+        }
+        INCLUDE | EXCLUDE => vec!["from", "net", "port", "user", "group", "cgroup", "interface"],
+        CAPTURE => vec!["host", "net", "port", "to", "certificate"],
+        WORKLOAD => vec!["unit", "user", "cgroup", "unknown", "name", "certificate", "deny", "allow"],
+        NETFILTER => vec!["mark", "route_mark", "route_table", "user"],
         ADMIN => vec!["listen", "expose", "socket", "mode", "owner", "group"],
         DNS => vec!["servers", "min_ttl", "max_ttl", "negative_ttl", "timeout", "zone"],
         ZONE => vec!["name", "servers"],

@@ -2,10 +2,13 @@
 //! read every value, check them against each other, and only when nothing is wrong say what they
 //! mean. Private: nobody outside sees a half-read file.
 
+mod capture;
 mod check;
 mod inbound;
 pub(crate) mod keys;
+mod matches;
 mod outbound;
+mod redirect;
 mod report;
 mod section;
 mod settings;
@@ -13,6 +16,7 @@ mod settings;
 mod tests;
 mod tls;
 mod value;
+mod workload;
 
 use std::fs::File;
 use std::io::Read;
@@ -22,9 +26,9 @@ use toml::de::DeTable;
 
 use crate::config::{Admin, Config, Dns, Fs, Log, Runtime};
 use crate::error::{Problem, Problems, Warning};
-use crate::redirect::Netfilter;
 use inbound::InboundSpec;
 use outbound::OutboundSpec;
+use redirect::NetfilterSpec;
 use report::Report;
 use section::Section;
 use settings::{AdminSpec, LimitsSpec};
@@ -39,6 +43,7 @@ pub(crate) struct Spec {
     pub(crate) tls: TlsSpec,
     pub(crate) inbound: Option<InboundSpec>,
     pub(crate) outbound: Option<OutboundSpec>,
+    pub(crate) netfilter: NetfilterSpec,
     pub(crate) admin: AdminSpec,
     pub(crate) dns: Dns,
     pub(crate) fs: Fs,
@@ -133,6 +138,7 @@ impl Spec {
             tls: tls::read(file, report),
             inbound: inbound::read(file, report),
             outbound: outbound::read(file, report),
+            netfilter: redirect::netfilter(file, report),
             admin: settings::admin(file, report),
             dns: settings::dns(file, report),
             fs: settings::fs(file, report),
@@ -164,7 +170,7 @@ impl Spec {
             admin: self.admin.mean(),
             dns: self.dns,
             fs: self.fs,
-            netfilter: Netfilter::default(),
+            netfilter: self.netfilter.netfilter,
             limits: self.limits.limits,
             log: self.log,
             runtime: self.runtime,

@@ -1,22 +1,26 @@
 //! `[outbound]`, `[[outbound.peer]]` and `[[outbound.listener]]`: what the file says of the dialer's
-//! side. Whether a rule can match, and a door be opened, is checked elsewhere.
+//! side, but for captured connections, which have files of their own. Whether a rule can match, and a door be opened, is checked elsewhere.
 
 use adit_protocol::{Name, Pattern, Template};
 
+use super::capture::{self, CaptureSpec};
+use super::redirect::{self, RedirectSpec};
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
+use super::workload::{self, WorkloadSpec};
 use super::{keys, value};
-use crate::capture::Captures;
 use crate::config::{ListenAddr, Listener, Outbound, UnixListen};
 use crate::dtab::Dtab;
 use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Settings, Unit};
-use crate::workload::Workloads;
 
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
     pub(crate) dtab: Dtab,
     pub(crate) peers: Vec<PeerSpec>,
     pub(crate) listeners: Vec<ListenerSpec>,
+    pub(crate) redirect: Option<RedirectSpec>,
+    pub(crate) captures: Vec<CaptureSpec>,
+    pub(crate) workloads: Vec<WorkloadSpec>,
 }
 
 /// What one `[[outbound.peer]]` says.
@@ -61,6 +65,9 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Outbou
         dtab: dtab(&outbound, report),
         peers: peers.iter().map(|section| peer(section, report)).collect(),
         listeners: listeners.iter().map(|section| listener(section, report)).collect(),
+        redirect: redirect::read(&outbound, report),
+        captures: capture::read(&outbound, report),
+        workloads: workload::read(&outbound, report),
     })
 }
 
@@ -188,9 +195,9 @@ impl OutboundSpec {
             dtab: self.dtab,
             peers: Peers { rules: self.peers.into_iter().map(|peer| peer.rule()).collect::<Option<_>>()? },
             listeners: self.listeners.into_iter().map(ListenerSpec::mean).collect::<Option<_>>()?,
-            redirect: None,
-            captures: Captures::default(),
-            workloads: Workloads::default(),
+            redirect: self.redirect.map(RedirectSpec::mean),
+            captures: capture::mean(self.captures)?,
+            workloads: workload::mean(self.workloads)?,
         })
     }
 }

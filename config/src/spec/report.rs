@@ -40,6 +40,11 @@ impl Report {
         self.warnings.push(Finding { at, message: message.into(), help: help.into() });
     }
 
+    /// How many problems there are yet: whether reading something added one.
+    pub(crate) fn problems_so_far(&self) -> usize {
+        self.problems.len()
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }

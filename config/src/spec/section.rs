@@ -144,10 +144,15 @@ impl<'a> Section<'a> {
         parse: impl Fn(&Field<'a>) -> Result<T, Wrong>,
     ) -> Vec<At<T>> {
         self.require(key, example, report);
-        if self.is_empty_list(key) {
-            report.problem(self.place_of(key), format!("`{key}` is empty"), format!("add `{example}`"));
-        }
+        self.refuse_empty(key, &format!("add `{example}`"), report);
         self.list(key, report, parse)
+    }
+
+    /// Reports the key if it is there and holds nothing, which is not what leaving it out means.
+    pub(crate) fn refuse_empty(&self, key: &str, help: &str, report: &mut Report) {
+        if self.is_empty_list(key) {
+            report.problem(self.place_of(key), format!("`{key}` is empty"), help);
+        }
     }
 
     /// Reports the key if it is missing.

@@ -28,7 +28,7 @@ pub(super) fn text<'a>(field: &Field<'a>, help: &str) -> Result<&'a str, Wrong> 
     }
 }
 
-fn mistyped(field: &Field<'_>, value: &DeValue<'_>, help: &str) -> Wrong {
+pub(super) fn mistyped(field: &Field<'_>, value: &DeValue<'_>, help: &str) -> Wrong {
     Wrong::new(format!("{} {}", field.is(), kind(value)), help)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
 }
 
 /// A whole number that is not negative.
-fn number(field: &Field<'_>) -> Result<u64, Wrong> {
+pub(super) fn number(field: &Field<'_>) -> Result<u64, Wrong> {
     match field.value {
         DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
             .map_err(|_| Wrong::new(format!("`{}` cannot be {number}", field.key), COUNT_HELP)),
@@ -357,7 +357,7 @@ pub(super) fn target(field: &Field<'_>) -> Result<Target, Wrong> {
     }
     let text = text(field, TARGET_HELP)?;
     if text.starts_with('/') {
-        return target_name(field).map(Target::Name);
+        return name_template(field).map(Target::Name);
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() > 0 => Ok(Target::Tcp(address)),
@@ -380,7 +380,7 @@ fn no_target(text: &str) -> Wrong {
 }
 
 /// A template that is a name once its captures are filled in.
-fn target_name(field: &Field<'_>) -> Result<Template, Wrong> {
+pub(super) fn name_template(field: &Field<'_>) -> Result<Template, Wrong> {
     let template = template(field)?;
     if template.is_literal() {
         name(field)?;

@@ -4,7 +4,7 @@
 use adit_protocol::{Captures, Name, Pattern, Template};
 
 use crate::dtab::{Bound, Host, Namer};
-use crate::identity::Identity;
+use crate::identity::{IP, Identity};
 use crate::peers::server_name;
 use crate::service::{Target, is_near};
 use crate::spec::Spec;
@@ -77,23 +77,35 @@ fn fence(service: &ServiceSpec, report: &mut Report) {
 /// What comes of a text without captures is known now. One with captures is tried with a letter in
 /// each: what is no identity, SNI or name even then will never be one.
 fn filled_peer(peer: &PeerSpec, report: &mut Report) {
-    if let Some(text) = &peer.identity
-        && let Err(cause) = Identity::name(&sample(&text.value, "x"))
-    {
-        report.problem(text.at, cause.message + tried(&text.value), cause.help);
+    if let Some(text) = &peer.identity {
+        filled_identity(text, report);
     }
     if let Some(text) = &peer.sni
         && let Err(cause) = server_name(&sample(&text.value, "x"))
     {
-        report.problem(text.at, cause.message + tried(&text.value), cause.help);
+        report.problem(text.at, cause.message + &tried(&text.value), cause.help);
     }
     if let Some(text) = &peer.send_as {
         sendable(text, report);
     }
 }
 
-fn tried(template: &Template) -> &'static str {
-    if template.is_literal() { "" } else { " (tried with x for each capture)" }
+/// An address is tried with what may be a part of one, or all of it.
+fn filled_identity(text: &At<Template>, report: &mut Report) {
+    let words = if text.value.as_str().starts_with(IP) { &["10.0.0.1", "1"][..] } else { &["x"] };
+    let tries = words.iter().map(|word| Identity::name(&sample(&text.value, word)));
+    if let Some(cause) = tries.reduce(Result::or).and_then(Result::err) {
+        let tried = if text.value.is_literal() { String::new() } else { tried_with(words.last().unwrap_or(&"")) };
+        report.problem(text.at, cause.message + &tried, cause.help);
+    }
+}
+
+fn tried_with(word: &str) -> String {
+    format!(" (tried with {word} for each capture)")
+}
+
+fn tried(template: &Template) -> String {
+    if template.is_literal() { String::new() } else { tried_with("x") }
 }
 
 /// The text with the same word for each capture.

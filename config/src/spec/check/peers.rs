@@ -3,7 +3,7 @@
 
 use adit_protocol::Name;
 
-use crate::peers::{NoRule, Peers};
+use crate::peers::{NoRule, Peers, names_dns};
 use crate::spec::Spec;
 use crate::spec::outbound::{OutboundSpec, PeerSpec};
 use crate::spec::report::{At, Report};
@@ -64,7 +64,7 @@ fn idle_sni(peer: &PeerSpec, report: &mut Report) {
     let (Some(identity), Some(sni)) = (&peer.identity, &peer.sni) else {
         return;
     };
-    if !identity.value.as_str().starts_with("spiffe://") {
+    if names_dns(&identity.value) {
         let message = "`sni` is never sent: the DNS name in `identity` is";
         report.problem(sni.at, message, "leave it out");
     }
