@@ -95,10 +95,7 @@ impl Captures {
                 (HostHas::No | HostHas::Unknown, _) => {}
             }
         }
-        match fill(&default_name(), ip, port) {
-            Ok(name) => Captured::Named { name, rule: None, certificate: None },
-            Err(message) => Captured::Faulty { rule: 0, message },
-        }
+        Captured::Named { name: default_name_of(destination), rule: None, certificate: None }
     }
 
     /// The host names that its rules ask for, each with the number of its rule, from 1.
@@ -123,15 +120,14 @@ impl CaptureRule {
     }
 }
 
-/// The name of a destination that no rule names.
-#[must_use]
-pub fn default_name() -> Template {
+/// The name of a destination that no rule names, as a rule would say it.
+pub(crate) fn default_name() -> Template {
     parsed("/dst/{ip}/{port}", Template::parse)
 }
 
 /// The pattern that holds the parts of such a name.
 #[must_use]
-pub fn default_pattern() -> Pattern {
+fn default_pattern() -> Pattern {
     parsed("/dst/{ip}/{port}", Pattern::parse)
 }
 
@@ -141,8 +137,16 @@ fn parsed<T, E: std::fmt::Debug>(text: &str, parse: impl Fn(&str) -> Result<T, E
     parse(text).expect("it is well formed")
 }
 
+/// The name of this destination where no rule gives one.
+#[must_use]
+pub fn default_name_of(destination: SocketAddr) -> Name {
+    let (ip, port) = (destination.ip().to_canonical(), destination.port());
+    // An address without its zone is digits, dots and colons: segments of a name.
+    parsed(&format!("/dst/{ip}/{port}"), Name::parse)
+}
+
 fn fill(to: &Template, ip: IpAddr, port: u16) -> Result<Name, String> {
-    let default = Name::parse(&format!("/dst/{ip}/{port}")).map_err(|fault| fault.to_string())?;
+    let default = default_name_of(SocketAddr::new(ip, port));
     let captures = default_pattern().matches(&default).ok_or("the destination is no name")?;
     let text = to.expand(&captures).map_err(|missing| missing.to_string())?;
     Name::parse(&text).map_err(|fault| format!("`{text}` is no name: {fault}"))
