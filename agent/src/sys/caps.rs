@@ -7,9 +7,11 @@ use std::{fs, io};
 const FIRST_FREE_PORT: u16 = 1024;
 
 /// A capability that some feature of adit needs; the number is its bit (linux/capability.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Capability {
+    /// Giving files away.
+    Chown = 0,
     /// Listening on a low port.
     NetBindService = 10,
     /// Marking sockets, binding to addresses of others, changing netfilter's rules and routes.
@@ -20,6 +22,7 @@ impl Capability {
     /// As systemd.exec(5) and capabilities(7) write it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Chown => "CAP_CHOWN",
             Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::NetAdmin => "CAP_NET_ADMIN",
         }
@@ -58,11 +61,6 @@ impl Privileges {
     pub fn has(&self, capability: Capability) -> bool {
         self.capabilities & (1 << capability as u8) != 0
     }
-
-    /// Whether it may listen on this port; on one that the system chooses everybody may.
-    pub fn may_listen(&self, port: u16) -> bool {
-        port == 0 || port >= self.first_free_port || self.has(Capability::NetBindService)
-    }
 }
 
 /// The line `CapEff:` of proc_pid_status(5), in hexadecimal.
@@ -82,7 +80,6 @@ mod tests {
         let privileges = Privileges { capabilities, uid: 1, first_free_port: 1024 };
         assert!(privileges.has(Capability::NetAdmin));
         assert!(!privileges.has(Capability::NetBindService));
-        assert_eq!([0, 80, 1023, 1024].map(|port| privileges.may_listen(port)), [true, false, false, true]);
         assert_eq!(effective("Name:\tadit\n"), None);
     }
 
