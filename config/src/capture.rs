@@ -120,6 +120,11 @@ impl CaptureRule {
     }
 }
 
+/// The name of a destination that no rule names, as a rule would say it.
+pub(crate) fn default_name() -> Template {
+    parsed("/dst/{ip}/{port}", Template::parse)
+}
+
 /// The pattern that holds the parts of such a name.
 #[must_use]
 fn default_pattern() -> Pattern {
