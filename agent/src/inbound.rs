@@ -29,7 +29,7 @@ use tracing::warn;
 
 use idle::{Generations, IdleEnd, next_open};
 use meet::Met;
-use service::Connected;
+use service::{Caller, Connected};
 
 use crate::{
     addr::Address,
@@ -38,7 +38,7 @@ use crate::{
     identity::{Peer, Role, Store},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     slots::{Slot, Slots},
-    streams::{Came, Direction, Hop, Registered, Right, Streams, new_id},
+    streams::{Came, Direction, Registered, Right, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{arrive::next_arrival, close::close},
     wire::{
@@ -195,9 +195,9 @@ impl Inbound {
         stream: &Registered,
     ) -> (Ending, Option<Met>) {
         let mut beginning = Beginning::default();
-        let hop = Hop { id: stream.id, hops: preamble.hops };
+        let caller = Caller { stream, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = rules.services.connect(&admitted, hop, &rules.options) => connected,
+            connected = rules.services.connect(&admitted, caller, &rules.options) => connected,
             ending = watch_early(&mut met.tunnel, &mut beginning, rules.limits.frame) => {
                 return give_up(met, ending).await;
             }
@@ -355,7 +355,7 @@ fn came(met: &Met, preamble: &Preamble) -> Came {
         None => met.from.to_string(),
     };
     let (source, original) = (preamble.source, preamble.original);
-    Came { from, source, original, workload: preamble.workload.clone() }
+    Came { from, source, agent: Some(met.from), original, workload: preamble.workload.clone() }
 }
 
 fn overloaded(limit: &'static str, reason: &str) -> Refusal {

@@ -173,6 +173,11 @@ impl Reach {
         Ok(Reach { net, port })
     }
 
+    /// One address and port.
+    pub(crate) fn one(address: SocketAddr) -> Reach {
+        Reach { net: Net::one(address.ip()), port: address.port() }
+    }
+
     /// Whether the address lies in the network and has the port.
     #[must_use]
     pub fn contains(&self, address: SocketAddr) -> bool {

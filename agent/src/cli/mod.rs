@@ -10,6 +10,7 @@ mod reload;
 mod run;
 mod status;
 mod texts;
+mod whois;
 
 use std::{error::Error, process::ExitCode};
 
@@ -35,6 +36,8 @@ enum Command {
     Status(status::Status),
     /// Show what a running agent would do with a name: every rewriting step, every answer, and where a stream would go.
     Delegate(delegate::Delegate),
+    /// Show whose stream a local connection is: who is at its other end, by the address that a service sees.
+    Whois(whois::Whois),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Make a private CA, issue certificates with it, or show what is in one.
@@ -56,6 +59,7 @@ impl Cli {
             Command::Reload(reload) => reload.run(),
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
+            Command::Whois(whois) => whois.run(),
             Command::Ping(ping) => ping.run(),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => completions.run(Self::command()),

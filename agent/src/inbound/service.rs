@@ -16,7 +16,7 @@ use crate::{
     balance::Lease,
     router::{RouteError, Router, Way},
     slots::{Slot, Slots},
-    streams::{Hop, OwnConnection, Purpose, Streams},
+    streams::{OwnConnection, Registered, Streams},
     telemetry::metrics,
     wire::plain::{Connecting, Plain, SocketOptions},
 };
@@ -46,6 +46,15 @@ pub struct Bounds {
     pub connect: Duration,
 }
 
+/// Whom a service is connected for.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The stream.
+    pub stream: &'a Registered,
+    /// How many tunnels it has gone through.
+    pub hops: u8,
+}
+
 /// What one stream has tried so far.
 #[derive(Default)]
 struct Tried {
@@ -71,17 +80,22 @@ pub struct Connected {
 }
 
 impl Services {
-    /// Connects to the admitted service, for the stream `hop`.
+    /// Connects to the admitted service.
     ///
     /// # Errors
     /// The refusal that says why not, for a peer that may know.
-    pub async fn connect(&self, admitted: &Admitted, hop: Hop, options: &SocketOptions) -> Result<Connected, Refusal> {
+    pub async fn connect(
+        &self,
+        admitted: &Admitted,
+        caller: Caller<'_>,
+        options: &SocketOptions,
+    ) -> Result<Connected, Refusal> {
         let bounds = &self.bounds[admitted.service()];
         let slot = bounds.slots.try_take().ok_or_else(|| {
             metrics::limit_reached("service_streams");
             Refusal::new(Code::Overloaded, "the service has too many streams")
         })?;
-        match tokio::time::timeout(bounds.connect, self.reach(admitted, hop, options)).await {
+        match tokio::time::timeout(bounds.connect, self.reach(admitted, caller, options)).await {
             Ok(Ok(((service, own), to, lease))) => Ok(Connected { service, to, _slot: slot, _lease: lease, _own: own }),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
@@ -109,7 +123,7 @@ impl Services {
     async fn reach(
         &self,
         admitted: &Admitted,
-        hop: Hop,
+        caller: Caller<'_>,
         options: &SocketOptions,
     ) -> Result<((Plain, Option<OwnConnection>), Address, Option<Lease>), Refusal> {
         let mut tried = Tried::default();
@@ -121,7 +135,7 @@ impl Services {
             };
             self.check(admitted, &address)?;
             let began = Instant::now();
-            match self.connect_to(&address, hop, options).await {
+            match self.connect_to(&address, caller, options).await {
                 Ok(service) => {
                     lease.iter().for_each(|lease| lease.opened(began.elapsed()));
                     return Ok((service, address, lease));
@@ -144,10 +158,10 @@ impl Services {
     async fn connect_to(
         &self,
         address: &Address,
-        hop: Hop,
+        caller: Caller<'_>,
         options: &SocketOptions,
     ) -> io::Result<(Plain, Option<OwnConnection>)> {
-        let (connecting, own) = self.streams.own(Purpose::Carry(hop), || {
+        let (connecting, own) = self.streams.own(caller.stream.carried(caller.hops), || {
             let connecting = Connecting::begin(address, options)?;
             let ends = connecting.ends();
             Ok((connecting, ends))
