@@ -3,6 +3,7 @@
 
 mod apply;
 mod doors;
+mod privileges;
 mod sides;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
 };
 
 use apply::App;
+pub use privileges::Lacking;
 use sides::House;
 
 /// How often the TLS files are looked at.
@@ -45,11 +47,13 @@ const LAST_TASKS: Duration = Duration::from_secs(6);
 /// Who asks for a reload while one is under way waits here.
 const RELOADS_ASKED: usize = 16;
 
-/// Why the agent did not start, or a configuration could not be put in force: one line.
+/// Why the agent did not start, or a configuration could not be put in force: one line, but for one.
 #[derive(Debug)]
 pub enum StartError {
     /// A certificate, key, bundle or list.
     Identity(LoadError),
+    /// What this process may not do; of several lines.
+    Privileges(Lacking),
     /// A door.
     Listen(ListenError),
     /// The ready file.
@@ -200,6 +204,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity(error) => error.fmt(f),
+            Self::Privileges(lacking) => lacking.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
             Self::System(what, error) => write!(f, "{what}: {error}"),

@@ -394,7 +394,7 @@ fn came(met: &Met, preamble: &Preamble) -> Came {
         None => met.from.to_string(),
     };
     let (source, original) = (preamble.source, preamble.original);
-    Came { from, source, agent: Some(met.from), original, workload: preamble.workload.clone() }
+    Came { from, source, agent: Some(met.from), original, workload: preamble.workload.clone(), process: None }
 }
 
 fn overloaded(limit: &'static str, reason: &str) -> Refusal {

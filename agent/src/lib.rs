@@ -26,3 +26,4 @@ pub mod tunnel;
 pub mod watch;
 pub mod wire;
 pub mod withdraw;
+pub mod workload;

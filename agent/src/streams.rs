@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_config::{Identity, peers::Verify};
+use adit_config::{Identity, Workload, peers::Verify};
 use adit_protocol::{Name, StreamId};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -96,6 +96,8 @@ pub struct Came {
     pub original: Option<SocketAddr>,
     /// Which local process opened it; of a stream from another host by the word of the agent there.
     pub workload: Option<String>,
+    /// The same as rules judge it; only of a process of this host.
+    pub process: Option<Workload>,
 }
 
 /// One live stream.

@@ -145,11 +145,7 @@ pub fn destination(name: &Name) -> Result<SocketAddr, DestinationError> {
     let ip: IpAddr = ip.parse().map_err(|_| DestinationError::Ip)?;
     let port = port.parse().ok().filter(|port| *port > 0).ok_or(DestinationError::Port)?;
     let found = SocketAddr::new(ip.to_canonical(), port);
-    if name.as_str() == spelled(found) { Ok(found) } else { Err(DestinationError::Spelling(found)) }
-}
-
-fn spelled(destination: SocketAddr) -> String {
-    format!("/{ROOT}/{}/{}", destination.ip(), destination.port())
+    if *name == default_name_of(found) { Ok(found) } else { Err(DestinationError::Spelling(found)) }
 }
 
 /// Why a name that begins with `/dst` holds no destination. To the peer all are one refusal; it is shown.
@@ -171,16 +167,15 @@ impl fmt::Display for DestinationError {
             DestinationError::Shape => f.write_str("a captured name is /dst/<ip>/<port>"),
             DestinationError::Ip => f.write_str("its address is none"),
             DestinationError::Port => f.write_str("its port is none from 1 to 65535"),
-            DestinationError::Spelling(found) => write!(f, "that is spelled {}", spelled(*found)),
+            DestinationError::Spelling(found) => write!(f, "that is spelled {}", default_name_of(*found)),
         }
     }
 }
 
 impl Error for DestinationError {}
 
-/// The name of a destination that no rule names.
-#[must_use]
-pub fn default_name() -> Template {
+/// The name of a destination that no rule names, as a rule would say it.
+pub(crate) fn default_name() -> Template {
     parsed("/dst/{ip}/{port}", Template::parse)
 }
 
@@ -193,9 +188,9 @@ fn parsed<T, E: std::fmt::Debug>(text: &str, parse: impl Fn(&str) -> Result<T, E
 /// The name of this destination where no rule gives one.
 #[must_use]
 pub fn default_name_of(destination: SocketAddr) -> Name {
-    let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    let (ip, port) = (destination.ip().to_canonical(), destination.port());
     // An address without its zone is digits, dots and colons: segments of a name.
-    parsed(&spelled(destination), Name::parse)
+    parsed(&format!("/dst/{ip}/{port}"), Name::parse)
 }
 
 /// The parts of a destination, `{ip}` and `{port}`, as a template uses them.

@@ -31,6 +31,7 @@ pub struct Agent {
     name: String,
     dir: PathBuf,
     inside: Vec<String>,
+    words: Vec<String>,
     program: Program,
     bound: Vec<Bound>,
 }
@@ -53,11 +54,19 @@ impl Agent {
     /// The same, with the command that leads into another namespace before it.
     #[must_use]
     pub fn start_inside(name: &str, dir: &Path, inside: &[String]) -> Self {
+        Self::start_with(name, dir, inside, &[])
+    }
+
+    /// The same, with more words for `adit run`.
+    #[must_use]
+    pub fn start_with(name: &str, dir: &Path, inside: &[String], words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut agent = Self {
             name: name.to_owned(),
             dir: dir.to_owned(),
             inside: inside.to_vec(),
-            program: launch(name, dir, inside),
+            program: launch(name, dir, inside, &words),
+            words,
             bound: Vec::new(),
         };
         agent.until_ready();
@@ -138,7 +147,7 @@ impl Agent {
     pub fn restart(&mut self) {
         self.pin();
         let _ = fs::remove_file(self.ready_file());
-        self.program = launch(&self.name, &self.dir, &self.inside);
+        self.program = launch(&self.name, &self.dir, &self.inside, &self.words);
         self.until_ready();
     }
 
@@ -345,9 +354,9 @@ pub fn replace(file: &Path, text: &str) {
         .unwrap_or_else(|error| panic!("replace {}: {error}", file.display()));
 }
 
-fn launch(name: &str, dir: &Path, inside: &[String]) -> Program {
+fn launch(name: &str, dir: &Path, inside: &[String], words: &[String]) -> Program {
     let mut command = command(inside);
-    command.arg("run").arg("--config").arg(dir.join("adit.toml"));
+    command.arg("run").args(words).arg("--config").arg(dir.join("adit.toml"));
     command.arg("--ready-file").arg(dir.join("ready"));
     Program::start(name, &mut command, &dir.join("log"))
 }

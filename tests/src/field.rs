@@ -183,8 +183,16 @@ impl Field {
     /// `adit redirect WORDS` on a host, by this road's tool.
     #[must_use]
     pub fn rules_on(&self, host: Host, words: &[&str]) -> Finished {
+        self.rules_within(host, &[], words)
+    }
+
+    /// The same, with a command before it that leads elsewhere within the host.
+    #[must_use]
+    pub fn rules_within(&self, host: Host, enter: &[&str], words: &[&str]) -> Finished {
         let agent = if host == Host::A { self.a() } else { self.b() };
-        let mut adit = command(&self.hosts.enter(host));
+        let mut inside = self.hosts.enter(host);
+        inside.extend(enter.iter().map(|word| (*word).to_owned()));
+        let mut adit = command(&inside);
         adit.arg("redirect").args(words).args(self.tools.words).arg("--config").arg(agent.file());
         run(adit.env("PATH", &self.tools.path), COMMAND)
     }
@@ -310,6 +318,16 @@ impl Plan {
     /// Starts both agents, where this road has any, and leaves the rules of the hosts alone.
     #[must_use]
     pub fn start_without_rules(self, road: Road) -> Field {
+        self.start_with(road, &[])
+    }
+
+    /// Starts both agents, and A's holds its rules for its life (`adit run --redirect`).
+    #[must_use]
+    pub fn start_holding(self, road: Road) -> Field {
+        self.start_with(road, &["--redirect"])
+    }
+
+    fn start_with(self, road: Road, words: &[&str]) -> Field {
         let (tool, mode) = match road {
             Road::Direct => (Tool::Nftables, Mode::Redirect),
             Road::Captured(tool, mode) => (tool, mode),
@@ -322,10 +340,11 @@ impl Plan {
         if let Some(user) = self.a_user {
             enter_a.extend(self.become_user(user, &a));
         }
-        let start =
-            |name, dir: &Path, enter: &[String]| road.is_captured().then(|| Agent::start_inside(name, dir, enter));
-        let b = start("host B", &b, &self.hosts.enter(Host::B));
-        let a = start("host A", &a, &enter_a);
+        let start = |name, dir: &Path, enter: &[String], words: &[&str]| {
+            road.is_captured().then(|| Agent::start_with(name, dir, enter, words))
+        };
+        let b = start("host B", &b, &self.hosts.enter(Host::B), &[]);
+        let a = start("host A", &a, &enter_a, words);
         Field { a, b, road, tools, hosts: self.hosts, authority: self.authority, _dir: self.dir }
     }
 
@@ -413,7 +432,8 @@ impl Tools {
 }
 
 /// Makes each scenario, a function of a [`Road`], into a test for each road: `scenario::direct`,
-/// `scenario::nftables_redirect` and so on. `all` is every one, `main` those that differ most.
+/// `scenario::nftables_redirect` and so on. `all` is every one, `main` those that differ most, `captured` all but the direct
+/// one, `redirecting` each kind of rules once.
 #[macro_export]
 macro_rules! roads {
     ($($scenario:ident: $set:ident;)+) => {
@@ -423,6 +443,11 @@ macro_rules! roads {
         $crate::roads!(@ $scenario direct ($crate::field::Road::Direct));
         $crate::roads!(@ $scenario nftables_redirect Nftables Redirect);
         $crate::roads!(@ $scenario nftables_tproxy Nftables Tproxy);
+    };
+    (@ $scenario:ident redirecting) => {
+        $crate::roads!(@ $scenario nftables Nftables Redirect);
+        $crate::roads!(@ $scenario iptables_nft IptablesNft Redirect);
+        $crate::roads!(@ $scenario iptables_legacy IptablesLegacy Redirect);
     };
     (@ $scenario:ident captured) => {
         $crate::roads!(@ $scenario nftables_redirect Nftables Redirect);

@@ -13,6 +13,7 @@
 pub mod address;
 pub mod agent;
 pub mod authority;
+pub mod cgroup;
 pub mod cutter;
 pub mod dns;
 pub mod end;

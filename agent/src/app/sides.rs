@@ -3,36 +3,41 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, dtab::Dentry};
+use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Workloads, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::StartError;
+use super::{StartError, privileges::mark};
 use crate::{
     crowd::Crowd,
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
     naming::{Namers, Settings, Zone},
     outbound::{
-        OpenLimits, Outbound,
+        OpenLimits, Outbound, Whose,
         capture::{Capture, Hosts},
     },
     relay,
     router::Router,
     slots::Slots,
     streams::Streams,
-    sys::{self, ifaces::OwnAddresses},
+    sys::{self, caps::Privileges, ifaces::OwnAddresses},
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
     withdraw::{Grounds, Rights},
+    workload::Finder,
 };
 
 /// Everything that lives as long as the agent does, and no configuration.
 pub(super) struct House {
     /// Descriptors this process may have.
     descriptors: u64,
+    /// What this process may do.
+    pub(super) privileges: Privileges,
+    /// Finds the local processes of connections.
+    pub(super) finder: Arc<Finder>,
     pub(super) identity: Arc<Store>,
     pub(super) namers: Arc<Namers>,
     pub(super) streams: Arc<Streams>,
@@ -60,16 +65,20 @@ impl House {
         let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
+        let privileges =
+            Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))?;
         let capacity = config.limits.resolved(descriptors);
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
-        let namers = Arc::new(Namers::new(settings(config), chores.clone(), stop.clone()));
+        let namers = Arc::new(Namers::new(settings(config, &privileges), chores.clone(), stop.clone()));
         let streams = Streams::new();
         let pool_limits = pool_limits(config, descriptors);
         let hosts = Hosts::new(Arc::clone(&namers));
         hosts.follow(&captures(config));
         Ok(Self {
             descriptors,
+            privileges,
+            finder: Finder::new(),
             rights: Rights::new(grounds(config, &hosts), Arc::clone(&streams)),
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
@@ -109,13 +118,18 @@ impl House {
             law,
             rights: Arc::clone(&self.rights),
             capture: capture(config, &self.hosts),
+            whose: Whose {
+                finder: Arc::clone(&self.finder),
+                rules: workloads(config),
+                always: config.outbound.as_ref().is_some_and(|outbound| outbound.find_workloads),
+            },
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
             copies,
             opening: OpenLimits { all: limits.open, handshake: limits.handshake, answer: limits.answer },
             limits: relay_limits(limits),
-            options: socket_options(config),
+            options: socket_options(config, &self.privileges),
         }
     }
 
@@ -160,13 +174,13 @@ impl House {
                 spread: limits.retire_spread,
             },
             limits: relay_limits(limits),
-            options: socket_options(config),
+            options: socket_options(config, &self.privileges),
         }
     }
 
     /// Lets the tables and the names' settings be those of `next`. What names lead to is kept where nothing has changed.
     pub(super) fn route_by(&self, old: &Config, next: &Config) {
-        self.namers.reload(settings(next));
+        self.namers.reload(settings(next, &self.privileges));
         self.hosts.follow(&captures(next));
         let (was, is) = (outbound_table(old), outbound_table(next));
         if !same(&was, &is) || peers(old) != peers(next) {
@@ -200,11 +214,17 @@ pub(super) fn peers(config: &Config) -> Peers {
     config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone())
 }
 
+/// The rules for single processes.
+fn workloads(config: &Config) -> Arc<Workloads> {
+    Arc::new(config.outbound.as_ref().map_or_else(Workloads::default, |outbound| outbound.workloads.clone()))
+}
+
 fn grounds(config: &Config, hosts: &Arc<Hosts>) -> Grounds {
     let (capture, table) = (capture(config, hosts), outbound_table(config));
     Grounds {
         policy: policy(config),
         peers: Arc::new(peers(config)),
+        workloads: workloads(config),
         may_pass: Arc::new(move |original, _| match &capture {
             Some(capture) => capture.may_pass(original, &table),
             None => Err("there is no [outbound.redirect]".to_owned()),
@@ -276,14 +296,14 @@ fn unproven(tunnels: usize) -> usize {
     (tunnels / 2).max(1)
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, privileges: &Privileges) -> Settings {
     let dns = &config.dns;
     let zone = |zone: &adit_config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
     Settings {
         servers: dns.servers.clone(),
         zones: dns.zones.iter().map(zone).collect(),
         folder: config.fs.folder.clone(),
-        mark: mark(config),
+        mark: mark(config, privileges),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,
@@ -303,21 +323,15 @@ fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
     }
 }
 
-fn socket_options(config: &Config) -> SocketOptions {
+fn socket_options(config: &Config, privileges: &Privileges) -> SocketOptions {
     let limits = &config.limits;
     SocketOptions {
-        mark: mark(config),
+        mark: mark(config, privileges),
         keepalive_idle: limits.keepalive_idle,
         keepalive_interval: limits.keepalive_interval,
         keepalive_count: limits.keepalive_count,
         user_timeout: limits.user_timeout,
     }
-}
-
-/// What the agent's own sockets are marked with: only where connections are captured, for it takes a capability.
-pub(super) fn mark(config: &Config) -> Option<u32> {
-    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
-    redirect.and(config.netfilter.mark)
 }
 
 fn relay_limits(limits: &Limits) -> relay::Limits {

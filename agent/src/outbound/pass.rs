@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr};
 
-use super::{Asks, Outbound};
+use super::{Asks, Outbound, refuse};
 use crate::{
     addr::Address,
     end::{End, Ending, Side},
@@ -17,8 +17,11 @@ use crate::{
 impl Outbound {
     /// Passes a connection on to where it was meant to go, in plaintext: no rule knows it, and the file says so.
     pub(super) async fn pass(&self, accepted: Accepted, asks: &Asks) {
-        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed) else { return };
+        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed).await else { return };
         let Some(original) = asks.original else { return };
+        if let Err(ending) = self.whose.judge(asks, stream.came.process.as_ref()) {
+            return refuse(app, &stream, &ending);
+        }
         self.rights.rest(&stream, Right::Passed { original }, self.law);
         let connected = tokio::select! {
             connected = self.connect_plainly(original, stream.carried(preamble.hops)) => connected,

@@ -16,6 +16,7 @@ use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Setting
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
     pub(crate) dtab: Dtab,
+    find_workloads: Option<bool>,
     pub(crate) peers: Vec<PeerSpec>,
     pub(crate) listeners: Vec<ListenerSpec>,
     pub(crate) redirect: Option<RedirectSpec>,
@@ -63,6 +64,7 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Outbou
     let listeners = outbound.tables("listener", keys::LISTENER, report);
     Some(OutboundSpec {
         dtab: dtab(&outbound, report),
+        find_workloads: outbound.read("find_workloads", report, value::boolean).map(|at| at.value),
         peers: peers.iter().map(|section| peer(section, report)).collect(),
         listeners: listeners.iter().map(|section| listener(section, report)).collect(),
         redirect: redirect::read(&outbound, report),
@@ -190,6 +192,16 @@ fn refuse(section: &Section<'_>, keys: &[&str], what: &str, report: &mut Report)
 }
 
 impl OutboundSpec {
+    /// The names that doors ask for, as far as the file writes them out.
+    pub(crate) fn asks(&self) -> Vec<At<Name>> {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.to.clone());
+        let captures = self.captures.iter().filter_map(|capture| {
+            let At { at, value } = capture.to.as_ref().filter(|to| to.value.is_literal())?;
+            Some(At { at: *at, value: Name::parse(value.as_str()).ok()? })
+        });
+        listeners.chain(captures).collect()
+    }
+
     pub(super) fn mean(self) -> Option<Outbound> {
         Some(Outbound {
             dtab: self.dtab,
@@ -198,6 +210,7 @@ impl OutboundSpec {
             redirect: self.redirect.map(RedirectSpec::mean),
             captures: capture::mean(self.captures)?,
             workloads: workload::mean(self.workloads)?,
+            find_workloads: self.find_workloads.unwrap_or(Outbound::default().find_workloads),
         })
     }
 }
