@@ -6,6 +6,7 @@ mod check;
 mod delegate;
 mod demo;
 mod ping;
+mod redirect;
 mod reload;
 mod run;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Delegate(delegate::Delegate),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
+    /// Print, apply, remove or show the rules in the kernel that bring connections to the agent.
+    Redirect(redirect::Redirect),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
     /// Show what adit does, on this host alone, in a few seconds.
@@ -57,6 +60,7 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
             Command::Ping(ping) => ping.run(),
+            Command::Redirect(redirect) => redirect.run(),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => completions.run(Self::command()),
             Command::Man(manual) => manual.run(Self::command()),

@@ -2,6 +2,7 @@
 //! reason why it is sound.
 #![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
 
+pub mod accounts;
 pub mod child;
 pub mod limits;
 pub mod memory;
