@@ -42,7 +42,7 @@ enum Command {
 
 /// With which tool.
 #[derive(Clone, Debug, Args)]
-pub(super) struct With {
+struct With {
     /// Use iptables and ip6tables instead of nft; or this command, such as iptables-legacy.
     #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "iptables",
         value_parser = Iptables::parse)]
@@ -95,7 +95,7 @@ struct From {
 
 impl With {
     /// The tool.
-    pub(super) fn tool(self) -> Tool {
+    fn tool(self) -> Tool {
         self.iptables.map_or(Tool::Nft, Tool::Iptables)
     }
 }
@@ -142,9 +142,8 @@ impl Apply {
         match self.confirm {
             None => {
                 redirect::apply(&plan, &tool)?;
-                let (rules, chains) =
-                    (plan.chains.iter().map(|chain| chain.rules.len()).sum::<usize>(), plan.chains.len());
-                println!("applied: {rules} rules in {chains} chains; {} routing rules and routes", plan.ways.len());
+                let (rules, chains, ways) = (plan.rules(), plan.chains.len(), plan.ways.len());
+                println!("applied: {rules} rules in {chains} chains; {ways} routing rules and routes");
                 Ok(ExitCode::SUCCESS)
             }
             Some(limit) => confirm::apply(&plan, &tool, limit),

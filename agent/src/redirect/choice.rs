@@ -1,7 +1,10 @@
 //! One include or exclude of the file, as tests of packets: accounts as numbers, names that are safe to write, networks and
 //! ports without overlap (an interval set of nft may have none).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use adit_config::{Net, Origin, Ports, Selector};
 
@@ -40,15 +43,17 @@ impl Choice {
         let place = format!("[[outbound.redirect.{list}]] {}", index + 1);
         let user = |name: &String| number(&place, Account::User(name), look_up);
         let group = |name: &String| number(&place, Account::Group(name), look_up);
-        let users: Vec<_> = selector.users.iter().map(user).collect::<Result<_, _>>()?;
-        let groups: Vec<_> = selector.groups.iter().map(group).collect::<Result<_, _>>()?;
-        let cgroups: Vec<_> = selector.cgroups.iter().map(|name| cgroup(&place, name)).collect::<Result<_, _>>()?;
-        let interfaces: Vec<_> =
+        // Two names may be one account, and a set holds nothing twice.
+        let users: BTreeSet<_> = selector.users.iter().map(user).collect::<Result<_, _>>()?;
+        let groups: BTreeSet<_> = selector.groups.iter().map(group).collect::<Result<_, _>>()?;
+        let cgroups: BTreeSet<_> =
+            selector.cgroups.iter().map(|name| cgroup(&place, name)).collect::<Result<_, _>>()?;
+        let interfaces: BTreeSet<_> =
             selector.interfaces.iter().map(|name| interface(&place, name)).collect::<Result<_, _>>()?;
         let mut who = Vec::new();
-        who.extend((!users.is_empty()).then_some(Test::User(users)));
-        who.extend((!groups.is_empty()).then_some(Test::Group(groups)));
-        who.extend((!interfaces.is_empty()).then_some(Test::Interface(interfaces)));
+        who.extend((!users.is_empty()).then_some(Test::User(users.into_iter().collect())));
+        who.extend((!groups.is_empty()).then_some(Test::Group(groups.into_iter().collect())));
+        who.extend((!interfaces.is_empty()).then_some(Test::Interface(interfaces.into_iter().collect())));
         let with = |cgroup| who.iter().cloned().chain([Test::Cgroup(cgroup)]).collect();
         let who = if cgroups.is_empty() { vec![who] } else { cgroups.into_iter().map(with).collect() };
         Ok(Choice {

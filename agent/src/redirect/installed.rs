@@ -145,7 +145,7 @@ impl Installed {
         let table = self.nft.iter().map(|_| format!("the nft table {}", nft::TABLE));
         let filled = self.iptables.iter().filter(|(_, _, saved)| !saved.is_empty());
         let chains = filled.map(|(command, family, _)| format!("the chains of {}", command.program(*family, "")));
-        let ways = self.ways.iter().map(|way| format!("the {} rule or route `{way}`", way.family().as_str()));
+        let ways = self.ways.iter().map(|way| format!("the {}", way.describe()));
         table.chain(chains).chain(ways).collect()
     }
 

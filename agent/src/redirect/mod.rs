@@ -6,6 +6,7 @@
 
 mod choice;
 mod compare;
+mod groups;
 mod installed;
 pub mod iptables;
 mod names;
@@ -18,6 +19,7 @@ mod tool;
 mod ways;
 
 pub use compare::{Counter, Report, Set};
+pub use groups::Groups;
 pub use installed::{Installed, Iptables, Tool};
 pub use names::{Account, LookUp, PlanError};
 pub use plan::Plan;
@@ -38,6 +40,8 @@ pub enum RulesError {
     Plan(PlanError),
     /// This process may not change or see them.
     Right,
+    /// A rule is about a control group that is not there.
+    NoGroup(String),
     /// A tool refused, and everything is as it was.
     Tool(ToolError),
     /// A tool refused, and so did one that was to make things what they were.
@@ -65,6 +69,9 @@ fn number(account: Account<'_>) -> io::Result<Option<u32>> {
 /// Then nothing has changed, unless the error says so.
 pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
     check_right()?;
+    if let Some(missing) = Groups::of(plan).missing() {
+        return Err(RulesError::NoGroup(missing.to_owned()));
+    }
     let before = Installed::find(tool)?;
     before.replace(plan, tool)?;
     Ok(before)
@@ -134,6 +141,11 @@ impl fmt::Display for RulesError {
             Self::Right => f.write_str(
                 "the rules of the kernel need CAP_NET_ADMIN: run this as root; an agent's unit gives it with \
                  AmbientCapabilities=CAP_NET_ADMIN",
+            ),
+            Self::NoGroup(name) => write!(
+                f,
+                "/sys/fs/cgroup/{name}: there is no such control group, and a rule can only be made for one that is; \
+                 start what runs in it first, or name a slice that stays"
             ),
             Self::Tool(error) => error.fmt(f),
             Self::Half(error, second) => {

@@ -46,6 +46,11 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.chains.is_empty() && self.ways.is_empty()
     }
+
+    /// How many rules there are, in all places.
+    pub fn rules(&self) -> usize {
+        self.chains.iter().map(|chain| chain.rules.len()).sum()
+    }
 }
 
 struct Draft {
@@ -72,7 +77,7 @@ impl Draft {
             own.push(Rule::both(vec![Test::Mark(mark)], Then::Leave, "own traffic, by its mark"));
         }
         if has_transparent(config) {
-            own.push(Rule::both(vec![Test::Mark(route)], Then::Leave, "own traffic, in a client's name"));
+            own.push(Rule::both(vec![Test::Mark(route)], Then::Leave, "own traffic, as a client"));
         }
         if let Some(user) = &netfilter.user {
             let user = number("[netfilter]", Account::User(user), look_up)?;
@@ -118,10 +123,9 @@ impl Draft {
         }
         if has_transparent(config) {
             let route = self.marks.route;
-            let asks =
-                Rule::both(vec![Test::Mark(route)], Then::MarkConnection(route), "to a service, in a client's name");
+            let asks = Rule::both(vec![Test::Mark(route)], Then::MarkConnection(route), "asks a service as its client");
             let answers = vec![Test::Reply, Test::CtMark(route)];
-            let answers = Rule::both(answers, Then::RouteHome(route), "from a service, to a client's address");
+            let answers = Rule::both(answers, Then::RouteHome(route), "a service answers its client");
             self.home = vec![asks, answers];
         }
     }

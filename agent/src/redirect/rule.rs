@@ -133,9 +133,9 @@ pub struct Marks {
 }
 
 impl Chain {
-    /// Whether one of its rules can be about this family.
+    /// Whether it does anything to packets of this family.
     pub fn is_about(&self, family: Family) -> bool {
-        self.rules.iter().any(|rule| rule.is_about(family))
+        self.rules.iter().any(|rule| rule.is_about(family) && rule.then != Then::Leave)
     }
 }
 

@@ -32,6 +32,17 @@ impl Way {
         }
     }
 
+    /// What it is, for who reads what is installed.
+    pub fn describe(self) -> String {
+        let (family, kind) = (self.family().as_str(), if matches!(self, Way::Home(..)) { "route" } else { "rule" });
+        let what = match self {
+            Way::Home(_, table) => format!("table {table} leads to this host itself"),
+            Way::Marked(_, mark, table) => format!("mark {mark:#x} leads to table {table}"),
+            Way::FromLoopback(_, table) => format!("what comes from a loopback address leads to table {table}"),
+        };
+        format!("{family} {kind}: {what}")
+    }
+
     /// The words of the `ip` command that adds or deletes it.
     pub(super) fn command(self, verb: &str) -> String {
         let family = match self.family() {
@@ -100,6 +111,7 @@ fn number(value: &Value, key: &str) -> Option<u32> {
     }
 }
 
+/// As the command that makes it.
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ip {}", self.command("add"))

@@ -11,7 +11,7 @@ pub(super) fn page(plan: &Plan, report: &Report) -> String {
         let _ = writeln!(text, "installed: {}, {} rules", set.name, set.rules);
     }
     for way in &report.ways {
-        let _ = writeln!(text, "installed: {way}");
+        let _ = writeln!(text, "installed: {}", way.describe());
     }
     if report.sets.is_empty() && report.ways.is_empty() {
         let _ = writeln!(text, "installed: nothing");
