@@ -19,6 +19,8 @@ use crate::spec::DEFAULT_ID;
 
 mod capture;
 
+pub(crate) use capture::{mark, ports, strict};
+
 impl Config {
     /// The whole of it as a file that [`Config::parse`] reads back, every default spelled out.
     #[must_use]
