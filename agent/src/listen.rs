@@ -3,7 +3,7 @@
 
 mod bind;
 
-pub use bind::SocketFile;
+pub use bind::{SocketFile, Special};
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ pub enum Door {
 /// A door that is open, as the ready file and the status page tell it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bound {
-    /// `outbound`, `inbound` or `admin`.
+    /// `outbound`, `redirect`, `inbound` or `admin`.
     pub listener: &'static str,
     /// The logical name it leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,29 +107,30 @@ pub struct ListenError {
 }
 
 impl Door {
-    /// Opens a TCP door; must run within the runtime.
-    ///
-    /// # Errors
-    /// What the system said, and what to do.
-    pub fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
-        bind_tcp(address, Sharing::Nobody).map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
-    }
-
-    /// The same, where doors of ours that are about to close may stand in its way: it opens beside them, so that at no
-    /// moment nobody listens there.
+    /// Opens a TCP door; must run within the runtime. Doors of ours that are about to close may stand in its way: it opens
+    /// beside them, so that at no moment nobody listens there.
     ///
     /// # Errors
     /// What the system said, and what to do.
     pub fn tcp_over(address: SocketAddr, closing: &[&Held]) -> Result<Self, ListenError> {
+        Self::tcp_with(address, &Special::default(), closing)
+    }
+
+    /// The same for a door with these options.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub fn tcp_with(address: SocketAddr, special: &Special, closing: &[&Held]) -> Result<Self, ListenError> {
         let in_the_way: Vec<_> = closing.iter().filter(|held| held.address.port() == address.port()).collect();
-        match Self::tcp(address) {
-            Err(error) if error.cause.kind() == io::ErrorKind::AddrInUse && !in_the_way.is_empty() => {}
-            opened => return opened,
-        }
-        let share = |on| in_the_way.iter().try_for_each(|held| held.socket.set_reuse_port(on));
-        let opened = share(true).and_then(|()| bind_tcp(address, Sharing::ForNow));
-        // A second agent still hears that the address is taken.
-        let opened = share(false).and(opened);
+        let opened = match bind_tcp(address, Sharing::Nobody, special) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !in_the_way.is_empty() => {
+                let share = |on| in_the_way.iter().try_for_each(|held| held.socket.set_reuse_port(on));
+                let opened = share(true).and_then(|()| bind_tcp(address, Sharing::ForNow, special));
+                // A second agent still hears that the address is taken.
+                share(false).and(opened)
+            }
+            opened => opened,
+        };
         opened.map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
     }
 
@@ -334,25 +335,29 @@ mod tests {
         assert!(unix(&path).unwrap_err().contains("another process listens there"));
     }
 
+    fn tcp(address: SocketAddr) -> Result<Door, ListenError> {
+        Door::tcp_over(address, &[])
+    }
+
     #[tokio::test]
     async fn a_door_takes_an_address_over_from_one_that_closes_and_shares_it_with_nobody_else() {
-        let first = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let first = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         let held = first.held().unwrap();
         let port = held.address().port();
         for wider in [[127, 0, 0, 1], [0, 0, 0, 0]] {
             let address = (wider, port).into();
-            assert!(Door::tcp(address).is_err(), "it is open");
+            assert!(tcp(address).is_err(), "it is open");
             let second = Door::tcp_over(address, &[&held]).unwrap();
-            assert!(Door::tcp(address).is_err(), "to others it is still taken");
+            assert!(tcp(address).is_err(), "to others it is still taken");
             drop(second);
         }
-        let elsewhere = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let elsewhere = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         assert!(Door::tcp_over(elsewhere.tcp_address().unwrap(), &[&held]).is_err(), "no door there closes");
     }
 
     #[tokio::test]
     async fn who_was_told_that_it_is_connected_is_accepted_though_the_door_closes() {
-        let door = Door::tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let door = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         let address = door.tcp_address().unwrap();
         let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let stop = CancellationToken::new();

@@ -1,22 +1,30 @@
 //! The life of one outbound connection: accepted from an application, named by its listener, routed, put on a tunnel to
 //! another agent who proved to be the one expected, relayed, and recorded.
 //!
+//! One that was captured has no listener that names it: its name is found by where it was meant to go.
+//!
 //! If no stream opens, the application's socket is reset, never closed cleanly: it must see a refusal, not an empty
-//! success. Nothing here falls back to plaintext.
+//! success. Nothing here falls back to plaintext, but for a captured connection that no rule knows where the file says
+//! `unmatched = "pass"`.
 
+pub mod capture;
+mod limits;
+mod pass;
 mod probe;
 mod tries;
 mod warm;
 
+pub use limits::OpenLimits;
 pub use probe::Step;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use adit_config::peers::{OnLeave, Settings};
 use adit_protocol::{Code, Name, Preamble, RefusalCode};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, warn};
 
+use capture::{Capture, Found, HostStatus};
 use tries::{On, Tries};
 
 use crate::{
@@ -27,11 +35,11 @@ use crate::{
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
     router::{RouteError, Router, Way, over_unix},
-    streams::{Came, Direction, Hop, Right, Stream, Streams, new_id},
+    streams::{Came, Direction, Hop, Registered, Right, Stream, Streams, new_id},
     telemetry::{metrics, record},
     tunnel::{
         attempt::{Eager, Patience, attempt},
-        dial::{DialError, Dialed, Key, Ours, dial},
+        dial::{Dialed, Key, Ours, dial},
         pool::{Keep, Pool},
         retry::{Failure, Was},
     },
@@ -49,6 +57,8 @@ pub struct Outbound {
     pub law: u64,
     /// What live streams are judged by when it changes.
     pub rights: Arc<Rights>,
+    /// What captured connections ask for, where the file has a door for them.
+    pub capture: Option<Capture>,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// Idle tunnels.
@@ -65,49 +75,15 @@ pub struct Outbound {
     pub options: SocketOptions,
 }
 
-/// The limits on opening a stream.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenLimits {
-    /// In all: look-up and every attempt.
-    pub all: Duration,
-    /// Connecting and shaking hands, each time.
-    pub handshake: Duration,
-    /// From OPEN to its answer, each time.
-    pub answer: Duration,
-}
-
-impl OpenLimits {
-    /// The same where `settings` hold.
-    fn under(self, settings: &Settings) -> Self {
-        Self { handshake: settings.connect_timeout.unwrap_or(self.handshake), ..self }
-    }
-
-    /// How long one attempt may dial where `left` is left in all. While there are `others` to try it may take half of that:
-    /// hosts that are silent must not take all the time of a stream for which a good one lives.
-    fn dialing(&self, left: Duration, others: bool) -> Duration {
-        self.handshake.min(if others { left / 2 } else { left })
-    }
-
-    /// The limit that ended an attempt, if one did: the one in all when the attempt had less than its own.
-    fn reached(&self, failure: &Failure) -> Option<&'static str> {
-        let (limit, own, name) = match failure {
-            Failure::Silent { limit, .. } => (limit, self.answer, "answer"),
-            Failure::Dial(DialError::ConnectTimeout(limit) | DialError::HandshakeTimeout(limit)) => {
-                (limit, self.handshake, "handshake")
-            }
-            _ => return None,
-        };
-        Some(if *limit < own { "open" } else { name })
-    }
-}
-
-/// What a listener asks for on behalf of its connections.
-#[derive(Clone, Debug)]
+/// What is asked for on behalf of a connection, by its listener or, of a captured one, by the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asks {
     /// The logical name.
     pub to: Name,
     /// The id of the certificate to show; `None` is the default one.
     pub certificate: Option<String>,
+    /// Where the application had connected to, if its connection was captured.
+    pub original: Option<SocketAddr>,
 }
 
 /// A stream that is to be opened.
@@ -137,13 +113,42 @@ struct Opened {
 impl Outbound {
     /// Carries one connection from its first to its last moment.
     pub async fn carry(&self, accepted: Accepted, asks: &Asks) {
-        let Some((app, preamble)) = self.meet(accepted, &asks.to) else { return };
-        let id = preamble.id.unwrap_or_else(new_id);
-        let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
-        let came = Came { from, source: preamble.source, ..Came::default() };
-        let stream = self.streams.register(Direction::Outbound, id, asks.to.clone(), came);
-        metrics::stream_opened(Direction::Outbound);
+        self.carry_until(accepted, asks, Instant::now() + self.opening.all).await;
+    }
+
+    /// The same for a connection that was captured and came in at `door`.
+    pub async fn carry_captured(&self, accepted: Accepted, door: SocketAddr) {
         let deadline = Instant::now() + self.opening.all;
+        let (Some(capture), Accepted::Tcp(socket, source)) = (&self.capture, &accepted) else {
+            // The door is about to close, and takes TCP only.
+            return;
+        };
+        let original = match capture.destination(socket, door) {
+            Ok(original) => original,
+            Err(not) => {
+                metrics::not_captured(not.label());
+                return warn!(%source, %door, "a connection was refused: {not}");
+            }
+        };
+        match capture.find(original, &self.router.dtab(), deadline).await {
+            Found::Carry(asks) => self.carry_until(accepted, &asks, deadline).await,
+            Found::Pass(to) => self.pass(accepted, &Asks { to, certificate: None, original: Some(original) }).await,
+            Found::Refuse(to, ending) => {
+                let asks = Asks { to, certificate: None, original: Some(original) };
+                let Some((app, stream, _)) = self.begin(accepted, &asks, Direction::Outbound) else { return };
+                app.abort();
+                record::ended(&stream, &ending);
+            }
+        }
+    }
+
+    /// What is known of the host names that capture rules are about.
+    pub fn captured_hosts(&self) -> Vec<HostStatus> {
+        self.capture.as_ref().map_or_else(Vec::new, |capture| capture.hosts.status())
+    }
+
+    async fn carry_until(&self, accepted: Accepted, asks: &Asks, deadline: Instant) {
+        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Outbound) else { return };
         let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };
         // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
         let opened = tokio::select! {
@@ -160,9 +165,21 @@ impl Outbound {
         record::ended(&stream, &ending);
     }
 
+    /// Takes the application's socket over, and enters its stream.
+    fn begin(&self, accepted: Accepted, asks: &Asks, direction: Direction) -> Option<(Plain, Registered, Preamble)> {
+        let (app, preamble) = self.meet(accepted, asks)?;
+        let id = preamble.id.unwrap_or_else(new_id);
+        let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
+        let came = Came { from, source: preamble.source, original: asks.original, workload: None };
+        let stream = self.streams.register(direction, id, asks.to.clone(), came);
+        metrics::stream_opened(direction);
+        Some((app, stream, preamble))
+    }
+
     /// Takes the application's socket over, and writes the preamble that its stream will have.
-    fn meet(&self, accepted: Accepted, to: &Name) -> Option<(Plain, Preamble)> {
-        let mut preamble = Preamble::to(to.clone());
+    fn meet(&self, accepted: Accepted, asks: &Asks) -> Option<(Plain, Preamble)> {
+        let to = &asks.to;
+        let mut preamble = Preamble { original: asks.original, ..Preamble::to(to.clone()) };
         let mut hop = None;
         let app = match accepted {
             Accepted::Unix(socket) => Plain::Unix(socket),
@@ -404,23 +421,4 @@ fn unrouted(name: &Name, error: &RouteError) -> Ending {
         _ => End::Unreachable,
     };
     Ending::new(end, Side::Agent, format!("look-up of {name}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silent_hosts_leave_time_for_one_that_lives() {
-        let seconds = Duration::from_secs;
-        let limits = OpenLimits { all: seconds(15), handshake: seconds(10), answer: seconds(10) };
-        let mut left = limits.all;
-        for _ in 0..3 {
-            left -= limits.dialing(left, true);
-        }
-        assert!(left > seconds(1), "{left:?}");
-        assert_eq!(limits.dialing(limits.all, false), seconds(10), "there is no other");
-        assert_eq!(limits.dialing(seconds(3), false), seconds(3));
-        assert_eq!(OpenLimits { handshake: seconds(2), ..limits }.dialing(limits.all, true), seconds(2));
-    }
 }

@@ -7,8 +7,10 @@
 
 mod abort;
 mod clock;
+mod pass;
 
 pub use abort::{abort, broke_protocol, count, truncated};
+pub use pass::pass;
 
 use std::{
     future::Future,
@@ -19,7 +21,7 @@ use std::{
 };
 
 use adit_protocol::{HEADER_LEN, Kind, Phase};
-use tokio::io::Interest;
+use tokio::{io::Interest, net::TcpStream};
 
 use abort::{failed, internal, local_reset};
 use clock::{Alarm, Clock, Overdue};
@@ -445,16 +447,22 @@ impl<'a> Relay<'a> {
         let waiting = self.waiting();
         let local = waiting.for_local.then(|| self.local.as_tcp()).flatten();
         let tunnel = waiting.for_tunnel.then(|| self.tunnel.channel.socket());
-        for (socket, side, who) in [(local, Side::Local, "the local side"), (tunnel, Side::Peer, "the peer")] {
-            let silent = socket.and_then(|socket| TcpInfo::of(socket).ok()).map(|info| info.last_ack);
-            if silent.zip(self.limits.stalled).is_some_and(|(silent, limit)| silent >= limit) {
-                let detail =
-                    format!("{who} acknowledged nothing for {:?} while bytes waited", silent.unwrap_or_default());
-                return Err(Ending::new(End::Stalled, side, detail));
-            }
-        }
+        lacks_acknowledgement(local, Side::Local, "the local side", self.limits)?;
+        lacks_acknowledgement(tunnel, Side::Peer, "the peer", self.limits)?;
         self.clock.asked(now);
         Ok(())
+    }
+}
+
+/// The ending of a stream whose bytes wait for this socket, if its other end has acknowledged nothing for too long.
+fn lacks_acknowledgement(socket: Option<&TcpStream>, side: Side, who: &str, limits: &Limits) -> Result<(), Ending> {
+    let silent = socket.and_then(|socket| TcpInfo::of(socket).ok()).map(|info| info.last_ack);
+    match silent.zip(limits.stalled) {
+        Some((silent, limit)) if silent >= limit => {
+            let detail = format!("{who} acknowledged nothing for {silent:?} while bytes waited");
+            Err(Ending::new(End::Stalled, side, detail))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -33,8 +33,8 @@ pub struct Streams {
     /// one local end, for the kernel gives a port out again for another destination.
     own: Mutex<HashMap<SocketAddr, Vec<(SocketAddr, Purpose)>>>,
     next: AtomicU64,
-    /// Bytes of streams that have ended: sent and received, outbound and inbound.
-    ended: [AtomicU64; 4],
+    /// Bytes of streams that have ended: sent and received, outbound, inbound and passed on.
+    ended: [[AtomicU64; 2]; 3],
 }
 
 /// A stream that passes through this agent: what a connection from it to ourselves continues.
@@ -64,6 +64,8 @@ pub enum Direction {
     Outbound,
     /// From another host, to a local service.
     Inbound,
+    /// From a local application, captured and passed on to another host in plaintext, as the file says.
+    Passed,
 }
 
 impl Direction {
@@ -72,8 +74,12 @@ impl Direction {
         match self {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
+            Self::Passed => "passed",
         }
     }
+
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Outbound, Self::Inbound, Self::Passed];
 }
 
 /// Where a stream came from.
@@ -140,6 +146,11 @@ pub enum Right {
         bound: Name,
         /// Who had to answer there.
         verify: Verify,
+    },
+    /// An application's, to go on in plaintext to where its captured connection was meant to go.
+    Passed {
+        /// There.
+        original: SocketAddr,
     },
 }
 
@@ -323,7 +334,7 @@ impl Streams {
     /// Stream bytes so far, of ended streams and live ones: sent into tunnels, and received from them.
     pub fn bytes(&self, direction: Direction) -> (u64, u64) {
         let live = lock(&self.live);
-        let [sent, received] = self.ended_of(direction).map(|count| count.load(Relaxed));
+        let [sent, received] = self.ended_of(direction).each_ref().map(|count| count.load(Relaxed));
         live.values()
             .filter(|stream| stream.direction == direction)
             .fold((sent, received), |(sent, received), stream| {
@@ -331,11 +342,12 @@ impl Streams {
             })
     }
 
-    fn ended_of(&self, direction: Direction) -> [&AtomicU64; 2] {
-        let [out_sent, out_received, in_sent, in_received] = &self.ended;
+    fn ended_of(&self, direction: Direction) -> &[AtomicU64; 2] {
+        let [outbound, inbound, passed] = &self.ended;
         match direction {
-            Direction::Outbound => [out_sent, out_received],
-            Direction::Inbound => [in_sent, in_received],
+            Direction::Outbound => outbound,
+            Direction::Inbound => inbound,
+            Direction::Passed => passed,
         }
     }
 

@@ -1,12 +1,13 @@
 //! The moment a right is withdrawn under a live stream: its peer's certificate is revoked, the bundle that vouched for it is
 //! gone, or the rules that a reload brought no longer give it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use adit_config::{
     peers::{Expectation, Peers, Verify},
     policy::{Policy, Verdict},
 };
+use adit_protocol::Name;
 use arc_swap::ArcSwap;
 
 use crate::{
@@ -32,12 +33,24 @@ pub async fn withdrawn(identity: &Arc<Store>, peer: &Peer, role: Role) -> Ending
     }
 }
 
-/// The rules that give rights: who may reach what here, and who must answer elsewhere.
-#[derive(Debug)]
-pub struct Law {
+/// The rules that give rights.
+#[derive(Clone)]
+pub struct Grounds {
+    /// Who may reach what here.
+    pub policy: Arc<Policy>,
+    /// Who must answer elsewhere.
+    pub peers: Arc<Peers>,
+    /// What may go on in plaintext.
+    pub may_pass: Arc<MayPass>,
+}
+
+/// Whether a captured connection to this destination, which has this name, may go on in plaintext; if not, why.
+pub type MayPass = dyn Fn(SocketAddr, &Name) -> Result<(), String> + Send + Sync;
+
+/// The rules in force at one time.
+struct Law {
     number: u64,
-    policy: Arc<Policy>,
-    peers: Arc<Peers>,
+    grounds: Grounds,
 }
 
 /// The law in force, and the live streams under it.
@@ -48,8 +61,8 @@ pub struct Rights {
 
 impl Rights {
     /// The first law.
-    pub fn new(policy: Arc<Policy>, peers: Arc<Peers>, streams: Arc<Streams>) -> Arc<Self> {
-        Arc::new(Self { law: ArcSwap::from_pointee(Law { number: 1, policy, peers }), streams })
+    pub fn new(grounds: Grounds, streams: Arc<Streams>) -> Arc<Self> {
+        Arc::new(Self { law: ArcSwap::from_pointee(Law { number: 1, grounds }), streams })
     }
 
     /// The number of the law in force. Whoever judges by rules of their own keeps the number they came with.
@@ -59,9 +72,9 @@ impl Rights {
 
     /// Puts a new law in force, and returns its number. First this, then the rules that streams are judged by, then
     /// [`Rights::enforce`]: what is judged in between, by the old rules or by the new, is judged by this law again.
-    pub fn announce(&self, policy: Arc<Policy>, peers: Arc<Peers>) -> u64 {
+    pub fn announce(&self, grounds: Grounds) -> u64 {
         let number = self.law() + 1;
-        self.law.store(Arc::new(Law { number, policy, peers }));
+        self.law.store(Arc::new(Law { number, grounds }));
         number
     }
 
@@ -96,8 +109,10 @@ impl Law {
     }
 
     fn judge(&self, stream: &Stream, right: &Right) -> Result<(), String> {
+        let Grounds { policy, peers, may_pass } = &self.grounds;
         match right {
-            Right::Inbound { peer, shown, at } => match self.policy.judge(&stream.name, peer, shown.as_deref()) {
+            Right::Passed { original } => may_pass(*original, &stream.name),
+            Right::Inbound { peer, shown, at } => match policy.judge(&stream.name, peer, shown.as_deref()) {
                 Verdict::Refused(refusal) => Err(refusal.to_string()),
                 Verdict::Admitted(admitted) => {
                     let in_reach = match at {
@@ -108,7 +123,7 @@ impl Law {
                     if in_reach { Ok(()) } else { Err(format!("{} does not reach this far", admitted.rule())) }
                 }
             },
-            Right::Outbound { bound, verify } => match self.peers.expect(&stream.name, bound) {
+            Right::Outbound { bound, verify } => match peers.expect(&stream.name, bound) {
                 Err(none) => Err(none.to_string()),
                 Ok(Expectation { verify: now, rule, .. }) => demands_no_other(verify, &now)
                     .map_err(|identity| format!("[[outbound.peer]] {rule} wants {identity} to answer")),
@@ -136,19 +151,19 @@ mod tests {
     use std::path::Path;
 
     use adit_config::{Config, Identity};
-    use adit_protocol::Name;
 
     use super::*;
     use crate::streams::{Came, Direction, Registered, new_id};
 
     /// The rules of a file whose services and peers are these.
-    fn rules(services: &str, peers: &str) -> (Arc<Policy>, Arc<Peers>) {
+    fn rules(services: &str, peers: &str) -> Grounds {
         let text = format!(
             "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n\
              [inbound]\nlisten = [\"127.0.0.1:1\"]\ndtab = \"/db => /#/dns\"\n{services}\n[outbound]\n{peers}"
         );
         let (config, _) = Config::parse(Path::new("adit.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-        (Arc::new(config.inbound.unwrap().policy), Arc::new(config.outbound.unwrap().peers))
+        let (policy, peers) = (Arc::new(config.inbound.unwrap().policy), Arc::new(config.outbound.unwrap().peers));
+        Grounds { policy, peers, may_pass: Arc::new(|_, _| Err("nothing passes".to_owned())) }
     }
 
     const SERVICE: &str = "[[inbound.service]]\nname = \"/svc/x\"\nto = \"127.0.0.1:9\"\nallow = [\"a.example\"]\n";
@@ -172,7 +187,6 @@ mod tests {
 
     #[test]
     fn a_new_law_ends_the_streams_whose_right_it_does_not_give_and_no_other() {
-        let (was_service, was_peer) = (SERVICE, PEER);
         let table = [
             (inbound(None), SERVICE.to_owned(), PEER, None),
             (inbound(None), SERVICE.replace("127.0.0.1:9", "127.0.0.1:10"), PEER, None),
@@ -183,18 +197,18 @@ mod tests {
             (outbound(Some("b.example")), SERVICE.to_owned(), ANYBODY, None),
             (outbound(Some("c.example")), SERVICE.to_owned(), PEER, Some("[[outbound.peer]] 1 wants b.example")),
             (outbound(None), SERVICE.to_owned(), PEER, Some("[[outbound.peer]] 1 wants b.example")),
+            (Right::Passed { original: ([10, 0, 0, 2], 80).into() }, SERVICE.to_owned(), PEER, Some("nothing passes")),
             (outbound(Some("b.example")), SERVICE.to_owned(), "", Some("no [[outbound.peer]] that matches")),
         ];
         for (right, services, peers, ended) in table {
             let streams = Streams::new();
-            let (policy, old_peers) = rules(was_service, was_peer);
-            let rights = Rights::new(policy, old_peers, Arc::clone(&streams));
+            let before = Grounds { may_pass: Arc::new(|_, _| Ok(())), ..rules(SERVICE, PEER) };
+            let rights = Rights::new(before, Arc::clone(&streams));
             let live = stream(&streams, Direction::Inbound);
             let unjudged = stream(&streams, Direction::Inbound);
             rights.rest(&live, right.clone(), rights.law());
             assert!(live.ending().is_none());
-            let (policy, peers) = rules(&services, peers);
-            rights.announce(policy, peers);
+            rights.announce(rules(&services, peers));
             assert_eq!(rights.enforce(), usize::from(ended.is_some()), "{right:?}");
             match (live.ending(), ended) {
                 (None, None) => {}
@@ -211,12 +225,10 @@ mod tests {
     #[test]
     fn a_stream_that_was_judged_by_the_old_rules_and_comes_after_the_walk_is_judged_again() {
         let streams = Streams::new();
-        let (policy, peers) = rules(SERVICE, PEER);
-        let rights = Rights::new(policy, peers, Arc::clone(&streams));
+        let rights = Rights::new(rules(SERVICE, PEER), Arc::clone(&streams));
         let judged_by = rights.law();
         let late = stream(&streams, Direction::Inbound);
-        let (policy, peers) = rules(&SERVICE.replace("a.example", "c.example"), PEER);
-        let now = rights.announce(policy, peers);
+        let now = rights.announce(rules(&SERVICE.replace("a.example", "c.example"), PEER));
         assert_eq!(rights.enforce(), 0, "it rests on nothing yet");
         rights.rest(&late, inbound(None), judged_by);
         assert_eq!(late.ending().map(|ending| ending.end), Some(End::Revoked));

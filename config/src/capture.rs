@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use adit_protocol::{Captures as Parts, Name, Pattern, Template};
+use adit_protocol::{Captures as Parts, Name, Template};
 
 use crate::net::{Net, Ports};
 
@@ -98,10 +98,7 @@ impl Captures {
                 (HostHas::No | HostHas::Unknown, _) => {}
             }
         }
-        match fill(&default_name(), ip, port) {
-            Ok(name) => Captured::Named { name, rule: None, certificate: None },
-            Err(message) => Captured::Faulty { rule: 0, message },
-        }
+        Captured::Named { name: default_name_of(destination), rule: None, certificate: None }
     }
 
     /// The host names that its rules ask for, each with the number of its rule, from 1.
@@ -148,11 +145,7 @@ pub fn destination(name: &Name) -> Result<SocketAddr, DestinationError> {
     let ip: IpAddr = ip.parse().map_err(|_| DestinationError::Ip)?;
     let port = port.parse().ok().filter(|port| *port > 0).ok_or(DestinationError::Port)?;
     let found = SocketAddr::new(ip.to_canonical(), port);
-    if name.as_str() == spelled(found) { Ok(found) } else { Err(DestinationError::Spelling(found)) }
-}
-
-fn spelled(destination: SocketAddr) -> String {
-    format!("/{ROOT}/{}/{}", destination.ip(), destination.port())
+    if *name == default_name_of(found) { Ok(found) } else { Err(DestinationError::Spelling(found)) }
 }
 
 /// Why a name that begins with `/dst` holds no destination. To the peer all are one refusal; it is shown.
@@ -174,29 +167,30 @@ impl fmt::Display for DestinationError {
             DestinationError::Shape => f.write_str("a captured name is /dst/<ip>/<port>"),
             DestinationError::Ip => f.write_str("its address is none"),
             DestinationError::Port => f.write_str("its port is none from 1 to 65535"),
-            DestinationError::Spelling(found) => write!(f, "that is spelled {}", spelled(*found)),
+            DestinationError::Spelling(found) => write!(f, "that is spelled {}", default_name_of(*found)),
         }
     }
 }
 
 impl Error for DestinationError {}
 
-/// The name of a destination that no rule names.
-#[must_use]
-pub fn default_name() -> Template {
+/// The name of a destination that no rule names, as a rule would say it.
+pub(crate) fn default_name() -> Template {
     parsed("/dst/{ip}/{port}", Template::parse)
-}
-
-/// The pattern that holds the parts of such a name.
-#[must_use]
-pub fn default_pattern() -> Pattern {
-    parsed("/dst/{ip}/{port}", Pattern::parse)
 }
 
 fn parsed<T, E: std::fmt::Debug>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> T {
     // A literal that a test reads.
     #[allow(clippy::expect_used, reason = "a literal of this file, which its tests parse")]
     parse(text).expect("it is well formed")
+}
+
+/// The name of this destination where no rule gives one.
+#[must_use]
+pub fn default_name_of(destination: SocketAddr) -> Name {
+    let (ip, port) = (destination.ip().to_canonical(), destination.port());
+    // An address without its zone is digits, dots and colons: segments of a name.
+    parsed(&format!("/dst/{ip}/{port}"), Name::parse)
 }
 
 /// The parts of a destination, `{ip}` and `{port}`, as a template uses them.

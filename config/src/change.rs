@@ -33,6 +33,8 @@ pub struct Change {
 pub struct Doors {
     /// By the place among `[[outbound.listener]]`.
     pub outbound: Vec<Option<usize>>,
+    /// By the place in `[outbound.redirect] listen`.
+    pub redirect: Vec<Option<usize>>,
     /// By the place in `[inbound] listen`.
     pub inbound: Vec<Option<usize>>,
     /// By the place in `[outbound.redirect] listen`.
@@ -74,6 +76,7 @@ impl Doors {
         let new = |count| vec![None; count];
         Doors {
             outbound: new(listeners(config).len()),
+            redirect: new(redirect_doors(config).len()),
             inbound: new(inbound_doors(config).len()),
             redirect: new(redirect_doors(config).len()),
             admin: new(config.admin.doors().len()),
@@ -85,6 +88,7 @@ impl Doors {
         let (was, is) = (old.admin.doors(), next.admin.doors());
         let mut doors = Doors {
             outbound: origins(listeners(old), listeners(next), |one, other| same_place(&one.listen, &other.listen)),
+            redirect: origins(redirect_doors(old), redirect_doors(next), |_, _| false),
             inbound: origins(inbound_doors(old), inbound_doors(next), |_, _| false),
             redirect: origins(redirect_doors(old), redirect_doors(next), |_, _| false),
             admin: origins(&was, &is, |_, _| false),
@@ -195,6 +199,12 @@ fn rules(config: &Config) -> &[PeerRule] {
 
 fn services(config: &Config) -> &[Service] {
     config.inbound.as_ref().map_or(&[], |inbound| &inbound.policy.services)
+}
+
+/// The doors for captured connections.
+fn redirect_doors(config: &Config) -> &[std::net::SocketAddr] {
+    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
+    redirect.map_or(&[], |redirect| &redirect.listen)
 }
 
 fn inbound_doors(config: &Config) -> &[std::net::SocketAddr] {

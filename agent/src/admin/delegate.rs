@@ -63,7 +63,7 @@ async fn report(request: Request<Incoming>, view: &View) -> Result<Report, Refus
     };
     let now = view.now.load_full();
     Ok(match side {
-        Direction::Outbound => match &now.outbound {
+        Direction::Outbound | Direction::Passed => match &now.outbound {
             Some(outbound) => outbound.router.delegate(side, &name, edited).await,
             None => return Err(Refused::Request("this agent has no [outbound]".to_owned())),
         },

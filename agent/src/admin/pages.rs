@@ -56,7 +56,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
 }
 
 fn metrics_page(view: &View) -> String {
-    for direction in [Direction::Outbound, Direction::Inbound] {
+    for direction in Direction::ALL {
         let (sent, received) = view.streams.bytes(direction);
         metrics::stream_bytes(direction, sent, received);
     }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     StartError,
     doors::{Doors, Opened, Sides},
-    sides::{House, peers, policy},
+    sides::House,
 };
 use crate::{
     admin::{self, Loaded, Now, Reloaded, View},
@@ -146,7 +146,7 @@ impl App {
     /// Everything but the doors. The order is that of [`Rights::announce`](crate::withdraw::Rights::announce); returns how
     /// many streams ended.
     fn change_rules(&self, old: &Config, next: &Config, addresses: Option<Vec<std::net::SocketAddr>>) -> usize {
-        let law = self.house.rights.announce(policy(next), Arc::new(peers(next)));
+        let law = self.house.rights.announce(self.house.grounds(next));
         self.house.route_by(old, next);
         let before = self.sides.outbound.load_full();
         let outbound = self.house.outbound(next, law, Some((old, &before)));

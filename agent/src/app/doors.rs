@@ -4,16 +4,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Doors as Origins, ListenAddr, Listener};
+use adit_config::{Config, Doors as Origins, ListenAddr, Listener, RedirectMode};
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::sides::House;
+use super::sides::{House, mark};
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, ListenError, Room},
+    listen::{Accepted, Bound, Door, Held, ListenError, Room, Special},
     outbound::{Asks, Outbound},
 };
 
@@ -21,6 +21,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Doors {
     outbound: Vec<Front>,
+    redirect: Vec<Open>,
     inbound: Vec<Open>,
     admin: Vec<Open>,
 }
@@ -46,6 +47,7 @@ struct Front {
 /// For each door of a configuration, the one that was opened for it; `None` where one that is open goes on.
 pub(super) struct Opened {
     outbound: Vec<Option<Door>>,
+    redirect: Vec<Option<Door>>,
     inbound: Vec<Option<Door>>,
     admin: Vec<Option<Door>>,
 }
@@ -70,11 +72,20 @@ impl Opened {
         admin: &admin::Running,
     ) -> Result<Self, ListenError> {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
+        let captured = redirect.map_or(&[][..], |redirect| &redirect.listen);
+        let special = Special {
+            transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy),
+            mark: mark(config),
+        };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
         let closing = before.closing(origins);
         let opened = || {
             Ok(Self {
                 outbound: open_new(&origins.outbound, listeners, |listener| open_front(&listener.listen, &closing))?,
+                redirect: open_new(&origins.redirect, captured, |address| {
+                    Door::tcp_with(*address, &special, &closing).map(Door::abort_unless_closed)
+                })?,
                 inbound: open_new(&origins.inbound, tunnels, |address| Door::tcp_over(*address, &closing))?,
                 admin: open_new(&origins.admin, &config.admin.doors(), |listen| admin.open(listen, &closing))?,
             })
@@ -103,7 +114,7 @@ impl Doors {
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
         let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
-        let new = [&opened.outbound, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
+        let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
         open.chain(new.filter_map(Door::tcp_address)).collect()
     }
 
@@ -116,13 +127,17 @@ impl Doors {
     fn closing(&self, origins: &Origins) -> Vec<&Held> {
         let fronts = self.outbound.iter().map(|front| &front.open);
         let fronts = fronts.enumerate().filter(|(at, _)| !origins.outbound.contains(&Some(*at)));
-        let tunnels = self.inbound.iter().enumerate().filter(|(at, _)| !origins.inbound.contains(&Some(*at)));
-        let admin = self.admin.iter().enumerate().filter(|(at, _)| !origins.admin.contains(&Some(*at)));
-        fronts.chain(tunnels).chain(admin).filter_map(|(_, open)| open.held.as_ref()).collect()
+        let others =
+            [(&self.redirect, &origins.redirect), (&self.inbound, &origins.inbound), (&self.admin, &origins.admin)];
+        let others = others
+            .into_iter()
+            .flat_map(|(open, origins)| open.iter().enumerate().filter(|(at, _)| !origins.contains(&Some(*at))));
+        fronts.chain(others).filter_map(|(_, open)| open.held.as_ref()).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
-        self.outbound.iter().map(|front| &front.open).chain(&self.inbound).chain(&self.admin)
+        let fronts = self.outbound.iter().map(|front| &front.open);
+        fronts.chain(&self.redirect).chain(&self.inbound).chain(&self.admin)
     }
 
     /// Lets these be the doors of `config`: serves those that were opened for it, turns those that go on to where they lead
@@ -146,17 +161,18 @@ impl Doors {
                 (None, None) => None,
             }
         });
-        let mut serve = opened.inbound.into_iter();
-        let inbound = next(self.inbound, &origins.inbound, &mut closed, |before| match (before, serve.next()?) {
-            (Some(open), _) => Some(open),
-            (None, door) => Some(Open::tunnels(door?, house, sides)),
-        });
-        let mut serve = opened.admin.into_iter();
-        let admin = next(self.admin, &origins.admin, &mut closed, |before| match (before, serve.next()?) {
-            (Some(open), _) => Some(open),
-            (None, door) => Some(Open::admin(door?, sides)),
-        });
-        (Self { outbound, inbound, admin }, closed)
+        let mut opens = |before: Vec<Open>, origins: &[Option<usize>], doors: Vec<Option<Door>>, serve: &Serve<'_>| {
+            let mut doors = doors.into_iter();
+            next(before, origins, &mut closed, |before| match (before, doors.next()?) {
+                (Some(open), _) => Some(open),
+                (None, door) => Some(serve(door?)),
+            })
+        };
+        let redirect =
+            opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
+        let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
+        let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
+        (Self { outbound, redirect, inbound, admin }, closed)
     }
 
     /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one
@@ -170,6 +186,9 @@ impl Doors {
         }
     }
 }
+
+/// How a door is served once it is open.
+type Serve<'a> = dyn Fn(Door) -> Open + 'a;
 
 /// A list of doors in the order of the next file: `make` gives each, from the one that goes on as it, if one does. What is
 /// left over is closed.
@@ -233,7 +252,7 @@ impl Front {
 }
 
 fn asks(listener: &Listener) -> Asks {
-    Asks { to: listener.to.clone(), certificate: listener.certificate.clone() }
+    Asks { to: listener.to.clone(), certificate: listener.certificate.clone(), original: None }
 }
 
 impl Bound {
@@ -243,6 +262,22 @@ impl Bound {
 }
 
 impl Open {
+    fn captured(door: Door, house: &House, sides: &Sides) -> Self {
+        let stop = house.draining.child_token();
+        let (bound, held) = (Bound::of("redirect", &door), door.held());
+        let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
+        let (outbound, work) = (Arc::clone(&sides.outbound), house.work.clone());
+        let at = held.as_ref().map(Held::address);
+        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+            let (outbound, Some(at)) = (outbound.load_full(), at) else { return };
+            work.spawn(async move {
+                outbound.carry_captured(accepted, at).await;
+                drop(slot);
+            });
+        }));
+        Self { bound, held, stop, serving }
+    }
+
     fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
         let stop = house.draining.child_token();
         let (bound, held) = (Bound::of("inbound", &door), door.held());

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Dtab, Limits, Peers, Policy, Service, dtab::Dentry};
+use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Service, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +14,10 @@ use crate::{
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
     naming::{Namers, Settings, Zone},
-    outbound::{OpenLimits, Outbound},
+    outbound::{
+        OpenLimits, Outbound,
+        capture::{Capture, Hosts},
+    },
     relay,
     router::Router,
     slots::Slots,
@@ -23,7 +26,7 @@ use crate::{
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
-    withdraw::Rights,
+    withdraw::{Grounds, Rights},
 };
 
 /// Everything that lives as long as the agent does, and no configuration.
@@ -35,6 +38,8 @@ pub(super) struct House {
     pub(super) streams: Arc<Streams>,
     pub(super) rights: Arc<Rights>,
     pub(super) pool: Arc<Pool>,
+    /// The host names that capture rules are about.
+    hosts: Arc<Hosts>,
     outbound_router: Arc<Router>,
     inbound_router: Arc<Router>,
     /// Streams at once, of both doors.
@@ -61,12 +66,15 @@ impl House {
         let namers = Arc::new(Namers::new(settings(config), chores.clone(), stop.clone()));
         let streams = Streams::new();
         let pool_limits = pool_limits(config, descriptors);
+        let hosts = Hosts::new(Arc::clone(&namers));
+        hosts.follow(&captures(config));
         Ok(Self {
             descriptors,
-            rights: Rights::new(policy(config), Arc::new(peers(config)), Arc::clone(&streams)),
+            rights: Rights::new(grounds(config, &hosts), Arc::clone(&streams)),
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
             inbound_router: Arc::new(Router::new(inbound_table(config), Peers::default(), Arc::clone(&namers))),
+            hosts,
             slots: Slots::new(capacity.streams),
             accepted: Slots::new(capacity.tunnels),
             identity,
@@ -84,6 +92,11 @@ impl House {
         limits.resolved(self.descriptors)
     }
 
+    /// What gives rights by this configuration.
+    pub(super) fn grounds(&self, config: &Config) -> Grounds {
+        grounds(config, &self.hosts)
+    }
+
     /// The outbound side by this configuration, whose law has the number `law`. What it shares with `before` goes on.
     pub(super) fn outbound(&self, config: &Config, law: u64, before: Option<(&Config, &Outbound)>) -> Outbound {
         let limits = &config.limits;
@@ -95,6 +108,7 @@ impl House {
             router: Arc::clone(&self.outbound_router),
             law,
             rights: Arc::clone(&self.rights),
+            capture: capture(config, &self.hosts),
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
@@ -156,6 +170,7 @@ impl House {
     /// Lets the tables and the names' settings be those of `next`. What names lead to is kept where nothing has changed.
     pub(super) fn route_by(&self, old: &Config, next: &Config) {
         self.namers.reload(settings(next));
+        self.hosts.follow(&captures(next));
         let (was, is) = (outbound_table(old), outbound_table(next));
         if !same(&was, &is) || peers(old) != peers(next) {
             self.outbound_router.change(is, peers(next));
@@ -186,6 +201,30 @@ pub(super) fn policy(config: &Config) -> Arc<Policy> {
 /// The rules for peers of a file; of one without an outbound side, none.
 pub(super) fn peers(config: &Config) -> Peers {
     config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone())
+}
+
+fn grounds(config: &Config, hosts: &Arc<Hosts>) -> Grounds {
+    let (capture, table) = (capture(config, hosts), outbound_table(config));
+    Grounds {
+        policy: policy(config),
+        peers: Arc::new(peers(config)),
+        may_pass: Arc::new(move |original, _| match &capture {
+            Some(capture) => capture.may_pass(original, &table),
+            None => Err("there is no [outbound.redirect]".to_owned()),
+        }),
+    }
+}
+
+/// What captured connections ask for, in a file with a door for them.
+fn capture(config: &Config, hosts: &Arc<Hosts>) -> Option<Capture> {
+    let outbound = config.outbound.as_ref()?;
+    Some(Capture::new(outbound.redirect.as_ref()?, &outbound.captures, hosts))
+}
+
+/// The rules that name captured connections, in a file with a door for them.
+fn captures(config: &Config) -> Captures {
+    let outbound = config.outbound.as_ref().filter(|outbound| outbound.redirect.is_some());
+    outbound.map_or_else(Captures::default, |outbound| outbound.captures.clone())
 }
 
 fn outbound_table(config: &Config) -> Dtab {
@@ -229,6 +268,7 @@ fn settings(config: &Config) -> Settings {
         servers: dns.servers.clone(),
         zones: dns.zones.iter().map(zone).collect(),
         folder: config.fs.folder.clone(),
+        mark: mark(config),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,
@@ -250,14 +290,19 @@ fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
 
 fn socket_options(config: &Config) -> SocketOptions {
     let limits = &config.limits;
-    let is_captured = config.outbound.as_ref().is_some_and(|outbound| outbound.redirect.is_some());
     SocketOptions {
-        mark: if is_captured { config.netfilter.mark } else { None },
+        mark: mark(config),
         keepalive_idle: limits.keepalive_idle,
         keepalive_interval: limits.keepalive_interval,
         keepalive_count: limits.keepalive_count,
         user_timeout: limits.user_timeout,
     }
+}
+
+/// What the agent's own sockets are marked with: only where connections are captured, for it takes a capability.
+pub(super) fn mark(config: &Config) -> Option<u32> {
+    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
+    redirect.and(config.netfilter.mark)
 }
 
 fn relay_limits(limits: &Limits) -> relay::Limits {

@@ -27,7 +27,7 @@ impl Ping {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let (config, _) = Config::load(&self.config)?;
         let certificate = self.certificate.clone().or_else(|| listeners_certificate(&config, &self.name));
-        let asks = Asks { to: self.name, certificate };
+        let asks = Asks { to: self.name, certificate, original: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let stop = CancellationToken::new();

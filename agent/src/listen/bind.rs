@@ -51,7 +51,30 @@ pub(super) enum Sharing {
     ForNow,
 }
 
-pub(super) fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+/// What a door needs beyond others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Special {
+    /// It takes connections to other hosts' addresses that TPROXY brings to it (IP_TRANSPARENT, ip(7)).
+    pub transparent: bool,
+    /// What it answers with carries this mark (SO_MARK, socket(7); a connection inherits it from its listener), by which the
+    /// rules know the agent's own packets.
+    pub mark: Option<u32>,
+}
+
+impl Special {
+    fn apply(&self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark)?;
+        }
+        match (self.transparent, address) {
+            (false, _) => Ok(()),
+            (true, SocketAddr::V4(_)) => socket.set_ip_transparent_v4(true),
+            (true, SocketAddr::V6(_)) => socket.set_ip_transparent_v6(true),
+        }
+    }
+}
+
+pub(super) fn bind_tcp(address: SocketAddr, sharing: Sharing, special: &Special) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     // Connections of a predecessor that linger in TIME_WAIT do not keep a new agent from its port.
     socket.set_reuse_address(true)?;
@@ -59,6 +82,7 @@ pub(super) fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpL
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(sharing == Sharing::ForNow)?;
+    special.apply(&socket, address)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_reuse_port(false)?;

@@ -3,15 +3,15 @@
 //! a search domain, so that a name means the same on every host.
 
 use super::known::{Answer, Answers};
+use super::marked::Marked;
 use super::question::{Question, Record, Service};
 use super::{Settings, Zone};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{TokioResolver, lookup::Lookup, system_conf};
+use hickory_resolver::{Resolver, lookup::Lookup, system_conf};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -41,7 +41,7 @@ pub(super) struct Dns {
 /// The servers of a zone, or of all other names.
 struct Servers {
     /// Without a resolver every name is answered with why there is none.
-    resolver: Result<TokioResolver, String>,
+    resolver: Result<Resolver<Marked>, String>,
     /// Their addresses, for messages.
     addresses: String,
     turns: Semaphore,
@@ -134,12 +134,12 @@ fn holds(zone: &str, name: &str) -> bool {
 fn resolver(
     (config, mut options): (ResolverConfig, ResolverOpts),
     settings: &Settings,
-) -> Result<TokioResolver, String> {
+) -> Result<Resolver<Marked>, String> {
     options.cache_size = 0;
     options.attempts = RETRIES;
     options.timeout = settings.timeout / 2;
     options.max_active_requests = QUERIES_AT_ONCE;
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let builder = Resolver::builder_with_config(config, Marked::with(settings.mark));
     let built = builder.with_options(options).build();
     built.map_err(|error| format!("the resolver cannot start: {error}"))
 }
@@ -171,7 +171,7 @@ fn server(address: SocketAddr) -> NameServerConfig {
 
 /// One query; and where its answer has no record, without an SOA that says so, a second: aliases that lead in a circle, or
 /// on for longer than hickory follows them, look like that as well, and are nobody's *no*.
-async fn ask(resolver: &TokioResolver, asked: Name, kind: RecordType) -> Answer {
+async fn ask(resolver: &Resolver<Marked>, asked: Name, kind: RecordType) -> Answer {
     let (answer, last) = match resolver.lookup(asked.clone(), kind).await {
         Ok(lookup) => (found(&lookup, kind), last_alias(&lookup).unwrap_or(asked)),
         Err(error) => (not_found(&error, kind), last_asked(&error).unwrap_or(asked)),
@@ -196,7 +196,7 @@ fn last_asked(error: &NetError) -> Option<Name> {
     }
 }
 
-async fn is_alias(resolver: &TokioResolver, name: Name) -> bool {
+async fn is_alias(resolver: &Resolver<Marked>, name: Name) -> bool {
     let lookup = resolver.lookup(name, RecordType::CNAME).await;
     lookup.is_ok_and(|lookup| last_alias(&lookup).is_some())
 }

@@ -11,6 +11,7 @@ mod files;
 mod keep;
 mod known;
 mod lead;
+mod marked;
 mod place;
 mod question;
 mod settings;

@@ -28,6 +28,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// How often those files are looked at.
     pub look: Duration,
+    /// SO_MARK (socket(7)) of connections to DNS servers, by which the rules know them as the agent's own.
+    pub mark: Option<u32>,
 }
 
 /// A zone, and all under it, with servers of its own.
@@ -51,6 +53,7 @@ impl Default for Settings {
             linger: Duration::from_secs(60),
             folder: PathBuf::from("/etc/adit/names"),
             look: Duration::from_secs(1),
+            mark: None,
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 29] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -74,6 +74,13 @@ pub const METRICS: [Metric; 28] = [
         Shape::Counter,
         "limit",
         "times a limit turned something away, ended it, or made it wait; `limit` is its key under `[limits]`",
+    ),
+    Metric(
+        "adit_not_captured_total",
+        Shape::Counter,
+        "why",
+        "connections refused at the door for captured ones: a `loop` (made to the door itself), or `unknown` (the kernel \
+         does not say where it was meant to go)",
     ),
     Metric("adit_unverified_tunnels_total", Shape::Counter, "", "tunnels opened under verify = \"none\""),
     Metric(
@@ -175,7 +182,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 /// A counter that is absent until its first event hides that event: a rate begins at its second sample.
 fn begin_at_zero() {
-    for direction in [Direction::Outbound, Direction::Inbound] {
+    for direction in Direction::ALL {
         let label = direction.label();
         counter!("adit_streams_opened_total", "direction" => label).absolute(0);
         gauge!("adit_streams_active", "direction" => label).set(0.0);
@@ -186,6 +193,9 @@ fn begin_at_zero() {
     }
     for side in ["dialer", "acceptor"] {
         counter!("adit_protocol_violations_total", "side" => side).absolute(0);
+    }
+    for why in ["loop", "unknown"] {
+        counter!("adit_not_captured_total", "why" => why).absolute(0);
     }
     for kind in ["fresh", "recycled"] {
         counter!("adit_tunnels_used_total", "kind" => kind).absolute(0);
@@ -279,6 +289,11 @@ pub fn handshake(side: &'static str, outcome: &'static str, took: Duration) {
     if outcome == "ok" {
         histogram!("adit_handshake_seconds", "side" => side).record(took);
     }
+}
+
+/// A connection at the door for captured ones was none.
+pub fn not_captured(why: &'static str) {
+    counter!("adit_not_captured_total", "why" => why).increment(1);
 }
 
 /// A stream was put on a tunnel.

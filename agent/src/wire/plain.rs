@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use adit_config::RedirectMode;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
     net::{TcpStream, UnixStream},
@@ -229,6 +230,27 @@ impl Plain {
             Self::Unix(_) => None,
         }
     }
+}
+
+/// Where the connection was meant to go that netfilter has brought to a door of ours: what conntrack says that was rewritten
+/// (SO_ORIGINAL_DST of linux/netfilter_ipv4.h, IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h), or under TPROXY
+/// its own end, which is the other host's address. An IPv4 address is one, however it is written.
+///
+/// # Errors
+/// The system's: conntrack knows nothing of the connection, or the kernel has none.
+pub fn original_destination(socket: &TcpStream, mode: RedirectMode) -> io::Result<SocketAddr> {
+    let own = socket.local_addr()?;
+    let asked = SockRef::from(socket);
+    let original = match (mode, own) {
+        (RedirectMode::Tproxy, own) => own,
+        (RedirectMode::Redirect, SocketAddr::V4(_)) => inet(&asked.original_dst_v4()?)?,
+        (RedirectMode::Redirect, SocketAddr::V6(_)) => inet(&asked.original_dst_v6()?)?,
+    };
+    Ok(SocketAddr::new(original.ip().to_canonical(), original.port()))
+}
+
+fn inet(address: &SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no IP address"))
 }
 
 /// Where a connection that was accepted was meant to go: its own end, and what netfilter has rewritten to it, if it has.

@@ -88,6 +88,12 @@ impl Dtab {
         &self.entries
     }
 
+    /// Whether the prefix of any rule matches the name, whatever comes of it.
+    #[must_use]
+    pub fn is_about(&self, name: &Name) -> bool {
+        self.entries.iter().any(|entry| entry.take(name).is_some())
+    }
+
     /// Whether there is no rule at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

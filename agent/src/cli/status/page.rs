@@ -30,6 +30,11 @@ pub(super) fn page(status: &Value) -> String {
     }
     section("namers", &["bound name", "state", "age", "addresses", "last error"], rows(&status["names"], host));
     section(
+        "hosts that capture rules are about",
+        &["host", "addresses", "had before", "fault"],
+        rows(&status["captured_hosts"], captured_host),
+    );
+    section(
         "idle tunnels to",
         &["address", "who must answer", "certificate", "tunnels"],
         rows(&status["tunnels_idle"], idle),
@@ -112,6 +117,11 @@ fn endpoints(side: &Value) -> Vec<Vec<String>> {
     list(&side["balancers"]).iter().flat_map(of).collect()
 }
 
+fn captured_host(one: &Value) -> Vec<String> {
+    let fault = if one["fault"].is_null() { String::new() } else { text(&one["fault"]) };
+    vec![text(&one["host"]), joined(&one["addresses"]), joined(&one["remembered"]), fault]
+}
+
 fn host(one: &Value) -> Vec<String> {
     let stale = if one["state"] == "bound" && one["last_error"].is_string() { ", stale" } else { "" };
     let fault = if one["last_error"].is_null() { &one["bad_lines"][0] } else { &one["last_error"] };
@@ -128,7 +138,14 @@ fn accepted(one: &Value) -> Vec<String> {
 }
 
 fn stream(one: &Value) -> Vec<String> {
-    let mut row: Vec<_> = ["direction", "name", "from", "to", "peer"].map(|key| text(&one[key])).into();
+    let mut from = text(&one["from"]);
+    for (word, key) in [(", of", "workload"), (", captured on its way to", "original")] {
+        if let Some(told) = one[key].as_str() {
+            // Writing to a String cannot fail.
+            let _ = write!(from, "{word} {told}");
+        }
+    }
+    let mut row = vec![text(&one["direction"]), text(&one["name"]), from, text(&one["to"]), text(&one["peer"])];
     row.extend([duration(&one["age_seconds"]), text(&one["bytes_sent"]), text(&one["bytes_received"])]);
     row
 }

@@ -1,0 +1,59 @@
+//! The life of a captured connection that no rule knows, where the file says `unmatched = "pass"`: on to where it was meant to
+//! go, in plaintext. A file of its own, so that nothing else of the outbound side can come to it.
+
+use std::{io, net::SocketAddr};
+
+use super::{Asks, Outbound};
+use crate::{
+    addr::Address,
+    end::{End, Ending, Side},
+    listen::Accepted,
+    relay,
+    streams::{Direction, Hop, OwnConnection, Purpose, Right},
+    telemetry::{metrics, record},
+    wire::plain::{Connecting, Plain},
+};
+
+impl Outbound {
+    /// Passes a connection on to where it was meant to go, in plaintext: no rule knows it, and the file says so.
+    pub(super) async fn pass(&self, accepted: Accepted, asks: &Asks) {
+        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed) else { return };
+        let Some(original) = asks.original else { return };
+        self.rights.rest(&stream, Right::Passed { original }, self.law);
+        let hop = Hop { id: stream.id, hops: preamble.hops };
+        let connected = tokio::select! {
+            connected = self.connect_plainly(original, hop) => connected,
+            ending = stream.stopped() => Err(ending),
+        };
+        let ending = match connected {
+            Ok((far, _own)) => {
+                metrics::stream_open_took(Direction::Passed, stream.since.elapsed());
+                stream.tries(original.to_string());
+                relay::pass(app, far, &stream, &self.limits, stream.stopped()).await.err().unwrap_or(Ending::closed())
+            }
+            Err(ending) => {
+                app.abort();
+                ending
+            }
+        };
+        record::ended(&stream, &ending);
+    }
+
+    /// The connection is known as ours, and marked as ours, lest it be captured again.
+    async fn connect_plainly(&self, original: SocketAddr, hop: Hop) -> Result<(Plain, Option<OwnConnection>), Ending> {
+        let unreachable = |why: String| Ending::new(End::Unreachable, Side::Peer, why);
+        let failed = |error: io::Error| unreachable(format!("connecting to {original}: {error}"));
+        let begun = self.streams.own(Purpose::Carry(hop), || {
+            let connecting = Connecting::begin(&Address::Tcp(original), &self.options)?;
+            let ends = connecting.ends();
+            Ok((connecting, ends))
+        });
+        let (connecting, own) = begun.map_err(failed)?;
+        let limit = self.opening.handshake;
+        match tokio::time::timeout(limit, connecting.finish(&self.options)).await {
+            Ok(Ok(far)) => Ok((far, own)),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(unreachable(format!("connecting to {original}: no answer within {limit:?}"))),
+        }
+    }
+}
