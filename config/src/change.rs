@@ -37,8 +37,6 @@ pub struct Doors {
     pub redirect: Vec<Option<usize>>,
     /// By the place in `[inbound] listen`.
     pub inbound: Vec<Option<usize>>,
-    /// By the place in `[outbound.redirect] listen`.
-    pub redirect: Vec<Option<usize>>,
     /// By the place in [`Admin::doors`](crate::Admin::doors).
     pub admin: Vec<Option<usize>>,
     /// What opens, leads elsewhere and closes, a line each.
@@ -78,7 +76,6 @@ impl Doors {
             outbound: new(listeners(config).len()),
             redirect: new(redirect_doors(config).len()),
             inbound: new(inbound_doors(config).len()),
-            redirect: new(redirect_doors(config).len()),
             admin: new(config.admin.doors().len()),
             lines: Vec::new(),
         }
@@ -90,7 +87,6 @@ impl Doors {
             outbound: origins(listeners(old), listeners(next), |one, other| same_place(&one.listen, &other.listen)),
             redirect: origins(redirect_doors(old), redirect_doors(next), |_, _| false),
             inbound: origins(inbound_doors(old), inbound_doors(next), |_, _| false),
-            redirect: origins(redirect_doors(old), redirect_doors(next), |_, _| false),
             admin: origins(&was, &is, |_, _| false),
             lines: Vec::new(),
         };
@@ -202,11 +198,6 @@ fn services(config: &Config) -> &[Service] {
 }
 
 /// The doors for captured connections.
-fn redirect_doors(config: &Config) -> &[std::net::SocketAddr] {
-    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
-    redirect.map_or(&[], |redirect| &redirect.listen)
-}
-
 fn inbound_doors(config: &Config) -> &[std::net::SocketAddr] {
     config.inbound.as_ref().map_or(&[], |inbound| &inbound.listen)
 }
