@@ -6,6 +6,7 @@ mod check;
 mod delegate;
 mod demo;
 mod ping;
+mod redirect;
 mod reload;
 mod run;
 mod status;
@@ -40,6 +41,8 @@ enum Command {
     Whois(whois::Whois),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
+    /// Print, apply, remove or show the rules in the kernel that bring connections to the agent.
+    Redirect(redirect::Redirect),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
     /// Show what adit does, on this host alone, in a few seconds.
@@ -61,6 +64,7 @@ impl Cli {
             Command::Delegate(delegate) => delegate.run(),
             Command::Whois(whois) => whois.run(),
             Command::Ping(ping) => ping.run(),
+            Command::Redirect(redirect) => redirect.run(),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => completions.run(Self::command()),
             Command::Man(manual) => manual.run(Self::command()),
