@@ -13,9 +13,11 @@ mod pass;
 mod probe;
 mod tries;
 mod warm;
+mod whose;
 
 pub use limits::OpenLimits;
 pub use probe::Step;
+pub use whose::Whose;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,6 +47,7 @@ use crate::{
     },
     wire::plain::{Plain, SocketOptions, destinations},
     withdraw::{Rights, withdrawn},
+    workload::shown,
 };
 
 /// The outbound side of the agent, as one configuration has it: a reload puts another in its place, and the streams that
@@ -59,6 +62,8 @@ pub struct Outbound {
     pub rights: Arc<Rights>,
     /// What captured connections ask for, where the file has a door for them.
     pub capture: Option<Capture>,
+    /// Which local process a connection is of, and what holds for it.
+    pub whose: Whose,
     /// Our credentials, and whom we trust.
     pub identity: Arc<Store>,
     /// Idle tunnels.
@@ -135,9 +140,8 @@ impl Outbound {
             Found::Pass(to) => self.pass(accepted, &Asks { to, certificate: None, original: Some(original) }).await,
             Found::Refuse(to, ending) => {
                 let asks = Asks { to, certificate: None, original: Some(original) };
-                let Some((app, stream, _)) = self.begin(accepted, &asks, Direction::Outbound) else { return };
-                app.abort();
-                record::ended(&stream, &ending);
+                let Some((app, stream, _)) = self.begin(accepted, &asks, Direction::Outbound).await else { return };
+                refuse(app, &stream, &ending);
             }
         }
     }
@@ -148,8 +152,12 @@ impl Outbound {
     }
 
     async fn carry_until(&self, accepted: Accepted, asks: &Asks, deadline: Instant) {
-        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Outbound) else { return };
-        let wanted = Wanted { app: &app, preamble, asks, stream: &stream, deadline };
+        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Outbound).await else { return };
+        let asks = match self.whose.judge(asks, stream.came.process.as_ref()) {
+            Ok(asks) => asks,
+            Err(ending) => return refuse(app, &stream, &ending),
+        };
+        let wanted = Wanted { app: &app, preamble, asks: &asks, stream: &stream, deadline };
         // In a box of its own, which is gone once it is done: what a task awaits in place, it has room for to its end.
         let opened = tokio::select! {
             opened = Box::pin(self.open(wanted)) => opened,
@@ -165,12 +173,20 @@ impl Outbound {
         record::ended(&stream, &ending);
     }
 
-    /// Takes the application's socket over, and enters its stream.
-    fn begin(&self, accepted: Accepted, asks: &Asks, direction: Direction) -> Option<(Plain, Registered, Preamble)> {
-        let (app, preamble) = self.meet(accepted, asks)?;
+    /// Takes the application's socket over, finds out whose it is, and enters its stream.
+    async fn begin(
+        &self,
+        accepted: Accepted,
+        asks: &Asks,
+        direction: Direction,
+    ) -> Option<(Plain, Registered, Preamble)> {
+        let (app, mut preamble) = self.meet(accepted, asks)?;
+        let process = Box::pin(self.whose.find(&app, &preamble)).await;
+        preamble.workload = process.as_ref().map(shown);
         let id = preamble.id.unwrap_or_else(new_id);
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
-        let came = Came { from, source: preamble.source, original: asks.original, workload: None };
+        let workload = preamble.workload.clone();
+        let came = Came { from, source: preamble.source, agent: None, original: asks.original, workload, process };
         let stream = self.streams.register(direction, id, asks.to.clone(), came);
         metrics::stream_opened(direction);
         Some((app, stream, preamble))
@@ -394,6 +410,12 @@ impl Outbound {
             }
         }
     }
+}
+
+/// Ends a stream for which nothing was opened.
+fn refuse(app: Plain, stream: &Stream, ending: &Ending) {
+    app.abort();
+    record::ended(stream, ending);
 }
 
 /// How the pool keeps a tunnel where `settings` hold.

@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use adit_config::{
     peers::{Expectation, Peers, Verify},
     policy::{Policy, Verdict},
+    workload::{Ruling, Workloads},
 };
 use adit_protocol::Name;
 use arc_swap::ArcSwap;
@@ -14,7 +15,7 @@ use crate::{
     addr::Address,
     end::{End, Ending, Side},
     identity::{Peer, Role, Store},
-    streams::{Right, Stream, Streams},
+    streams::{Direction, Right, Stream, Streams},
 };
 
 /// Waits until `peer` is no longer good: looked at once now, and again whenever the certificates, bundle or lists change.
@@ -40,6 +41,8 @@ pub struct Grounds {
     pub policy: Arc<Policy>,
     /// Who must answer elsewhere.
     pub peers: Arc<Peers>,
+    /// Which local processes may go where.
+    pub workloads: Arc<Workloads>,
     /// What may go on in plaintext.
     pub may_pass: Arc<MayPass>,
 }
@@ -109,7 +112,10 @@ impl Law {
     }
 
     fn judge(&self, stream: &Stream, right: &Right) -> Result<(), String> {
-        let Grounds { policy, peers, may_pass } = &self.grounds;
+        let Grounds { policy, peers, workloads, may_pass } = &self.grounds;
+        if stream.direction != Direction::Inbound {
+            denied(workloads.judge(&stream.name, stream.came.process.as_ref()))?;
+        }
         match right {
             Right::Passed { original } => may_pass(*original, &stream.name),
             Right::Inbound { peer, shown, at } => match policy.judge(&stream.name, peer, shown.as_deref()) {
@@ -132,6 +138,14 @@ impl Law {
     }
 }
 
+/// Which certificate the process shows now is for its next stream to ask.
+fn denied(ruling: Ruling) -> Result<(), String> {
+    match ruling {
+        Ruling::Goes(_) => Ok(()),
+        Ruling::Refused { rule, reason } => Err(format!("[[outbound.workload]] {rule}: {reason}")),
+    }
+}
+
 /// Whoever had to prove an identity is as good where nobody has to prove any.
 fn demands_no_other<'a>(was: &Verify, now: &'a Verify) -> Result<(), &'a adit_config::Identity> {
     match now {
@@ -150,10 +164,10 @@ impl fmt::Debug for Rights {
 mod tests {
     use std::path::Path;
 
-    use adit_config::{Config, Identity};
+    use adit_config::{Config, Identity, Workload};
 
     use super::*;
-    use crate::streams::{Came, Direction, Registered, new_id};
+    use crate::streams::{Came, Registered, new_id};
 
     /// The rules of a file whose services and peers are these.
     fn rules(services: &str, peers: &str) -> Grounds {
@@ -162,8 +176,9 @@ mod tests {
              [inbound]\nlisten = [\"127.0.0.1:1\"]\ndtab = \"/db => /#/dns\"\n{services}\n[outbound]\n{peers}"
         );
         let (config, _) = Config::parse(Path::new("adit.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-        let (policy, peers) = (Arc::new(config.inbound.unwrap().policy), Arc::new(config.outbound.unwrap().peers));
-        Grounds { policy, peers, may_pass: Arc::new(|_, _| Err("nothing passes".to_owned())) }
+        let (policy, outbound) = (Arc::new(config.inbound.unwrap().policy), config.outbound.unwrap());
+        let (peers, workloads) = (Arc::new(outbound.peers), Arc::new(outbound.workloads));
+        Grounds { policy, peers, workloads, may_pass: Arc::new(|_, _| Err("nothing passes".to_owned())) }
     }
 
     const SERVICE: &str = "[[inbound.service]]\nname = \"/svc/x\"\nto = \"127.0.0.1:9\"\nallow = [\"a.example\"]\n";
@@ -220,6 +235,54 @@ mod tests {
             }
             assert!(unjudged.ending().is_none(), "what was not judged yet will be");
         }
+    }
+
+    #[test]
+    fn a_captured_stream_goes_on_while_its_port_and_its_peer_are_served() {
+        let capture =
+            |ports: &str, allow: &str| format!("[[inbound.capture]]\nports = [{ports}]\nallow = [\"{allow}\"]\n");
+        let table = [
+            (capture("\"5000-6000\"", "a.example"), None),
+            (capture("22", "c.example") + &capture("5432", "a.example"), None),
+            (capture("5432", "c.example"), Some("does not admit a.example")),
+            (capture("22", "a.example"), Some("serves no /dst/10.0.0.1/5432")),
+            (SERVICE.to_owned(), Some("serves no /dst/10.0.0.1/5432")),
+        ];
+        for (next, ended) in table {
+            let streams = Streams::new();
+            let rights = Rights::new(rules(&capture("5432", "a.example"), PEER), Arc::clone(&streams));
+            let name = Name::parse("/dst/10.0.0.1/5432").unwrap();
+            let live = streams.register(Direction::Inbound, new_id(), name, Came::default());
+            rights.rest(&live, inbound(Some("10.0.0.1:5432")), rights.law());
+            assert!(live.ending().is_none());
+            rights.announce(rules(&next, PEER));
+            assert_eq!(rights.enforce(), usize::from(ended.is_some()), "{next}");
+            let detail = live.ending().map_or_else(String::new, |ending| ending.detail);
+            assert!(detail.contains(ended.unwrap_or_default()), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_law_that_denies_a_process_ends_its_streams_to_elsewhere_and_no_others() {
+        let streams = Streams::new();
+        let rights = Rights::new(rules(SERVICE, PEER), Arc::clone(&streams));
+        let of = |direction, user: Option<&str>, right| {
+            let process = user.map(|user| Workload { user: Some(user.to_owned()), ..Workload::default() });
+            let came = Came { process, ..Came::default() };
+            let live = streams.register(direction, new_id(), Name::parse("/svc/x").unwrap(), came);
+            rights.rest(&live, right, rights.law());
+            live
+        };
+        let good = of(Direction::Outbound, Some("web"), outbound(Some("b.example")));
+        let denied = of(Direction::Outbound, Some("batch"), outbound(Some("b.example")));
+        let hidden = of(Direction::Outbound, None, outbound(Some("b.example")));
+        let inbound = of(Direction::Inbound, None, inbound(None));
+        let deny = "[[outbound.workload]]\nuser = \"batch\"\ndeny = true\n";
+        rights.announce(rules(SERVICE, &format!("{PEER}{deny}")));
+        assert_eq!(rights.enforce(), 2, "of the hidden one it cannot be told");
+        let why = denied.ending().unwrap().detail;
+        assert!(why.contains("[[outbound.workload]] 1: it denies user batch"), "{why}");
+        assert!(hidden.ending().is_some() && good.ending().is_none() && inbound.ending().is_none());
     }
 
     #[test]

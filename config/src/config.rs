@@ -125,7 +125,7 @@ impl Inbound {
 }
 
 /// `[outbound]`: where applications come in, and whom they are taken to.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Outbound {
     /// The table that says whom to ask for a name.
     pub dtab: Dtab,
@@ -139,6 +139,25 @@ pub struct Outbound {
     pub captures: Captures,
     /// What holds for the connections of single local processes.
     pub workloads: Workloads,
+    /// The process of every connection is looked for, and told to the other agent; else only where a rule of `workloads`
+    /// asks for it.
+    pub find_workloads: bool,
+}
+
+impl Default for Outbound {
+    /// Nothing leads anywhere. Processes are looked for: it costs a hundredth of what opening a stream does, and answers
+    /// the first question of every operator.
+    fn default() -> Outbound {
+        Outbound {
+            dtab: Dtab::default(),
+            peers: Peers::default(),
+            listeners: Vec::new(),
+            redirect: None,
+            captures: Captures::default(),
+            workloads: Workloads::default(),
+            find_workloads: true,
+        }
+    }
 }
 
 /// `[[outbound.listener]]`: a plain door that leads to one name.

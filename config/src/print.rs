@@ -148,6 +148,7 @@ fn outbound(outbound: Option<&Outbound>, limits: &Limits, page: &mut Page) {
     };
     page.section("[outbound]");
     page.key("dtab", table(&outbound.dtab));
+    page.noted("find_workloads", outbound.find_workloads, "look for the process of every connection");
     outbound.peers.rules.iter().for_each(|rule| peer(rule, limits, page));
     outbound.listeners.iter().for_each(|one| listener(one, page));
     capture::redirect(outbound.redirect.as_ref(), page);

@@ -30,7 +30,7 @@ pub use name::{
     Captures, MAX_NAME, MAX_SEGMENT, MAX_SEGMENTS, MissingCapture, Name, NameError, Pattern, PatternError,
     PatternFault, Template,
 };
-pub use preamble::{MAX_HOPS, MAX_WORKLOAD, Preamble, StreamId};
+pub use preamble::{MAX_HOPS, MAX_WORKLOAD, Preamble, StreamId, fit_workload};
 pub use refusal::{Code, Refusal, RefusalCode, Retry};
 pub use reset::ResetCode;
 pub use stream::{Acceptor, Dialer, Phase, Receipt};

@@ -80,7 +80,7 @@ impl Preamble {
             put_field(HOPS, &[self.hops], &mut payload);
         }
         if let Some(workload) = &self.workload {
-            put_field(WORKLOAD, text::fit(workload, MAX_WORKLOAD).as_bytes(), &mut payload);
+            put_field(WORKLOAD, fit_workload(workload).as_bytes(), &mut payload);
         }
         if self.probe {
             put_field(PROBE, &[], &mut payload);
@@ -182,6 +182,12 @@ fn read_hops(value: &[u8]) -> Result<u8, Refusal> {
         [0] | [] | [_, _, ..] => Err(malformed("the hops are not one byte of 1 or more")),
         [hops] => Ok(hops),
     }
+}
+
+/// A workload as a preamble carries it: without control characters, cut at a character's boundary to [`MAX_WORKLOAD`] bytes.
+#[must_use]
+pub fn fit_workload(workload: &str) -> String {
+    text::fit(workload, MAX_WORKLOAD)
 }
 
 fn read_workload(value: &[u8]) -> Result<String, Refusal> {

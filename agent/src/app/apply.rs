@@ -11,10 +11,12 @@ use adit_config::{Change, Config, Doors as Origins};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::{
     StartError,
     doors::{Doors, Opened, Sides},
+    privileges::{self, RulesBy, mark},
     sides::House,
 };
 use crate::{
@@ -50,6 +52,8 @@ impl App {
         reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     ) -> Result<Self, StartError> {
         let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
+        check(&house, &config)?;
+        say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));
         let inbound = Arc::new(house.inbound(&config, house.rules(&config, law, Vec::new(), None)));
@@ -102,6 +106,7 @@ impl App {
         let renamed = self.state().config.tls != new.tls;
         let identity = if renamed { Some(self.house.identity.prepare(&new.tls)) } else { None };
         let identity = identity.transpose().map_err(StartError::Identity)?;
+        check(&self.house, &new)?;
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
@@ -140,7 +145,8 @@ impl App {
     }
 
     fn open(&self, state: &State, next: &Config, doors: &Origins) -> Result<Opened, StartError> {
-        Opened::open(next, doors, &state.doors, &self.sides.admin).map_err(StartError::Listen)
+        let marked = (next, mark(next, &self.house.privileges));
+        Opened::open(marked, doors, &state.doors, &self.sides.admin).map_err(StartError::Listen)
     }
 
     /// Everything but the doors. The order is that of [`Rights::announce`](crate::withdraw::Rights::announce); returns how
@@ -206,6 +212,24 @@ impl App {
     /// Nothing between its first change and its last can panic.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this host has what `config` asks for, apart from files and addresses.
+fn check(house: &House, config: &Config) -> Result<(), StartError> {
+    privileges::check(config, RulesBy::Others, &house.privileges).map_err(StartError::Privileges)?;
+    privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
+}
+
+/// What an operator would look for in vain later.
+fn say_what_is_unknown(house: &House, config: &Config) {
+    let Some(outbound) = &config.outbound else { return };
+    let is_asked = outbound.find_workloads || !outbound.workloads.rules.is_empty();
+    if is_asked && let Err(why) = house.finder.check() {
+        warn!("{why}");
+    }
+    if outbound.redirect.is_some() && config.netfilter.mark.is_some() && mark(config, &house.privileges).is_none() {
+        info!("this process may not mark its sockets (CAP_NET_ADMIN); the rules know it by [netfilter] user");
     }
 }
 

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::sides::{House, mark};
+use super::sides::House;
 use crate::{
     admin,
     inbound::Inbound,
@@ -64,9 +64,9 @@ pub(super) struct Sides {
 
 impl Opened {
     /// Opens every door of `config` that is not open yet, in place of those of `before` that will close. An error closes
-    /// again what was opened.
+    /// again what was opened. What the sockets of the agent are marked with stands beside the file that says it.
     pub(super) fn open(
-        config: &Config,
+        (config, mark): (&Config, Option<u32>),
         origins: &Origins,
         before: &Doors,
         admin: &admin::Running,
@@ -74,10 +74,8 @@ impl Opened {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
         let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
         let captured = redirect.map_or(&[][..], |redirect| &redirect.listen);
-        let special = Special {
-            transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy),
-            mark: mark(config),
-        };
+        let special =
+            Special { transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy), mark };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
         let closing = before.closing(origins);
         let opened = || {

@@ -1,38 +1,43 @@
 //! Both sides of the agent, made from what lives as long as it does and from one configuration: at the start, and anew by
 //! each reload.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Service, dtab::Dentry};
+use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Workloads, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::StartError;
+use super::{StartError, privileges::mark};
 use crate::{
     crowd::Crowd,
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
     naming::{Namers, Settings, Zone},
     outbound::{
-        OpenLimits, Outbound,
+        OpenLimits, Outbound, Whose,
         capture::{Capture, Hosts},
     },
     relay,
     router::Router,
     slots::Slots,
     streams::Streams,
-    sys,
+    sys::{self, caps::Privileges, ifaces::OwnAddresses},
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
     withdraw::{Grounds, Rights},
+    workload::Finder,
 };
 
 /// Everything that lives as long as the agent does, and no configuration.
 pub(super) struct House {
     /// Descriptors this process may have.
     descriptors: u64,
+    /// What this process may do.
+    pub(super) privileges: Privileges,
+    /// Finds the local processes of connections.
+    pub(super) finder: Arc<Finder>,
     pub(super) identity: Arc<Store>,
     pub(super) namers: Arc<Namers>,
     pub(super) streams: Arc<Streams>,
@@ -60,16 +65,20 @@ impl House {
         let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
+        let privileges =
+            Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))?;
         let capacity = config.limits.resolved(descriptors);
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
-        let namers = Arc::new(Namers::new(settings(config), chores.clone(), stop.clone()));
+        let namers = Arc::new(Namers::new(settings(config, &privileges), chores.clone(), stop.clone()));
         let streams = Streams::new();
         let pool_limits = pool_limits(config, descriptors);
         let hosts = Hosts::new(Arc::clone(&namers));
         hosts.follow(&captures(config));
         Ok(Self {
             descriptors,
+            privileges,
+            finder: Finder::new(),
             rights: Rights::new(grounds(config, &hosts), Arc::clone(&streams)),
             pool: Pool::new(Arc::clone(&identity), Arc::clone(&streams), pool_limits, work.clone()),
             outbound_router: Arc::new(Router::new(outbound_table(config), peers(config), Arc::clone(&namers))),
@@ -109,13 +118,18 @@ impl House {
             law,
             rights: Arc::clone(&self.rights),
             capture: capture(config, &self.hosts),
+            whose: Whose {
+                finder: Arc::clone(&self.finder),
+                rules: workloads(config),
+                always: config.outbound.as_ref().is_some_and(|outbound| outbound.find_workloads),
+            },
             identity: Arc::clone(&self.identity),
             pool: Arc::clone(&self.pool),
             streams: Arc::clone(&self.streams),
             copies,
             opening: OpenLimits { all: limits.open, handshake: limits.handshake, answer: limits.answer },
             limits: relay_limits(limits),
-            options: socket_options(config),
+            options: socket_options(config, &self.privileges),
         }
     }
 
@@ -140,18 +154,15 @@ impl House {
     pub(super) fn rules(&self, config: &Config, law: u64, doors: Vec<SocketAddr>, before: Option<&Rules>) -> Rules {
         let limits = &config.limits;
         let policy = policy(config);
-        let mut left: Vec<_> =
-            before.iter().flat_map(|rules| rules.policy.services.iter().zip(&rules.services.bounds)).collect();
-        let bounds = policy.services.iter().map(|service| Bounds {
-            slots: slots_of(service, &mut left),
-            connect: service.connect_timeout.unwrap_or(limits.connect),
-        });
+        let bounds = bounds(&policy, before.map(|rules| (&*rules.policy, &rules.services.bounds[..])), limits.connect);
         Rules {
             law,
             services: Services {
                 router: Arc::clone(&self.inbound_router),
-                bounds: bounds.collect(),
+                bounds,
                 doors,
+                own: OwnAddresses::default(),
+                route_mark: config.netfilter.route_mark,
                 streams: Arc::clone(&self.streams),
             },
             policy: Arc::clone(&policy),
@@ -163,13 +174,13 @@ impl House {
                 spread: limits.retire_spread,
             },
             limits: relay_limits(limits),
-            options: socket_options(config),
+            options: socket_options(config, &self.privileges),
         }
     }
 
     /// Lets the tables and the names' settings be those of `next`. What names lead to is kept where nothing has changed.
     pub(super) fn route_by(&self, old: &Config, next: &Config) {
-        self.namers.reload(settings(next));
+        self.namers.reload(settings(next, &self.privileges));
         self.hosts.follow(&captures(next));
         let (was, is) = (outbound_table(old), outbound_table(next));
         if !same(&was, &is) || peers(old) != peers(next) {
@@ -203,11 +214,17 @@ pub(super) fn peers(config: &Config) -> Peers {
     config.outbound.as_ref().map_or_else(Peers::default, |outbound| outbound.peers.clone())
 }
 
+/// The rules for single processes.
+fn workloads(config: &Config) -> Arc<Workloads> {
+    Arc::new(config.outbound.as_ref().map_or_else(Workloads::default, |outbound| outbound.workloads.clone()))
+}
+
 fn grounds(config: &Config, hosts: &Arc<Hosts>) -> Grounds {
     let (capture, table) = (capture(config, hosts), outbound_table(config));
     Grounds {
         policy: policy(config),
         peers: Arc::new(peers(config)),
+        workloads: workloads(config),
         may_pass: Arc::new(move |original, _| match &capture {
             Some(capture) => capture.may_pass(original, &table),
             None => Err("there is no [outbound.redirect]".to_owned()),
@@ -241,11 +258,29 @@ fn same(was: &Dtab, is: &Dtab) -> bool {
     was == is && places(was) == places(is)
 }
 
+/// What bounds each service, and then each capture. One that goes on from `before` keeps its places.
+fn bounds(policy: &Policy, before: Option<(&Policy, &[Bounds])>, connect: Duration) -> Vec<Bounds> {
+    let none = Policy::default();
+    let (old, places) = before.unwrap_or((&none, &[]));
+    let (of_services, of_captures) = places.split_at(old.services.len());
+    let mut services: Vec<_> = old.services.iter().map(|service| &service.names).zip(of_services).collect();
+    let mut captures: Vec<_> = old.captures.iter().map(|capture| &capture.ports).zip(of_captures).collect();
+    let bounds_of = |slots, timeout: Option<Duration>| Bounds { slots, connect: timeout.unwrap_or(connect) };
+    let services = policy.services.iter().map(|service| {
+        bounds_of(slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
+    });
+    let captures = policy.captures.iter().map(|capture| {
+        bounds_of(slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
+    });
+    services.chain(captures).collect()
+}
+
 /// The places for streams of one service, as many as it has now: those of the service before that has a name in common with
-/// it, whose streams it goes on with, if that one is `left`. A name more or less gives nobody a second set of places.
-fn slots_of(service: &Service, left: &mut Vec<(&Service, &Bounds)>) -> Arc<Slots> {
-    let most = service.max_streams.map_or(usize::MAX, |most| most as usize);
-    let is_it = |(before, _): &(&Service, &Bounds)| before.names.iter().any(|name| service.names.contains(name));
+/// it (of a capture, ports), whose streams it goes on with, if that one is `left`. A name more or less gives nobody a second
+/// set of places.
+fn slots_of<T: PartialEq>(names: &[T], most: Option<u32>, left: &mut Vec<(&Vec<T>, &Bounds)>) -> Arc<Slots> {
+    let most = most.map_or(usize::MAX, |most| most as usize);
+    let is_it = |(before, _): &(&Vec<T>, &Bounds)| before.iter().any(|name| names.contains(name));
     match left.iter().position(is_it) {
         Some(at) => {
             let (_, bounds) = left.swap_remove(at);
@@ -261,14 +296,14 @@ fn unproven(tunnels: usize) -> usize {
     (tunnels / 2).max(1)
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, privileges: &Privileges) -> Settings {
     let dns = &config.dns;
     let zone = |zone: &adit_config::Zone| Zone { name: zone.name.clone(), servers: zone.servers.clone() };
     Settings {
         servers: dns.servers.clone(),
         zones: dns.zones.iter().map(zone).collect(),
         folder: config.fs.folder.clone(),
-        mark: mark(config),
+        mark: mark(config, privileges),
         min_ttl: dns.min_ttl,
         max_ttl: dns.max_ttl,
         negative_ttl: dns.negative_ttl,
@@ -288,21 +323,15 @@ fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
     }
 }
 
-fn socket_options(config: &Config) -> SocketOptions {
+fn socket_options(config: &Config, privileges: &Privileges) -> SocketOptions {
     let limits = &config.limits;
     SocketOptions {
-        mark: mark(config),
+        mark: mark(config, privileges),
         keepalive_idle: limits.keepalive_idle,
         keepalive_interval: limits.keepalive_interval,
         keepalive_count: limits.keepalive_count,
         user_timeout: limits.user_timeout,
     }
-}
-
-/// What the agent's own sockets are marked with: only where connections are captured, for it takes a capability.
-pub(super) fn mark(config: &Config) -> Option<u32> {
-    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
-    redirect.and(config.netfilter.mark)
 }
 
 fn relay_limits(limits: &Limits) -> relay::Limits {
@@ -318,7 +347,36 @@ fn relay_limits(limits: &Limits) -> relay::Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn a_service_and_a_capture_that_go_on_keep_their_places_wherever_they_stand() {
+        let service = |name: &str| {
+            format!("[[inbound.service]]\nname = \"{name}\"\nto = \"127.0.0.1:9\"\nallow = [\"a.example\"]\n")
+        };
+        let capture = |ports: &str| {
+            format!("[[inbound.capture]]\nports = {ports}\nallow = [\"a.example\"]\nconnect_timeout = \"1s\"\n")
+        };
+        let policy_of = |entries: String| {
+            let tls = "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n[inbound]\nlisten = [\"127.0.0.1:1\"]\n";
+            let (config, _) = Config::parse(Path::new("adit.toml"), &format!("{tls}{entries}")).unwrap();
+            policy(&config)
+        };
+        let connect = Duration::from_secs(5);
+        // given a service and two captures, and then a service more, and one capture with a port more
+        let old = policy_of(service("/svc/x") + &capture("[1000]") + &capture("[2000, \"3000-3010\"]"));
+        let new = policy_of(service("/svc/y") + &service("/svc/x") + &capture("[\"3000-3010\", 4000]"));
+        let before = bounds(&old, None, connect);
+        let after = bounds(&new, Some((&old, &before)), connect);
+        // then those that go on have the places they had
+        assert_eq!((before.len(), after.len()), (3, 3));
+        let same = |one: &Bounds, other: &Bounds| Arc::ptr_eq(&one.slots, &other.slots);
+        assert!(same(&after[1], &before[0]) && same(&after[2], &before[2]));
+        assert!(before.iter().all(|bounds| !same(bounds, &after[0])));
+        assert_eq!((after[1].connect, after[2].connect), (connect, Duration::from_secs(1)));
+    }
 
     #[test]
     fn a_table_that_stands_elsewhere_in_its_file_is_another_to_whoever_is_shown_its_places() {

@@ -12,6 +12,8 @@ use adit_config::UnixListen;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::sys::accounts;
+
 /// Connections that wait to be accepted; the kernel bounds it by net.core.somaxconn.
 pub(super) const BACKLOG: i32 = 4096;
 
@@ -123,24 +125,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn own(listen: &UnixListen) -> io::Result<()> {
-    let owner = listen.owner.as_deref().map(|name| lookup("/etc/passwd", "user", name)).transpose()?;
-    let group = listen.group.as_deref().map(|name| lookup("/etc/group", "group", name)).transpose()?;
+    let owner = listen.owner.as_deref().map(accounts::user).transpose()?;
+    let group = listen.group.as_deref().map(accounts::group).transpose()?;
     if owner.is_some() || group.is_some() {
         std::os::unix::fs::chown(&listen.path, owner, group)?;
     }
     Ok(())
-}
-
-/// The number of a user or group: itself, or the third field of its line in passwd(5) or group(5).
-fn lookup(file: &str, what: &str, name: &str) -> io::Result<u32> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let table = fs::read_to_string(file)?;
-    table
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.first() == Some(&name))
-        .and_then(|fields| fields.get(2)?.parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} `{name}` in {file}")))
 }

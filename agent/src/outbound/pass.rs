@@ -3,13 +3,13 @@
 
 use std::{io, net::SocketAddr};
 
-use super::{Asks, Outbound};
+use super::{Asks, Outbound, refuse};
 use crate::{
     addr::Address,
     end::{End, Ending, Side},
     listen::Accepted,
     relay,
-    streams::{Direction, Hop, OwnConnection, Purpose, Right},
+    streams::{Direction, OwnConnection, Purpose, Right},
     telemetry::{metrics, record},
     wire::plain::{Connecting, Plain},
 };
@@ -17,12 +17,14 @@ use crate::{
 impl Outbound {
     /// Passes a connection on to where it was meant to go, in plaintext: no rule knows it, and the file says so.
     pub(super) async fn pass(&self, accepted: Accepted, asks: &Asks) {
-        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed) else { return };
+        let Some((app, stream, preamble)) = self.begin(accepted, asks, Direction::Passed).await else { return };
         let Some(original) = asks.original else { return };
+        if let Err(ending) = self.whose.judge(asks, stream.came.process.as_ref()) {
+            return refuse(app, &stream, &ending);
+        }
         self.rights.rest(&stream, Right::Passed { original }, self.law);
-        let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.connect_plainly(original, hop) => connected,
+            connected = self.connect_plainly(original, stream.carried(preamble.hops)) => connected,
             ending = stream.stopped() => Err(ending),
         };
         let ending = match connected {
@@ -40,10 +42,14 @@ impl Outbound {
     }
 
     /// The connection is known as ours, and marked as ours, lest it be captured again.
-    async fn connect_plainly(&self, original: SocketAddr, hop: Hop) -> Result<(Plain, Option<OwnConnection>), Ending> {
+    async fn connect_plainly(
+        &self,
+        original: SocketAddr,
+        carried: Purpose,
+    ) -> Result<(Plain, Option<OwnConnection>), Ending> {
         let unreachable = |why: String| Ending::new(End::Unreachable, Side::Peer, why);
         let failed = |error: io::Error| unreachable(format!("connecting to {original}: {error}"));
-        let begun = self.streams.own(Purpose::Carry(hop), || {
+        let begun = self.streams.own(carried, || {
             let connecting = Connecting::begin(&Address::Tcp(original), &self.options)?;
             let ends = connecting.ends();
             Ok((connecting, ends))

@@ -2,7 +2,11 @@
 //! reason why it is sound.
 #![allow(unsafe_code, reason = "the one folder that talks to the system below std")]
 
+pub mod accounts;
+pub mod caps;
 pub mod child;
+pub mod ifaces;
 pub mod limits;
 pub mod memory;
+pub mod peer;
 pub mod tcp_info;

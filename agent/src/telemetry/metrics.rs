@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 29] = [
+pub const METRICS: [Metric; 30] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -81,6 +81,12 @@ pub const METRICS: [Metric; 29] = [
         "why",
         "connections refused at the door for captured ones: a `loop` (made to the door itself), or `unknown` (the kernel \
          does not say where it was meant to go)",
+    ),
+    Metric(
+        "adit_workloads_sought_total",
+        Shape::Counter,
+        "outcome",
+        "connections whose local process was looked for: `found`, or `unknown`",
     ),
     Metric("adit_unverified_tunnels_total", Shape::Counter, "", "tunnels opened under verify = \"none\""),
     Metric(
@@ -197,6 +203,9 @@ fn begin_at_zero() {
     for why in ["loop", "unknown"] {
         counter!("adit_not_captured_total", "why" => why).absolute(0);
     }
+    for outcome in ["found", "unknown"] {
+        counter!("adit_workloads_sought_total", "outcome" => outcome).absolute(0);
+    }
     for kind in ["fresh", "recycled"] {
         counter!("adit_tunnels_used_total", "kind" => kind).absolute(0);
     }
@@ -294,6 +303,11 @@ pub fn handshake(side: &'static str, outcome: &'static str, took: Duration) {
 /// A connection at the door for captured ones was none.
 pub fn not_captured(why: &'static str) {
     counter!("adit_not_captured_total", "why" => why).increment(1);
+}
+
+/// The local process of a connection was looked for.
+pub fn workload_sought(was_found: bool) {
+    counter!("adit_workloads_sought_total", "outcome" => if was_found { "found" } else { "unknown" }).increment(1);
 }
 
 /// A stream was put on a tunnel.

@@ -62,7 +62,7 @@ pub(crate) fn known(section: &str) -> Vec<&'static str> {
         INBOUND => vec!["listen", "dtab", "conceal", "strict", "service", "capture"],
         SERVICE => vec!["name", "to", "allow", "certificate", "source", "reach", "max_streams", "connect_timeout"],
         INBOUND_CAPTURE => vec!["ports", "allow", "certificate", "source", "max_streams", "connect_timeout"],
-        OUTBOUND => vec!["dtab", "peer", "listener", "redirect", "capture", "workload"],
+        OUTBOUND => vec!["dtab", "find_workloads", "peer", "listener", "redirect", "capture", "workload"],
         PEER => vec![
             "name",
             "bound",

@@ -16,6 +16,7 @@ use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Setting
 /// What `[outbound]` says.
 pub(crate) struct OutboundSpec {
     pub(crate) dtab: Dtab,
+    find_workloads: Option<bool>,
     pub(crate) peers: Vec<PeerSpec>,
     pub(crate) listeners: Vec<ListenerSpec>,
     pub(crate) redirect: Option<RedirectSpec>,
@@ -63,6 +64,7 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Outbou
     let listeners = outbound.tables("listener", keys::LISTENER, report);
     Some(OutboundSpec {
         dtab: dtab(&outbound, report),
+        find_workloads: outbound.read("find_workloads", report, value::boolean).map(|at| at.value),
         peers: peers.iter().map(|section| peer(section, report)).collect(),
         listeners: listeners.iter().map(|section| listener(section, report)).collect(),
         redirect: redirect::read(&outbound, report),
@@ -208,6 +210,7 @@ impl OutboundSpec {
             redirect: self.redirect.map(RedirectSpec::mean),
             captures: capture::mean(self.captures)?,
             workloads: workload::mean(self.workloads)?,
+            find_workloads: self.find_workloads.unwrap_or(Outbound::default().find_workloads),
         })
     }
 }
