@@ -4,6 +4,7 @@
 mod apply;
 mod doors;
 mod privileges;
+mod rules;
 mod sides;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     identity::LoadError,
     listen::{Bound, ListenError},
     outbound::Outbound,
+    redirect::{RulesError, Tool},
     reload::{Source, follow},
     sys,
     telemetry::metrics,
@@ -34,6 +36,7 @@ use crate::{
 
 use apply::App;
 pub use privileges::Lacking;
+use rules::{Release, Rules};
 use sides::House;
 
 /// How often the TLS files are looked at.
@@ -56,6 +59,8 @@ pub enum StartError {
     Privileges(Lacking),
     /// A door.
     Listen(ListenError),
+    /// The kernel's rules.
+    Rules(Box<RulesError>),
     /// The ready file.
     Ready(PathBuf, io::Error),
     /// Anything else of the system.
@@ -63,7 +68,7 @@ pub enum StartError {
 }
 
 /// Runs the agent until it was told to end and has drained. `config` is what `source` said; `ready_file` is written once
-/// every door is open.
+/// every door is open. With a tool, it holds the kernel's rules for its life.
 ///
 /// # Errors
 /// What kept it from starting; then no door was ever open for others.
@@ -72,13 +77,18 @@ pub async fn run(
     config: Config,
     page: PrometheusHandle,
     ready_file: Option<PathBuf>,
+    tool: Option<Tool>,
 ) -> Result<(), StartError> {
     let waiting = |error| StartError::System("waiting for signals", error);
     let mut signals = Signals::new().map_err(waiting)?;
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
+    let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let app = Arc::new(App::start(source.file(), config, page, reload)?);
     start_chores(app.house());
+    // Once the doors are open that they lead to.
+    let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
+    let _release = rules.clone().map(Release);
     if let Some(file) = ready_file {
         write_ready(&file, &app.doors()).map_err(|error| StartError::Ready(file, error))?;
     }
@@ -88,7 +98,17 @@ pub async fn run(
     info!("ready");
     let applies = Arc::clone(&app);
     let house = app.house();
-    let following = follow(source, app.view(), asked, hangup, house.stop.clone(), move |config| applies.apply(config));
+    if let Some(rules) = rules.clone() {
+        house.chores.spawn(rules.watch(house.stop.clone()));
+    }
+    let following = follow(source, app.view(), asked, hangup, house.stop.clone(), move |config| {
+        let plan = rules.as_deref().map(|rules| Ok((rules, rules::plan(&config)?))).transpose()?;
+        let mut applied = applies.apply(config)?;
+        if let Some((rules, plan)) = plan {
+            rules.follow(plan, &mut applied);
+        }
+        Ok::<_, StartError>(applied)
+    });
     house.chores.spawn(following);
     signals.end().await;
     drain(&app, &mut signals).await;
@@ -206,6 +226,7 @@ impl fmt::Display for StartError {
             Self::Identity(error) => error.fmt(f),
             Self::Privileges(lacking) => lacking.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Rules(error) => error.fmt(f),
             Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }

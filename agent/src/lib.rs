@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod listen;
 pub mod naming;
 pub mod outbound;
+pub mod redirect;
 pub mod relay;
 pub mod reload;
 pub mod router;

@@ -186,7 +186,7 @@ impl Outbound {
         let id = preamble.id.unwrap_or_else(new_id);
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
         let workload = preamble.workload.clone();
-        let came = Came { from, source: preamble.source, original: asks.original, workload, process };
+        let came = Came { from, source: preamble.source, agent: None, original: asks.original, workload, process };
         let stream = self.streams.register(direction, id, asks.to.clone(), came);
         metrics::stream_opened(direction);
         Some((app, stream, preamble))

@@ -90,6 +90,8 @@ pub struct Came {
     /// The application's address, as the agent that it came to saw it; none over a unix socket. Of a stream from another
     /// host it is the word of the agent there.
     pub source: Option<SocketAddr>,
+    /// The agent that a stream from another host came from: its own end of the tunnel.
+    pub agent: Option<SocketAddr>,
     /// Where the application had connected to, if its connection was captured.
     pub original: Option<SocketAddr>,
     /// Which local process opened it; of a stream from another host by the word of the agent there.
@@ -235,11 +237,19 @@ impl Drop for Registered {
     }
 }
 
+impl Registered {
+    /// What its connection to a service is for, where it has gone through `hops` tunnels.
+    pub fn carried(&self, hops: u8) -> Purpose {
+        Purpose::Carry(Hop { id: self.id, hops }, self.number)
+    }
+}
+
 /// What a connection of our own is for.
 #[derive(Clone, Debug)]
 pub enum Purpose {
-    /// It brings this stream to a service: what comes of it continues the stream.
-    Carry(Hop),
+    /// It brings this stream to a service: what comes of it continues the stream. By its number here too, for a peer may give
+    /// several streams one id.
+    Carry(Hop, u64),
     /// It is to be a tunnel, which no door for applications may take for one of theirs. Set once one of ours has met it.
     Tunnel(Arc<AtomicBool>),
 }
@@ -325,12 +335,28 @@ impl Streams {
         let found = to().into_iter().find_map(|to| ours.iter().find(|(other, _)| *other == to));
         match found.map(|(_, purpose)| purpose) {
             None => Ok(None),
-            Some(Purpose::Carry(hop)) => Ok(Some(*hop)),
+            Some(Purpose::Carry(hop, _)) => Ok(Some(*hop)),
             Some(Purpose::Tunnel(came_back)) => {
                 came_back.store(true, Relaxed);
                 Err(OwnTunnel)
             }
         }
+    }
+
+    /// The live streams that a local connection belongs to, as whoever sees `peer` at its other end asks: by our own end of a
+    /// connection to a service, or by an application's end of one to us. Several may have one, to different destinations.
+    pub fn whose(&self, peer: SocketAddr) -> Vec<Arc<Stream>> {
+        let peer = plain(peer);
+        let carried = lock(&self.own).get(&peer).cloned().unwrap_or_default();
+        let live = lock(&self.live);
+        let of_application = |stream: &&Arc<Stream>| {
+            stream.direction != Direction::Inbound && stream.came.source.map(plain) == Some(peer)
+        };
+        let to_services = carried.iter().filter_map(|(_, purpose)| match purpose {
+            Purpose::Carry(_, number) => live.get(number),
+            Purpose::Tunnel(_) => None,
+        });
+        to_services.chain(live.values().filter(of_application)).cloned().collect()
     }
 
     /// Stream bytes so far, of ended streams and live ones: sent into tunnels, and received from them.
@@ -397,7 +423,8 @@ pub struct StreamStatus {
 }
 
 impl StreamStatus {
-    fn of(stream: &Stream) -> Self {
+    /// As it is at this moment.
+    pub fn of(stream: &Stream) -> Self {
         let Met { to, peer } = stream.met();
         Self {
             id: stream.id.to_string(),
@@ -413,6 +440,11 @@ impl StreamStatus {
             bytes_received: stream.received.load(Relaxed),
         }
     }
+}
+
+/// An address as [`Ends`] have it: an IPv4 one written as IPv6 is that one, and a scope says nothing.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A panic while a lock is held leaves plain maps, which are whole between any two calls.
@@ -442,7 +474,7 @@ mod tests {
                 accepted.send(()).unwrap();
                 streams.continued_by(from, || socket.local_addr())
             });
-            let made = streams.own(Purpose::Carry(hop), || {
+            let made = streams.own(Purpose::Carry(hop, 0), || {
                 let socket = TcpStream::connect(listener.local_addr().unwrap())?;
                 is_accepted.recv().unwrap();
                 let ends = Ends::new(socket.local_addr()?, socket.peer_addr()?);
@@ -463,7 +495,7 @@ mod tests {
         let hop = |hops| Hop { id: new_id(), hops };
         let (first, second) = (hop(1), hop(2));
         let own =
-            |to, hop| streams.own(Purpose::Carry(hop), || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1;
+            |to, hop| streams.own(Purpose::Carry(hop, 0), || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1;
         let one = own(1, first);
         let _other = own(2, second);
         let continued =
@@ -474,6 +506,38 @@ mod tests {
         assert_eq!(continued(40_001, &[1]), Ok(None));
         drop(one);
         assert_eq!((continued(40_000, &[1]), continued(40_000, &[2])), (Ok(None), Ok(Some(second))));
+    }
+
+    #[test]
+    fn a_local_connection_is_known_by_the_end_that_the_other_side_sees() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let streams = Streams::new();
+        let name = |text| Name::parse(text).unwrap();
+        let same_id = new_id();
+        let inbound = |to| streams.register(Direction::Inbound, same_id, name(to), Came::default());
+        // given two connections to services from one port, an application's from it too, and one whose agent has it
+        let (one, other) = (inbound("/svc/one"), inbound("/svc/other"));
+        let own = |stream: &Registered, to| {
+            streams.own(stream.carried(1), || Ok(((), Some(Ends::new(at(40_000), at(to)))))).unwrap().1
+        };
+        let _one = own(&one, 1);
+        let known = own(&other, 2);
+        let from = |direction, came| streams.register(direction, new_id(), name("/svc/app"), came);
+        let source = Some(SocketAddr::from(([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], 40_000)));
+        let app = from(Direction::Outbound, Came { source, ..Came::default() });
+        let _far = from(Direction::Inbound, Came { source, agent: Some(at(40_000)), ..Came::default() });
+        // then all that have it are told, each by itself though a peer gave both one id, and no other
+        let whose = |address| {
+            let mut names: Vec<_> = streams.whose(address).iter().map(|stream| stream.name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(whose(at(40_000)), ["/svc/app", "/svc/one", "/svc/other"]);
+        assert_eq!(whose("[::ffff:127.0.0.1]:40000".parse().unwrap()).len(), 3);
+        assert!(whose(at(40_001)).is_empty());
+        // and what is over is not
+        drop((known, app));
+        assert_eq!(whose(at(40_000)), ["/svc/one"]);
     }
 
     #[test]

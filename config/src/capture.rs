@@ -1,9 +1,12 @@
 //! The name of a captured connection: which rule gives it one, by its original destination. A pure decision over the rules
-//! and over what is known of the addresses of their host names; nothing here looks anything up.
+//! and over what is known of the addresses of their host names; nothing here looks anything up. And the way back, on the
+//! other host: which destination a name holds that no rule gave.
 
+use std::error::Error;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use adit_protocol::{Name, Pattern, Template};
+use adit_protocol::{Captures as Parts, Name, Template};
 
 use crate::net::{Net, Ports};
 
@@ -120,15 +123,60 @@ impl CaptureRule {
     }
 }
 
+/// The first segment of the name of a destination that no rule names. Only `[[inbound.capture]]` serves such names.
+pub const ROOT: &str = "dst";
+
+/// Whether a name is one that only `[[inbound.capture]]` serves.
+#[must_use]
+pub fn is_destination(name: &Name) -> bool {
+    name.segments().next() == Some(ROOT)
+}
+
+/// The destination that `/dst/<ip>/<port>` holds. It is taken as [`Captures::name`] writes it and in no other spelling, so
+/// that two names never mean one address.
+///
+/// # Errors
+/// It holds none, or is spelled otherwise.
+pub fn destination(name: &Name) -> Result<SocketAddr, DestinationError> {
+    let segments: Vec<_> = name.segments().collect();
+    let &[ROOT, ip, port] = segments.as_slice() else {
+        return Err(DestinationError::Shape);
+    };
+    let ip: IpAddr = ip.parse().map_err(|_| DestinationError::Ip)?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or(DestinationError::Port)?;
+    let found = SocketAddr::new(ip.to_canonical(), port);
+    if *name == default_name_of(found) { Ok(found) } else { Err(DestinationError::Spelling(found)) }
+}
+
+/// Why a name that begins with `/dst` holds no destination. To the peer all are one refusal; it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DestinationError {
+    /// It has other parts than an address and a port.
+    Shape,
+    /// Its address is none.
+    Ip,
+    /// Its port is none.
+    Port,
+    /// Its parts are those of this destination and written otherwise.
+    Spelling(SocketAddr),
+}
+
+impl fmt::Display for DestinationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DestinationError::Shape => f.write_str("a captured name is /dst/<ip>/<port>"),
+            DestinationError::Ip => f.write_str("its address is none"),
+            DestinationError::Port => f.write_str("its port is none from 1 to 65535"),
+            DestinationError::Spelling(found) => write!(f, "that is spelled {}", default_name_of(*found)),
+        }
+    }
+}
+
+impl Error for DestinationError {}
+
 /// The name of a destination that no rule names, as a rule would say it.
 pub(crate) fn default_name() -> Template {
     parsed("/dst/{ip}/{port}", Template::parse)
-}
-
-/// The pattern that holds the parts of such a name.
-#[must_use]
-fn default_pattern() -> Pattern {
-    parsed("/dst/{ip}/{port}", Pattern::parse)
 }
 
 fn parsed<T, E: std::fmt::Debug>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> T {
@@ -145,10 +193,15 @@ pub fn default_name_of(destination: SocketAddr) -> Name {
     parsed(&format!("/dst/{ip}/{port}"), Name::parse)
 }
 
+/// The parts of a destination, `{ip}` and `{port}`, as a template uses them.
+#[must_use]
+pub fn parts(destination: SocketAddr) -> Parts {
+    let (ip, port) = (destination.ip().to_canonical(), destination.port());
+    Parts::from_iter([("ip", ip.to_string()), ("port", port.to_string())])
+}
+
 fn fill(to: &Template, ip: IpAddr, port: u16) -> Result<Name, String> {
-    let default = default_name_of(SocketAddr::new(ip, port));
-    let captures = default_pattern().matches(&default).ok_or("the destination is no name")?;
-    let text = to.expand(&captures).map_err(|missing| missing.to_string())?;
+    let text = to.expand(&parts(SocketAddr::new(ip, port))).map_err(|missing| missing.to_string())?;
     Name::parse(&text).map_err(|fault| format!("`{text}` is no name: {fault}"))
 }
 
@@ -185,6 +238,36 @@ mod tests {
         assert_eq!(name("[::ffff:10.0.0.2]:6379", HostHas::No), "/net/10.0.0.2 by 2");
         assert_eq!(name("[fd00::2]:5432", HostHas::Yes), "/dst/fd00::2/5432 by 3");
         assert_eq!(name("192.168.0.1:22", HostHas::Yes), "/dst/192.168.0.1/22 by 0");
+    }
+
+    #[test]
+    fn a_name_holds_the_destination_that_it_was_given_for_and_in_no_other_spelling() {
+        for (text, expected) in [
+            ("/dst/10.0.0.2/5432", Ok("10.0.0.2:5432")),
+            ("/dst/fd00::2/5432", Ok("[fd00::2]:5432")),
+            ("/dst/::ffff:10.0.0.2/5432", Err("that is spelled /dst/10.0.0.2/5432")),
+            ("/dst/::ffff:a00:2/5432", Err("that is spelled /dst/10.0.0.2/5432")),
+            ("/dst/FD00::2/5432", Err("that is spelled /dst/fd00::2/5432")),
+            ("/dst/fd00:0::2/5432", Err("that is spelled /dst/fd00::2/5432")),
+            ("/dst/10.0.0.2/05432", Err("that is spelled /dst/10.0.0.2/5432")),
+            ("/dst/10.0.0.2/+5432", Err("that is spelled /dst/10.0.0.2/5432")),
+            ("/dst/010.0.0.2/5432", Err("its address is none")),
+            ("/dst/10.2/5432", Err("its address is none")),
+            ("/dst/0x0a000002/5432", Err("its address is none")),
+            ("/dst/fe80::1%eth0/5432", Err("its address is none")),
+            ("/dst/fe80::1%2/5432", Err("its address is none")),
+            ("/dst/localhost/5432", Err("its address is none")),
+            ("/dst/10.0.0.2/0", Err("its port is none from 1 to 65535")),
+            ("/dst/10.0.0.2/65536", Err("its port is none from 1 to 65535")),
+            ("/dst/10.0.0.2/-1", Err("its port is none from 1 to 65535")),
+            ("/dst/10.0.0.2/http", Err("its port is none from 1 to 65535")),
+            ("/dst/10.0.0.2", Err("a captured name is /dst/<ip>/<port>")),
+            ("/dst/10.0.0.2/5432/x", Err("a captured name is /dst/<ip>/<port>")),
+            ("/dst", Err("a captured name is /dst/<ip>/<port>")),
+        ] {
+            let found = destination(&Name::parse(text).unwrap()).map_err(|fault| fault.to_string());
+            assert_eq!(found, expected.map(|text| text.parse().unwrap()).map_err(str::to_owned), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::dtab::Dtab;
 use crate::limits::Limits;
 use crate::peers::{PeerMatch, PeerRule};
 use crate::print;
+use crate::redirect::Redirect;
 use crate::service::Service;
+
+mod capture;
 
 /// From a configuration in force to the next.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,6 +52,7 @@ impl Change {
         tls(old, &next, &mut lines);
         inbound(old, &next, &mut lines);
         outbound(old, &next, &mut lines);
+        capture::lines(old, &next, &mut lines);
         lines.section("[dns]", &old.dns, &next.dns);
         lines.key("[fs] folder", old.fs.folder.display(), next.fs.folder.display());
         limits(&old.limits, &next.limits, &mut lines);
@@ -122,6 +126,7 @@ fn settle(old: &Config, mut new: Config) -> (Config, Vec<String>) {
         waits.push(format!("[log] format: {} -> {}", old.log.format.as_str(), new.log.format.as_str()));
         new.log.format = old.log.format;
     }
+    capture::settle(old, &mut new, &mut waits);
     for listener in new.outbound.iter_mut().flat_map(|outbound| &mut outbound.listeners) {
         if let ListenAddr::Unix(socket) = &mut listener.listen {
             let was = listeners(old).iter().filter_map(|listener| unix(&listener.listen));
@@ -193,13 +198,16 @@ fn services(config: &Config) -> &[Service] {
 }
 
 /// The doors for captured connections.
-fn redirect_doors(config: &Config) -> &[std::net::SocketAddr] {
-    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
-    redirect.map_or(&[], |redirect| &redirect.listen)
-}
-
 fn inbound_doors(config: &Config) -> &[std::net::SocketAddr] {
     config.inbound.as_ref().map_or(&[], |inbound| &inbound.listen)
+}
+
+fn redirect_doors(config: &Config) -> &[std::net::SocketAddr] {
+    redirect(config).map_or(&[], |redirect| &redirect.listen)
+}
+
+fn redirect(config: &Config) -> Option<&Redirect> {
+    config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref())
 }
 
 fn tls(old: &Config, next: &Config, lines: &mut Lines) {
@@ -214,6 +222,10 @@ fn inbound(old: &Config, next: &Config, lines: &mut Lines) {
     lines.section("[inbound] dtab", &table(old), &table(next));
     let conceal = |config: &Config| config.inbound.as_ref().is_some_and(|inbound| inbound.policy.conceal);
     lines.key("[inbound] conceal", conceal(old), conceal(next));
+    let strict = |config: &Config| {
+        config.inbound.as_ref().map_or_else(|| "false".to_owned(), |inbound| print::strict(&inbound.strict))
+    };
+    lines.key("[inbound] strict", strict(old), strict(next));
     let names = |service: &Service| service.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     lines.entries("[[inbound.service]]", services(old), services(next), names);
 }

@@ -31,6 +31,13 @@ impl Net {
         if masked(address, prefix) == bits(address) { Ok(Net { address, prefix }) } else { Err(NetError::HostBits) }
     }
 
+    /// The network of one address.
+    #[must_use]
+    pub fn one(address: IpAddr) -> Net {
+        let address = address.to_canonical();
+        Net { address, prefix: width(address) }
+    }
+
     /// Whether the address lies in it; a v4-mapped one as the IPv4 one it stands for.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

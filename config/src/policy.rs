@@ -2,13 +2,14 @@
 //! identities and the certificate we showed; closed by default. It looks nothing up, and only it can
 //! make an [`Admitted`], without which no service is reached.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use adit_protocol::{Captures, Code, Name, Refusal};
 
+use crate::capture::{self, is_destination};
 use crate::identity::{Identity, IdentityPattern};
-use crate::service::{Backend, CaptureService, Reach, Service, TargetError, is_near};
+use crate::service::{Backend, CaptureService, Reach, Service, Source, TargetError, is_near};
 
 /// How many of a peer's identities a reason shows: enough to recognise it, within 512 bytes.
 const SHOWN: usize = 3;
@@ -39,12 +40,31 @@ pub enum Verdict {
 #[must_use]
 pub struct Admitted {
     service: usize,
+    rule: Rule,
     allow: usize,
     pattern: IdentityPattern,
     captures: Captures,
     backend: Result<Backend, TargetError>,
-    captured: bool,
+    fenced: bool,
     reach: Vec<Reach>,
+    source: Source,
+}
+
+/// Which rule decides, from 0; shown, as refusals and records tell it, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// A `[[inbound.service]]`.
+    Service(usize),
+    /// A `[[inbound.capture]]`.
+    Capture(usize),
+}
+
+/// What is asked for, found by its name.
+enum Asked<'a> {
+    /// A service, and what its name captured.
+    Service(&'a Service, Captures),
+    /// An address of this host.
+    Capture(&'a CaptureService, SocketAddr),
 }
 
 impl Policy {
@@ -53,46 +73,111 @@ impl Policy {
     /// A peer that is not admitted hears *denied* before it could hear *misdirected*: which
     /// certificate a service is bound to is not for it to learn.
     pub fn judge(&self, destination: &Name, peer: &[Identity], certificate: Option<&str>) -> Verdict {
-        let Some((index, captures)) = self.find(destination) else {
-            return Verdict::Refused(self.unknown(destination, peer));
+        let found = if is_destination(destination) { self.capture(destination) } else { self.service(destination) };
+        let (rule, asked) = match found {
+            Ok(found) => found,
+            Err(why) => return Verdict::Refused(self.unknown(destination, &why, peer)),
         };
-        let service = &self.services[index];
-        let Some(allow) = admitting(&service.allow, peer) else {
-            return Verdict::Refused(self.denied(index, peer));
+        let Some(allow) = admitting(asked.allow(), peer) else {
+            return Verdict::Refused(self.denied(rule, peer));
         };
-        if !service.is_bound_to(certificate) {
+        if !asked.is_bound_to(certificate) {
             return Verdict::Refused(misdirected(destination));
         }
-        Verdict::Admitted(Admitted::new(index, service, allow, captures))
+        Verdict::Admitted(self.admit(rule, asked, allow))
     }
 
     /// The first service that has this name, and what its captures hold.
-    fn find(&self, destination: &Name) -> Option<(usize, Captures)> {
-        self.services.iter().enumerate().find_map(|(index, service)| {
+    fn service(&self, destination: &Name) -> Result<(Rule, Asked<'_>), String> {
+        let found = self.services.iter().enumerate().find_map(|(index, service)| {
             let captures = service.names.iter().find_map(|name| name.matches(destination))?;
-            Some((index, captures))
-        })
+            Some((Rule::Service(index), Asked::Service(service, captures)))
+        });
+        found.ok_or_else(String::new)
     }
 
-    fn unknown(&self, destination: &Name, peer: &[Identity]) -> Refusal {
+    /// The first entry that serves the port of a captured name; or why none does.
+    fn capture(&self, destination: &Name) -> Result<(Rule, Asked<'_>), String> {
+        let address = capture::destination(destination).map_err(|why| format!(": {why}"))?;
+        if is_near(address.ip()) {
+            return Err(": loopback, link-local, multicast and unspecified addresses are never served".to_owned());
+        }
+        let serves = |service: &&CaptureService| service.ports.iter().any(|ports| ports.contains(address.port()));
+        let found = self.captures.iter().enumerate().find(|(_, service)| serves(service));
+        let (index, service) = found.ok_or(": no capture rule has its port")?;
+        Ok((Rule::Capture(index), Asked::Capture(service, address)))
+    }
+
+    fn admit(&self, rule: Rule, asked: Asked<'_>, allow: usize) -> Admitted {
+        let pattern = asked.allow()[allow].clone();
+        let service = match rule {
+            Rule::Service(index) => index,
+            Rule::Capture(index) => self.services.len() + index,
+        };
+        match asked {
+            Asked::Service(one, captures) => Admitted {
+                service,
+                rule,
+                allow,
+                pattern,
+                backend: one.to.fill(&captures),
+                captures,
+                fenced: one.to.is_captured(),
+                reach: one.reach.clone(),
+                source: one.source,
+            },
+            Asked::Capture(one, address) => Admitted {
+                service,
+                rule,
+                allow,
+                pattern,
+                captures: capture::parts(address),
+                backend: Ok(Backend::Tcp(address)),
+                fenced: true,
+                reach: vec![Reach::one(address)],
+                source: one.source,
+            },
+        }
+    }
+
+    fn unknown(&self, destination: &Name, why: &str, peer: &[Identity]) -> Refusal {
         if self.conceal {
             return concealed(peer);
         }
-        Refusal::new(Code::Unknown, format!("this agent serves no {destination}"))
+        Refusal::new(Code::Unknown, format!("this agent serves no {destination}{why}"))
     }
 
-    fn denied(&self, index: usize, peer: &[Identity]) -> Refusal {
+    fn denied(&self, rule: Rule, peer: &[Identity]) -> Refusal {
         if self.conceal {
             return concealed(peer);
         }
-        let reason = format!("rule {} does not admit {}", index + 1, seen(peer));
-        Refusal::new(Code::Denied, reason)
+        Refusal::new(Code::Denied, format!("{rule} does not admit {}", seen(peer)))
     }
 }
 
-impl Service {
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Service(index) => write!(f, "rule {}", index + 1),
+            Rule::Capture(index) => write!(f, "capture rule {}", index + 1),
+        }
+    }
+}
+
+impl Asked<'_> {
+    fn allow(&self) -> &[IdentityPattern] {
+        match self {
+            Asked::Service(service, _) => &service.allow,
+            Asked::Capture(service, _) => &service.allow,
+        }
+    }
+
     fn is_bound_to(&self, presented: Option<&str>) -> bool {
-        self.certificate.is_none() || self.certificate.as_deref() == presented
+        let bound = match self {
+            Asked::Service(service, _) => service.certificate.as_deref(),
+            Asked::Capture(service, _) => service.certificate.as_deref(),
+        };
+        bound.is_none() || bound == presented
     }
 }
 
@@ -126,34 +211,35 @@ fn seen(peer: &[Identity]) -> String {
 }
 
 impl Admitted {
-    fn new(index: usize, service: &Service, allow: usize, captures: Captures) -> Admitted {
-        Admitted {
-            service: index,
-            allow,
-            pattern: service.allow[allow].clone(),
-            backend: service.to.fill(&captures),
-            captures,
-            captured: service.to.is_captured(),
-            reach: service.reach.clone(),
-        }
-    }
-
-    /// The service's place in [`Policy::services`], from 0.
+    /// Its place, from 0: in [`Policy::services`], and after the last of them in [`Policy::captures`].
     #[must_use]
     pub fn service(&self) -> usize {
         self.service
     }
 
-    /// What the service's name captured.
+    /// What the service's name captured; of a captured name its `ip` and `port`.
     #[must_use]
     pub fn captures(&self) -> &Captures {
         &self.captures
     }
 
-    /// The rule that admitted, counted from 1: `rule 2 allow 1 (*.web.prod.internal)`.
+    /// The rule that admitted, counted from 1: `rule 2 allow 1 (*.web.prod.internal)`, or `capture rule 1 allow 1 (…)`.
     #[must_use]
     pub fn rule(&self) -> String {
-        format!("rule {} allow {} ({})", self.service + 1, self.allow + 1, self.pattern)
+        format!("{} allow {} ({})", self.rule, self.allow + 1, self.pattern)
+    }
+
+    /// Whether the address must be one of an interface of this host, and none of the agent's own doors: to be asked of the
+    /// system just before connect.
+    #[must_use]
+    pub fn must_be_own(&self) -> bool {
+        matches!(self.rule, Rule::Capture(_))
+    }
+
+    /// Whose address the service sees.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// Where the service is, captures filled in.
@@ -168,7 +254,7 @@ impl Admitted {
     /// to, just before connect.
     #[must_use]
     pub fn may_reach(&self, address: SocketAddr) -> bool {
-        match (self.captured, self.reach.is_empty()) {
+        match (self.fenced, self.reach.is_empty()) {
             (false, true) => true,
             (false, false) => self.is_in_reach(address),
             (true, _) => !is_near(address.ip()) && self.is_in_reach(address),
@@ -178,7 +264,7 @@ impl Admitted {
     /// Whether this stream may be connected to a unix socket: only one the file writes out.
     #[must_use]
     pub fn may_reach_unix(&self) -> bool {
-        !self.captured && self.reach.is_empty()
+        !self.fenced && self.reach.is_empty()
     }
 
     fn is_in_reach(&self, address: SocketAddr) -> bool {

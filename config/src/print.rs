@@ -19,6 +19,8 @@ use crate::spec::DEFAULT_ID;
 
 mod capture;
 
+pub(crate) use capture::{mark, ports, strict};
+
 impl Config {
     /// The whole of it as a file that [`Config::parse`] reads back, every default spelled out.
     #[must_use]
@@ -351,103 +353,4 @@ fn quote(text: impl Display) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, SocketAddr};
-
-    use adit_protocol::Pattern;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::Zone;
-    use crate::peers::Peers;
-
-    #[test]
-    fn a_wait_is_printed_in_the_greatest_unit_that_divides_it() {
-        let rows = [(0, "0ms"), (1, "1ms"), (1_500, "1500ms"), (90_000, "90s"), (7_200_000, "2h"), (86_400_000, "1d")];
-        for (millis, printed) in rows {
-            assert_eq!(wait(Duration::from_millis(millis)), format!("\"{printed}\""));
-        }
-    }
-
-    #[test]
-    fn a_size_is_printed_in_the_greatest_unit_that_divides_it() {
-        let rows = [(0, "0"), (1, "1"), (1024, "\"1KiB\""), (64 << 20, "\"64MiB\""), (3 << 30, "\"3GiB\"")];
-        for (bytes, printed) in rows {
-            assert_eq!(size(bytes), printed);
-        }
-    }
-
-    /// Every time the file can write: whole milliseconds, up to a year.
-    fn waits(least: u64) -> impl Strategy<Value = Duration> {
-        let unit = prop::sample::select(vec![1, 1_000, 60_000, 3_600_000, 86_400_000]);
-        (unit, least..=365).prop_map(|(unit, number)| Duration::from_millis(unit * number))
-    }
-
-    fn any_settings() -> impl Strategy<Value = Settings> {
-        let count = || prop::option::of(0..1_usize << 31);
-        let balancer = prop::option::of(prop::sample::select(vec![BalancerKind::Least, BalancerKind::Ewma]));
-        let on_leave = prop_oneof![Just(OnLeave::Keep), waits(0).prop_map(OnLeave::After)];
-        let idle = prop::option::of(prop::option::of(waits(1)));
-        let wait = || prop::option::of(waits(1));
-        (wait(), idle, wait(), count(), count(), balancer, prop::option::of(on_leave)).prop_map(
-            |(connect_timeout, idle, tunnel_idle, pool, warm, balancer, on_leave)| Settings {
-                connect_timeout,
-                idle,
-                tunnel_idle,
-                pool,
-                warm,
-                balancer,
-                on_leave,
-            },
-        )
-    }
-
-    /// An entry that says something: one that says nothing is refused.
-    fn any_rule() -> impl Strategy<Value = PeerRule> {
-        let matches = prop::sample::select(vec![
-            PeerMatch::Logical(Pattern::parse("/svc/{service}").expect("a pattern")),
-            PeerMatch::Bound(Pattern::parse("/#/srv/{name}/*").expect("a pattern")),
-        ]);
-        let verify = prop::sample::select(vec![
-            PeerVerify::None,
-            PeerVerify::Identity(Template::parse("spiffe://prod.internal/web").expect("a template")),
-        ]);
-        let unit = verify.prop_map(|verify| Unit { verify, sni: None, send_as: None });
-        (matches, prop::option::of(unit), any_settings())
-            .prop_map(|(matches, unit, settings)| PeerRule { matches, unit, settings })
-            .prop_filter("says something", |rule| rule.unit.is_some() || rule.settings != Settings::default())
-    }
-
-    fn any_zones() -> impl Strategy<Value = Vec<Zone>> {
-        let server = (any::<IpAddr>(), 1_u16..).prop_map(|(ip, port)| SocketAddr::new(ip, port));
-        let servers = prop::collection::vec(server, 1..4);
-        prop::collection::btree_map("[a-z_]{1,8}(\\.[a-z0-9]{1,8}){0,3}", servers, 0..5)
-            .prop_map(|zones| zones.into_iter().map(|(name, servers)| Zone { name, servers }).collect())
-    }
-
-    proptest! {
-        #[test]
-        fn any_rules_zones_and_folder_survive_being_printed(
-            rules in prop::collection::vec(any_rule(), 0..4),
-            zones in any_zones(),
-            folder in "(/[^/\\x00]{1,12}){1,3}",
-        ) {
-            let text = "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n";
-            let (mut config, _) = Config::parse(Path::new("short.toml"), text).expect("a good file");
-            config.outbound = Some(Outbound { peers: Peers { rules }, ..Outbound::default() });
-            config.dns.zones = zones;
-            config.fs.folder = folder.into();
-            let printed = config.to_toml();
-            let read = Config::parse(Path::new("printed.toml"), &printed).map(|(config, _)| config);
-            prop_assert_eq!(read, Ok(config), "{}", printed);
-        }
-
-        #[test]
-        fn any_text_survives_its_quotes(text in "(?s).{0,40}") {
-            let file = format!("key = {}", quote(&text));
-            let read = toml::de::DeTable::parse(&file).expect("a quoted text is TOML");
-            let value = read.get_ref().get("key").and_then(|value| value.get_ref().as_str());
-            prop_assert_eq!(value, Some(text.as_str()));
-        }
-    }
-}
+mod tests;

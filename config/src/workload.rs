@@ -58,6 +58,15 @@ impl Glob {
         }
     }
 
+    /// Whether it stands for every text that the other one stands for.
+    pub(crate) fn covers(&self, other: &Glob) -> bool {
+        match (&self.after, &other.after) {
+            (_, None) => self.matches(&other.before),
+            (None, Some(_)) => false,
+            (Some(mine), Some(its)) => other.before.starts_with(self.before.as_str()) && its.ends_with(mine.as_str()),
+        }
+    }
+
     /// Whether it stands for this text.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

@@ -4,8 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -18,6 +17,7 @@ use serde_json::Value;
 use crate::{
     address::Address,
     authority::Credential,
+    end::End,
     process::{Finished, Program, run},
     wait::{LIMIT, until},
 };
@@ -31,6 +31,7 @@ pub struct Agent {
     name: String,
     dir: PathBuf,
     inside: Vec<String>,
+    words: Vec<String>,
     program: Program,
     bound: Vec<Bound>,
 }
@@ -53,11 +54,19 @@ impl Agent {
     /// The same, with the command that leads into another namespace before it.
     #[must_use]
     pub fn start_inside(name: &str, dir: &Path, inside: &[String]) -> Self {
+        Self::start_with(name, dir, inside, &[])
+    }
+
+    /// The same, with more words for `adit run`.
+    #[must_use]
+    pub fn start_with(name: &str, dir: &Path, inside: &[String], words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut agent = Self {
             name: name.to_owned(),
             dir: dir.to_owned(),
             inside: inside.to_vec(),
-            program: launch(name, dir, inside),
+            program: launch(name, dir, inside, &words),
+            words,
             bound: Vec::new(),
         };
         agent.until_ready();
@@ -138,7 +147,7 @@ impl Agent {
     pub fn restart(&mut self) {
         self.pin();
         let _ = fs::remove_file(self.ready_file());
-        self.program = launch(&self.name, &self.dir, &self.inside);
+        self.program = launch(&self.name, &self.dir, &self.inside, &self.words);
         self.until_ready();
     }
 
@@ -205,14 +214,10 @@ impl Agent {
     /// The whole answer to a request without a body at its admin door, head and all.
     #[must_use]
     pub fn admin_answer(&self, method: &str, path: &str) -> String {
-        let address = &self.line("admin", None).address;
-        let mut stream = TcpStream::connect(address).expect("the admin door is open");
-        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("the admin door reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the admin door answers");
-        answer
+        let address = self.admin_address();
+        let mut end = End::connect(&address);
+        end.send(format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes());
+        String::from_utf8(end.receive_rest()).expect("the admin door answers in text")
     }
 
     /// A metric's value, by its name and labels as `/metrics` writes them; 0 if it has none yet.
@@ -349,9 +354,9 @@ pub fn replace(file: &Path, text: &str) {
         .unwrap_or_else(|error| panic!("replace {}: {error}", file.display()));
 }
 
-fn launch(name: &str, dir: &Path, inside: &[String]) -> Program {
+fn launch(name: &str, dir: &Path, inside: &[String], words: &[String]) -> Program {
     let mut command = command(inside);
-    command.arg("run").arg("--config").arg(dir.join("adit.toml"));
+    command.arg("run").args(words).arg("--config").arg(dir.join("adit.toml"));
     command.arg("--ready-file").arg(dir.join("ready"));
     Program::start(name, &mut command, &dir.join("log"))
 }

@@ -1,6 +1,8 @@
 //! A certificate authority for tests: it also makes what no honest one would, so that every bad certificate can be
 //! shown to an agent.
 
+use std::net::IpAddr;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
@@ -106,6 +108,13 @@ impl Leaf {
     #[must_use]
     pub fn uri(mut self, uri: &str) -> Self {
         self.names.push(SanType::URI(uri.try_into().expect("a URI is ASCII")));
+        self
+    }
+
+    /// Adds an address.
+    #[must_use]
+    pub fn ip(mut self, address: IpAddr) -> Self {
+        self.names.push(SanType::IpAddress(address));
         self
     }
 

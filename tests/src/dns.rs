@@ -15,7 +15,13 @@ impl Dns {
     /// Starts it; every name of [`ZONE`] is unknown at first.
     #[must_use]
     pub fn start() -> Self {
-        Self(Unbound::start(|_| {
+        Self::start_inside(&[])
+    }
+
+    /// The same, with the command that leads into another namespace before it.
+    #[must_use]
+    pub fn start_inside(inside: &[String]) -> Self {
+        Self(Unbound::start(inside, |_| {
             let server = format!(
                 r#"    do-not-query-localhost: no
     cache-max-ttl: 0

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -34,12 +34,38 @@ impl End {
         Ok(Self::new(socket))
     }
 
+    /// Connects from a given address and port, which other connections may have too.
+    ///
+    /// # Errors
+    /// What bind(2) and connect(2) say.
+    pub fn try_connect_from(from: &Address, address: &Address) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.to_socket())?;
+        socket.connect(&address.to_socket())?;
+        Ok(Self::new(socket))
+    }
+
     pub(crate) fn new(socket: Socket) -> Self {
         let limits = socket.set_read_timeout(Some(LIMIT)).and(socket.set_write_timeout(Some(LIMIT)));
         limits.expect("a socket takes a time limit");
         // Fails on a unix socket, which has nothing to delay.
         let _ = socket.set_tcp_nodelay(true);
         Self { socket }
+    }
+
+    /// Its own address.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        let name = self.socket.local_addr().expect("a connected socket has an address");
+        Address::Tcp(canonical(name.as_socket().expect("only TCP's ends are told apart by address")))
+    }
+
+    /// The other end's address, as this one sees it.
+    #[must_use]
+    pub fn other(&self) -> Address {
+        let name = self.socket.peer_addr().expect("a connected socket has a peer");
+        Address::Tcp(canonical(name.as_socket().expect("only TCP's ends are told apart by address")))
     }
 
     /// A second handle on the same end, for a thread that goes the other way.
@@ -204,4 +230,9 @@ impl End {
     pub fn shrink_window(&mut self) {
         self.socket.set_recv_buffer_size(1 << 18).expect("a receive buffer can be made small");
     }
+}
+
+/// An IPv4 address that came to a socket of both families, as the one it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -2,7 +2,8 @@
 //! root it runs as Debian's `postgres`.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
@@ -39,7 +40,7 @@ impl Postgres {
         on_a_free_port(|port| Self::start_at(&[], "127.0.0.1", port))
     }
 
-    /// Starts it at `host:port`, inside another namespace if so told.
+    /// Starts it at `host:port`, or at several hosts with commas between, inside another namespace if so told.
     ///
     /// # Errors
     /// It ended at once: most likely somebody else has the port.
@@ -51,6 +52,9 @@ impl Postgres {
         let mut init = user.command(&[], "initdb");
         init.arg("-D").arg(&data).args(["-U", "adit", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"]);
         let _ = run(&mut init, INIT).expect_success();
+        // initdb lets loopback in alone.
+        let mut rules = File::options().append(true).open(data.join("pg_hba.conf"))?;
+        rules.write_all(b"host all all all trust\n")?;
 
         let mut command = user.command(inside, "postgres");
         command.arg("-D").arg(&data).arg("-k").arg(dir.path());

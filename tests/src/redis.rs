@@ -28,7 +28,7 @@ impl Redis {
         on_a_free_port(|port| Self::start_at(&[], "127.0.0.1", port))
     }
 
-    /// Starts it at `host:port`, inside another namespace if so told.
+    /// Starts it at `host:port`, or at several hosts with spaces between, inside another namespace if so told.
     ///
     /// # Errors
     /// It ended at once: most likely somebody else has the port.
@@ -38,7 +38,7 @@ impl Redis {
         let mut line = inside.to_vec();
         line.push("redis-server".to_owned());
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).args(["--bind", host, "--port", &port.to_string(), "--save", ""]);
+        command.args(&line[1..]).arg("--bind").args(host.split(' ')).args(["--port", &port.to_string(), "--save", ""]);
         command.args(["--protected-mode", "no"]);
         command.arg("--unixsocket").arg(&socket).arg("--dir").arg(dir.path());
         let mut program = Program::start("redis-server", &mut command, &dir.path().join("log"));

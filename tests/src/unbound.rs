@@ -29,12 +29,13 @@ pub(crate) struct Says {
 }
 
 impl Unbound {
-    /// Starts it. `says` is told its folder, and may put files there.
-    pub(crate) fn start(says: impl Fn(&Path) -> io::Result<Says>) -> Self {
-        on_a_free_port(|port| Self::start_at(port, &says))
+    /// Starts it, with the command that leads into another namespace before it. `says` is told its folder, and may put
+    /// files there.
+    pub(crate) fn start(inside: &[String], says: impl Fn(&Path) -> io::Result<Says>) -> Self {
+        on_a_free_port(|port| Self::start_at(inside, port, &says))
     }
 
-    fn start_at(port: u16, says: impl Fn(&Path) -> io::Result<Says>) -> io::Result<Self> {
+    fn start_at(inside: &[String], port: u16, says: impl Fn(&Path) -> io::Result<Says>) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let at = dir.path().display();
         let Says { server, clauses } = says(dir.path())?;
@@ -57,8 +58,10 @@ impl Unbound {
 {clauses}"#
         );
         fs::write(dir.path().join("conf"), conf)?;
-        let mut command = Command::new("unbound");
-        command.arg("-c").arg(dir.path().join("conf"));
+        let mut line = inside.to_vec();
+        line.push("unbound".to_owned());
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).arg("-c").arg(dir.path().join("conf"));
         let mut program = Program::start("unbound", &mut command, &dir.path().join("log"));
         let up = until("unbound to listen or to end", LIMIT, || {
             let ended = program.has_ended().map(|_| false);

@@ -19,7 +19,7 @@ impl Zone {
     /// Starts it with a zone that has no name in it yet.
     #[must_use]
     pub fn start(name: &str) -> Self {
-        let unbound = Unbound::start(|dir| {
+        let unbound = Unbound::start(&[], |dir| {
             let file = dir.join("zone");
             fs::write(&file, text(name, &[]))?;
             let clauses = format!(

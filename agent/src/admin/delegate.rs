@@ -104,7 +104,7 @@ fn asked(query: &str) -> Result<(Name, Direction), String> {
 }
 
 /// Text with `%` and two digits for some of its bytes (RFC 3986, 2.1).
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -8,6 +8,7 @@ mod limits;
 mod pages;
 mod reloaded;
 mod status;
+mod whois;
 
 pub use reloaded::{Loaded, Outcome, Reloaded};
 
@@ -174,6 +175,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
         async move {
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
+                "/whois" => whois::answer(&request, by, &view),
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })
         }

@@ -48,7 +48,7 @@ async fn reload(view: &View) -> Response<Full<Bytes>> {
     page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the agent is ending, and reads no file any more\n")
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_string_pretty(body) {
         Ok(body) => page(status, JSON, body + "\n"),
         Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("writing the answer: {error}\n")),

@@ -2,6 +2,7 @@
 //! it means is the caller's to know.
 
 use std::{
+    error::Error,
     fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 /// How long an answer may take: an agent that lives answers within milliseconds, from a thread of its own.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// The longest answer that is read: ten thousand names and endpoints stay far below.
 const LONGEST: usize = 64 << 20;
 
@@ -44,6 +45,20 @@ pub(super) fn admin_of(file: &Path) -> Result<Admin, Problems> {
             Some(admin) if admin.socket.is_some() || admin.listen.is_some() => Ok(admin),
             Some(_) | None => Err(problems),
         },
+    }
+}
+
+/// The admin socket that the file names.
+///
+/// # Errors
+/// The file opens none, or does not say.
+pub(super) fn socket_of(file: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    match admin_of(file)?.socket {
+        Some(socket) => Ok(socket.path),
+        None => {
+            let file = file.display();
+            Err(format!("{file} opens no admin socket: add `socket = \"/run/adit/admin.sock\"` to [admin]").into())
+        }
     }
 }
 
@@ -127,6 +142,12 @@ async fn talk(
     Ok((status, text.map_err(|_| Cause::Talk("the answer is not text".to_owned()))?))
 }
 
+/// With `%` and two digits for what means something else in a query (RFC 3986, 2.1).
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,3 +173,13 @@ impl fmt::Display for AskError {
 }
 
 impl std::error::Error for AskError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_written_so_that_a_query_carries_it_whole() {
+        assert_eq!(encoded("/s#/a%b+c@d$/x-y_z.1:2"), "/s%23/a%25b%2Bc%40d%24/x-y_z.1%3A2");
+    }
+}

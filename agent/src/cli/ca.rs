@@ -127,7 +127,7 @@ fn existing(force: bool) -> Existing {
 
 /// A name that no peer would take for one is refused before it is signed; `*.` before one is a wildcard.
 fn dns(text: &str) -> Result<String, String> {
-    match adit_config::Identity::name(text.strip_prefix("*.").unwrap_or(text)) {
+    match adit_config::Identity::parse(text.strip_prefix("*.").unwrap_or(text)) {
         Ok(adit_config::Identity::Dns(_)) => Ok(text.to_owned()),
         Ok(_) => Err("it is no DNS name; give --spiffe or --ip".to_owned()),
         Err(cause) => Err(cause.to_string()),

@@ -58,11 +58,11 @@ impl Delegate {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let socket = match &self.socket {
             Some(socket) => socket.clone(),
-            None => socket(&self.config)?,
+            None => ask::socket_of(&self.config)?,
         };
         let table = self.dtab.as_deref().map(read).transpose()?;
         let side = if self.inbound { "inbound" } else { "outbound" };
-        let path = format!("/delegate?side={side}&name={}", encoded(self.name.as_str()));
+        let path = format!("/delegate?side={side}&name={}", ask::encoded(self.name.as_str()));
         let method = if table.is_some() { Method::POST } else { Method::GET };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let door = Door::Unix(socket);
@@ -86,16 +86,6 @@ impl Delegate {
     }
 }
 
-fn socket(file: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    match ask::admin_of(file)?.socket {
-        Some(socket) => Ok(socket.path),
-        None => {
-            let file = file.display();
-            Err(format!("{file} opens no admin socket: add `socket = \"/run/adit/admin.sock\"` to [admin]").into())
-        }
-    }
-}
-
 /// The table to try.
 fn read(file: &Path) -> Result<Bytes, String> {
     let mut text = Vec::new();
@@ -113,20 +103,4 @@ fn read(file: &Path) -> Result<Bytes, String> {
 
 fn shown_name(file: &Path) -> String {
     if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
-}
-
-/// With `%` and two digits for what means something else in a query (RFC 3986, 2.1).
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_written_so_that_a_query_carries_it_whole() {
-        assert_eq!(encoded("/s#/a%b+c@d$/x-y_z.1:2"), "/s%23/a%25b%2Bc%40d%24/x-y_z.1%3A2");
-    }
 }

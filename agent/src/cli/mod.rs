@@ -6,10 +6,12 @@ mod check;
 mod delegate;
 mod demo;
 mod ping;
+mod redirect;
 mod reload;
 mod run;
 mod status;
 mod texts;
+mod whois;
 
 use std::{error::Error, process::ExitCode};
 
@@ -35,8 +37,12 @@ enum Command {
     Status(status::Status),
     /// Show what a running agent would do with a name: every rewriting step, every answer, and where a stream would go.
     Delegate(delegate::Delegate),
+    /// Show whose stream a local connection is: who is at its other end, by the address that a service sees.
+    Whois(whois::Whois),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
+    /// Print, apply, remove or show the rules in the kernel that bring connections to the agent.
+    Redirect(redirect::Redirect),
     /// Make a private CA, issue certificates with it, or show what is in one.
     Ca(ca::Ca),
     /// Show what adit does, on this host alone, in a few seconds.
@@ -56,7 +62,9 @@ impl Cli {
             Command::Reload(reload) => reload.run(),
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
+            Command::Whois(whois) => whois.run(),
             Command::Ping(ping) => ping.run(),
+            Command::Redirect(redirect) => redirect.run(),
             Command::Demo(demo) => demo.run(),
             Command::Completions(completions) => completions.run(Self::command()),
             Command::Man(manual) => manual.run(Self::command()),

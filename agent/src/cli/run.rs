@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::{
     app,
+    redirect::{Iptables, Tool},
     reload::Source,
     telemetry::{log, metrics},
 };
@@ -22,10 +23,19 @@ pub(super) struct Run {
     /// Once every door is open, write their addresses here, a line of JSON each.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Install the rules of the configuration before the agent is ready, as `adit redirect apply` does, and take them away
+    /// once it has drained.
+    #[arg(long)]
+    redirect: bool,
+    /// Install them with iptables and ip6tables instead of nft; or with this command, such as iptables-legacy.
+    #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "iptables",
+        value_parser = Iptables::parse, requires = "redirect")]
+    iptables: Option<Iptables>,
 }
 
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let tool = self.redirect.then(|| self.iptables.map_or(Tool::Nft, Tool::Iptables));
         // Whole, for messages and the status are read elsewhere than here.
         let source = Source::new(std::path::absolute(self.config)?);
         let (config, warnings) = source.load()?;
@@ -39,7 +49,7 @@ impl Run {
             builder.worker_threads(threads);
         }
         let runtime = builder.enable_all().build()?;
-        let ended = runtime.block_on(app::run(source, config, page, self.ready_file));
+        let ended = runtime.block_on(app::run(source, config, page, self.ready_file, tool));
         runtime.shutdown_timeout(LAST_READS);
         ended?;
         Ok(ExitCode::SUCCESS)

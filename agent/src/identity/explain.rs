@@ -81,7 +81,7 @@ fn heard(alert: AlertDescription) -> &'static str {
         AlertDescription::BadCertificate => "our certificate is malformed or not of the name the peer expects",
         AlertDescription::CertificateUnknown => {
             "our certificate gives us no identity the peer can use: it needs a DNS name without a \
-             wildcard or exactly one SPIFFE id, and the one the peer expects"
+             wildcard, an address or exactly one SPIFFE id, and the one the peer expects"
         }
         AlertDescription::CertificateRequired => "we sent no certificate, and the peer demands one",
         AlertDescription::UnrecognisedName => {

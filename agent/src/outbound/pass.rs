@@ -9,7 +9,7 @@ use crate::{
     end::{End, Ending, Side},
     listen::Accepted,
     relay,
-    streams::{Direction, Hop, OwnConnection, Purpose, Right},
+    streams::{Direction, OwnConnection, Purpose, Right},
     telemetry::{metrics, record},
     wire::plain::{Connecting, Plain},
 };
@@ -23,9 +23,8 @@ impl Outbound {
             return refuse(app, &stream, &ending);
         }
         self.rights.rest(&stream, Right::Passed { original }, self.law);
-        let hop = Hop { id: stream.id, hops: preamble.hops };
         let connected = tokio::select! {
-            connected = self.connect_plainly(original, hop) => connected,
+            connected = self.connect_plainly(original, stream.carried(preamble.hops)) => connected,
             ending = stream.stopped() => Err(ending),
         };
         let ending = match connected {
@@ -43,10 +42,14 @@ impl Outbound {
     }
 
     /// The connection is known as ours, and marked as ours, lest it be captured again.
-    async fn connect_plainly(&self, original: SocketAddr, hop: Hop) -> Result<(Plain, Option<OwnConnection>), Ending> {
+    async fn connect_plainly(
+        &self,
+        original: SocketAddr,
+        carried: Purpose,
+    ) -> Result<(Plain, Option<OwnConnection>), Ending> {
         let unreachable = |why: String| Ending::new(End::Unreachable, Side::Peer, why);
         let failed = |error: io::Error| unreachable(format!("connecting to {original}: {error}"));
-        let begun = self.streams.own(Purpose::Carry(hop), || {
+        let begun = self.streams.own(carried, || {
             let connecting = Connecting::begin(&Address::Tcp(original), &self.options)?;
             let ends = connecting.ends();
             Ok((connecting, ends))

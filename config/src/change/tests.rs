@@ -208,3 +208,137 @@ fn a_side_that_comes_or_goes_opens_or_closes_all_it_has() {
     assert_eq!(come.lines, lines.map(|line| format!("{line}added")));
     assert_eq!(come.doors.inbound, [None]);
 }
+
+/// A file that captures, and takes on what was captured.
+const CAPTURES: &str = r#"
+[tls]
+ca = "/ca.pem"
+cert = "/host.pem"
+key = "/host.key"
+
+[inbound]
+listen = ["127.0.0.1:4143"]
+strict = [80]
+
+[[inbound.capture]]
+ports = [5432, "6000-6100"]
+allow = ["a.example"]
+
+[outbound]
+dtab = "/dst/{ip}/* => /$/inet/{ip}/4143"
+
+[[outbound.peer]]
+name = "/{a}/{ip}/{port}"
+identity = "ip:{ip}"
+
+[outbound.redirect]
+listen = ["127.0.0.1:4140", "[::1]:4140"]
+
+[[outbound.redirect.include]]
+port = 5432
+
+[[outbound.redirect.exclude]]
+user = "root"
+
+[[outbound.capture]]
+host = "db.example"
+port = 5432
+to = "/dst/10.0.0.1/5432"
+
+[[outbound.capture]]
+net = "10.0.0.0/8"
+
+[[outbound.workload]]
+unit = "web.service"
+name = "/dst/{ip}/5432"
+allow = true
+
+[[outbound.workload]]
+deny = true
+
+[netfilter]
+user = "adit"
+"#;
+
+fn captures(edits: Edits<'_>) -> Config {
+    let text = edits.iter().fold(CAPTURES.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "no `{from}` in the base");
+        text.replacen(from, to, 1)
+    });
+    config(&text)
+}
+
+#[test]
+fn every_change_of_what_is_captured_is_told_by_its_section_and_name() {
+    let table: [(Edits<'_>, &[&str]); 14] = [
+        (&[("strict = [80]", "strict = true")], &["[inbound] strict: [80] -> true"]),
+        (&[("\"a.example\"", "\"b.example\"")], &["[[inbound.capture]] ports [5432, \"6000-6100\"]: changed"]),
+        (
+            &[("[5432, \"6000", "[5433, \"6000")],
+            &[
+                "[[inbound.capture]] ports [5433, \"6000-6100\"]: added",
+                "[[inbound.capture]] ports [5432, \"6000-6100\"]: removed",
+            ],
+        ),
+        (&[("4140\"]\n", "4140\"]\nunmatched = \"pass\"\n")], &["[outbound.redirect] unmatched: refuse -> pass"]),
+        (&[("4140\"]\n", "4140\"]\nremember = \"5m\"\n")], &["[outbound.redirect] remember: \"1h\" -> \"5m\""]),
+        (
+            &[("4140\"]\n", "4140\"]\ncertificate = \"default\"\n")],
+            &["[outbound.redirect] certificate: none -> default"],
+        ),
+        (&[("port = 5432\n\n", "port = 5433\n\n")], &["[[outbound.redirect.include]]: changed"]),
+        (&[("user = \"root\"", "user = \"ann\"")], &["[[outbound.redirect.exclude]]: changed"]),
+        (
+            &[("\"/dst/10.0.0.1/5432\"", "\"/dst/10.0.0.2/5432\"")],
+            &["[[outbound.capture]] host db.example port [5432]: changed"],
+        ),
+        (
+            &[("net = \"10.0.0.0/8\"", "net = \"fd00::/8\"")],
+            &["[[outbound.capture]] net fd00::/8: added", "[[outbound.capture]] net 10.0.0.0/8: removed"],
+        ),
+        (&[("deny = true", "allow = true")], &["[[outbound.workload]] every process: changed"]),
+        (&[("allow = true", "deny = true")], &["[[outbound.workload]] unit web.service to /dst/{ip}/5432: changed"]),
+        (
+            &[("\"127.0.0.1:4140\"", "\"127.0.0.1:4141\"")],
+            &["[outbound.redirect] 127.0.0.1:4141: opened", "[outbound.redirect] 127.0.0.1:4140: closed"],
+        ),
+        (&[("\"127.0.0.1:4140\", \"[::1]:4140\"", "\"[::1]:4140\", \"127.0.0.1:4140\"")], &[]),
+    ];
+    for (edits, lines) in table {
+        let change = Change::between(&captures(&[]), captures(edits));
+        assert_eq!([change.doors.lines, change.lines].concat(), lines, "{edits:?}");
+        assert_eq!(change.waits, [""; 0], "{edits:?}");
+        assert_eq!(change.next, captures(edits), "{edits:?}");
+    }
+}
+
+#[test]
+fn a_door_for_captured_connections_goes_on_where_it_is() {
+    let (was, turned) = ("\"127.0.0.1:4140\", \"[::1]:4140\"", "\"[::1]:4140\", \"127.0.0.2:4140\"");
+    let change = Change::between(&captures(&[]), captures(&[(was, turned)]));
+    assert_eq!(change.doors.redirect, [Some(1), None]);
+    assert_eq!(Doors::all_new(&captures(&[])).redirect, [None, None]);
+    let gone = Change::between(&captures(&[]), config(BASE));
+    assert_eq!(gone.doors.redirect, []);
+    assert!(gone.doors.lines.contains(&"[outbound.redirect] [::1]:4140: closed".to_owned()), "{:?}", gone.doors.lines);
+    let come = Change::between(&config(BASE), captures(&[]));
+    assert_eq!(come.doors.redirect, [None, None]);
+}
+
+#[test]
+fn what_sockets_and_rules_were_made_with_waits_for_a_restart() {
+    let user = "user = \"adit\"";
+    let table: [(Edits<'_>, &str); 5] = [
+        (&[(user, "user = \"adit\"\nmark = \"off\"")], "[netfilter] mark: 0xad17 -> \"off\""),
+        (&[(user, "user = \"adit\"\nroute_mark = 7")], "[netfilter] route_mark: 0xad18 -> 0x7"),
+        (&[(user, "user = \"adit\"\nroute_table = 7")], "[netfilter] route_table: 44311 -> 7"),
+        (&[(user, "")], "[netfilter] user: adit -> none"),
+        (&[("4140\"]\n", "4140\"]\nmode = \"tproxy\"\n")], "[outbound.redirect] mode: redirect -> tproxy"),
+    ];
+    for (edits, waits) in table {
+        let change = Change::between(&captures(&[]), captures(edits));
+        assert_eq!(change.waits, [waits]);
+        assert!(change.is_empty(), "{:?}", change.lines);
+        assert_eq!(change.next, captures(&[]));
+    }
+}

@@ -1,10 +1,13 @@
 //! What the judge says to a name, a peer and a certificate, and how far what it admits may reach. Each policy is read from
 //! a file's text, as an agent's is.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::Config;
+use crate::{Config, Net};
 
 fn policy(inbound: &str) -> Policy {
     let text = format!(
@@ -176,4 +179,157 @@ fn what_the_file_writes_out_is_reached_wherever_it_is() {
     let policy = policy(SERVICES);
     let admitted = admitted(&policy, "/svc/redis");
     assert!(admitted.may_reach("127.0.0.1:6379".parse().unwrap()) && admitted.may_reach_unix());
+}
+
+const DESTINATIONS: &str = r#"
+[[inbound.service]]
+name = "/{a}/{b}/{c}"
+to = "127.0.0.1:1"
+allow = ["web.prod"]
+
+[[inbound.capture]]
+ports = [5432, "6000-6100"]
+allow = ["*.job.prod", "web.prod"]
+source = "proxy-v1"
+
+[[inbound.capture]]
+ports = ["1-4142", "4144-65535"]
+allow = ["root.prod", "ip:10.0.0.9"]
+certificate = "redis"
+"#;
+
+#[test]
+fn a_captured_name_is_served_by_the_first_capture_rule_that_has_its_port() {
+    let policy = policy(DESTINATIONS);
+    for (name, peer, certificate, expected) in [
+        ("/dst/10.0.0.2/5432", "web.prod", None, "capture rule 1 allow 2 (web.prod)"),
+        ("/dst/fd00::2/6100", "a.job.prod", None, "capture rule 1 allow 1 (*.job.prod)"),
+        ("/dst/10.0.0.2/5432", "root.prod", None, "denied"),
+        ("/dst/10.0.0.2/22", "root.prod", Some("redis"), "capture rule 2 allow 1 (root.prod)"),
+        ("/dst/10.0.0.2/22", "10.0.0.9", Some("redis"), "capture rule 2 allow 2 (ip:10.0.0.9)"),
+        ("/dst/10.0.0.2/22", "root.prod", Some("default"), "misdirected"),
+        ("/dst/10.0.0.2/22", "web.prod", Some("default"), "denied"),
+        ("/dst/10.0.0.2/4143", "root.prod", Some("redis"), "unknown"),
+        ("/dst/10.0.0.2/05432", "web.prod", None, "unknown"),
+        ("/dst/127.0.0.1/5432", "web.prod", None, "unknown"),
+        ("/dst/a/b", "web.prod", None, "unknown"),
+        ("/dst/10.0.0.2", "web.prod", None, "unknown"),
+        ("/dst", "web.prod", None, "unknown"),
+        ("/dsT/a/b", "web.prod", None, "rule 1 allow 1 (web.prod)"),
+    ] {
+        assert_eq!(judged(&policy, name, &[peer], certificate), expected, "{name} for {peer}");
+    }
+}
+
+#[test]
+fn no_service_takes_a_captured_name_whatever_its_pattern_is() {
+    let policy = policy("[[inbound.service]]\nname = \"/{a}/{b}/{c}\"\nto = \"127.0.0.1:1\"\nallow = [\"web.prod\"]\n");
+    assert_eq!(judged(&policy, "/dst/10.0.0.2/80", &["web.prod"], None), "unknown");
+}
+
+#[test]
+fn a_captured_name_leads_to_the_address_it_holds_which_must_be_one_of_this_host() {
+    let policy = policy(DESTINATIONS);
+    let captured = admitted(&policy, "/dst/10.0.0.2/5432");
+    let address = "10.0.0.2:5432".parse().unwrap();
+    assert_eq!(captured.target(), Ok(&Backend::Tcp(address)));
+    assert!(captured.must_be_own() && captured.may_reach(address) && !captured.may_reach_unix());
+    assert!(
+        !captured.may_reach("10.0.0.3:5432".parse().unwrap()) && !captured.may_reach("10.0.0.2:22".parse().unwrap())
+    );
+    assert_eq!((captured.service(), captured.source()), (1, Source::ProxyV1), "after the one service");
+    assert_eq!((captured.captures().get("ip"), captured.captures().get("port")), (Some("10.0.0.2"), Some("5432")));
+    let service = admitted(&policy, "/svc/a/b");
+    assert_eq!((service.service(), service.source(), service.must_be_own()), (0, Source::Agent, false));
+}
+
+#[test]
+fn a_refusal_of_a_captured_name_says_why() {
+    let open = policy(DESTINATIONS);
+    for (name, why) in [
+        ("/dst/10.0.0.2/5432", "capture rule 1 does not admit a.test"),
+        ("/dst/10.0.0.2/4143", "this agent serves no /dst/10.0.0.2/4143: no capture rule has its port"),
+        (
+            "/dst/::1/5432",
+            "this agent serves no /dst/::1/5432: loopback, link-local, multicast and unspecified addresses are never served",
+        ),
+        (
+            "/dst/::ffff:10.0.0.2/5432",
+            "this agent serves no /dst/::ffff:10.0.0.2/5432: that is spelled /dst/10.0.0.2/5432",
+        ),
+        ("/dst/010.0.0.2/05432", "this agent serves no /dst/010.0.0.2/05432: its address is none"),
+    ] {
+        assert_eq!(reason(&open, name, &["a.test"]).1, why);
+    }
+    let concealed = policy(&format!("conceal = true\n{DESTINATIONS}"));
+    let told = ("denied".to_owned(), "no rule admits a.test".to_owned());
+    for name in ["/dst/10.0.0.2/5432", "/dst/10.0.0.2/4143", "/dst/127.0.0.1/5432", "/dst/x", "/svc/a/b"] {
+        assert_eq!(reason(&concealed, name, &["a.test"]), told, "{name}");
+    }
+}
+
+/// The networks of which no address may be reached by a captured name, written out: the test's own list.
+const NEAR: [&str; 9] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "fe80::/10",
+    "ff00::/8",
+];
+
+/// Addresses of which many are near, or near in another shape.
+fn addresses() -> impl Strategy<Value = IpAddr> {
+    let near_v4 = prop::sample::select(vec![[0, 0], [127, 0], [169, 254], [224, 0], [239, 255], [255, 255], [10, 0]]);
+    let v4 = (near_v4, any::<[u8; 2]>()).prop_map(|([a, b], [c, d])| std::net::Ipv4Addr::new(a, b, c, d));
+    let near_v6 = prop::sample::select(vec![0, 0xfe80, 0xfebf, 0xff02, 0xfd00, 0x2001]);
+    let v6 = (near_v6, any::<u16>()).prop_map(|(a, h)| std::net::Ipv6Addr::new(a, 0, 0, 0, 0, 0, 0, h));
+    prop_oneof![
+        any::<IpAddr>(),
+        v4.clone().prop_map(IpAddr::V4),
+        v4.prop_map(|v4| IpAddr::V6(v4.to_ipv6_mapped())),
+        v6.prop_map(IpAddr::V6),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_near_address_is_ever_admitted_in_any_spelling(
+        ip in addresses(),
+        spelling in 0_usize..5,
+        port in prop_oneof![Just("5432".to_owned()), "[0-9+x]{0,6}"],
+    ) {
+        let policy = policy(
+            "[[inbound.capture]]\nports = [\"1-4142\", \"4144-65535\"]\nallow = [\"web.prod\"]\n",
+        );
+        let text = match (spelling, ip) {
+            (0, ip) => ip.to_string(),
+            (1, IpAddr::V4(v4)) => format!("::ffff:{v4}"),
+            (2, IpAddr::V4(v4)) => v4.to_bits().to_string(),
+            (3, ip) => ip.to_string().to_uppercase(),
+            (4, IpAddr::V6(v6)) => v6.segments().map(|segment| format!("{segment:04x}")).join(":"),
+            (_, ip) => format!("{ip}%1"),
+        };
+        let Ok(name) = Name::parse(&format!("/dst/{text}/{port}")) else { return Ok(()) };
+        let verdict = policy.judge(&name, &identities(&["web.prod"]), None);
+        let is_near = NEAR.iter().any(|net| Net::parse(net).unwrap().contains(ip));
+        match verdict {
+            Verdict::Admitted(admitted) => {
+                let Ok(Backend::Tcp(address)) = admitted.target() else { panic!("{name} leads elsewhere") };
+                prop_assert!(!is_near, "{} was admitted", name);
+                prop_assert_eq!(name.as_str(), format!("/dst/{}/{}", address.ip(), address.port()));
+                prop_assert!(admitted.must_be_own() && !address.ip().to_canonical().is_loopback());
+                prop_assert!(address.port() != 0 && address.port() != 4143);
+                let other = SocketAddr::new(ip, address.port());
+                prop_assert_eq!(admitted.may_reach(other), other.ip().to_canonical() == address.ip());
+            }
+            Verdict::Refused(refusal) => {
+                let must_pass = spelling == 0 && port == "5432" && !is_near && ip.to_canonical() == ip;
+                prop_assert!(!must_pass, "{} was refused: {}", name, refusal);
+            }
+        }
+    }
 }

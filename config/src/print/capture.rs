@@ -41,11 +41,11 @@ fn texts(texts: &[String]) -> String {
 }
 
 /// One port as a number, several as text.
-pub(super) fn ports(ports: &[Ports]) -> String {
+pub(crate) fn ports(ports: &[Ports]) -> String {
     list(ports.iter().map(|ports| if ports.first == ports.last { ports.to_string() } else { quote(ports) }))
 }
 
-pub(super) fn strict(strict: &Strict) -> String {
+pub(crate) fn strict(strict: &Strict) -> String {
     match strict {
         Strict::Off => "false".to_owned(),
         Strict::Services => "true".to_owned(),

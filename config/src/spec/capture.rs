@@ -35,8 +35,8 @@ pub(super) fn read<'a>(outbound: &Section<'a>, report: &mut Report) -> Vec<Captu
 }
 
 fn capture(section: &Section<'_>, report: &mut Report) -> CaptureSpec {
-    section.refuse_empty("port", "leave it out to mean every port", report);
     let before = report.problems_so_far();
+    section.refuse_empty("port", "leave it out to mean every port", report);
     let ports = section.list("port", report, matches::ports);
     let all_ports = report.problems_so_far() == before;
     CaptureSpec {

@@ -8,7 +8,7 @@ use adit_protocol::Pattern;
 use toml::de::DeValue;
 
 use super::report::{At, Report};
-use super::section::Section;
+use super::section::{Section, Wrong};
 use super::{keys, matches, outbound, value};
 use crate::config::{Inbound, Strict};
 use crate::dtab::Dtab;
@@ -82,7 +82,10 @@ fn strict(section: &Section<'_>, report: &mut Report) -> Option<At<Strict>> {
             Some(At { at, value: Strict::Ports(ports.into_iter().map(|ports| ports.value).collect()) })
         }
         _ => {
-            let read = section.read("strict", report, value::boolean)?;
+            let help = "write true, false, or ports such as [5432, \"6000-6100\"]";
+            let read = section.read("strict", report, |field| {
+                value::boolean(field).map_err(|wrong| Wrong { help: help.to_owned(), ..wrong })
+            })?;
             Some(At { at, value: if read.value { Strict::Services } else { Strict::Off } })
         }
     }

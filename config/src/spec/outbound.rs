@@ -192,6 +192,16 @@ fn refuse(section: &Section<'_>, keys: &[&str], what: &str, report: &mut Report)
 }
 
 impl OutboundSpec {
+    /// The names that doors ask for, as far as the file writes them out.
+    pub(crate) fn asks(&self) -> Vec<At<Name>> {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.to.clone());
+        let captures = self.captures.iter().filter_map(|capture| {
+            let At { at, value } = capture.to.as_ref().filter(|to| to.value.is_literal())?;
+            Some(At { at: *at, value: Name::parse(value.as_str()).ok()? })
+        });
+        listeners.chain(captures).collect()
+    }
+
     pub(super) fn mean(self) -> Option<Outbound> {
         Some(Outbound {
             dtab: self.dtab,

@@ -1,12 +1,18 @@
-//! The rig itself: a certificate that should be bad is bad, a name server that should fail fails.
+//! The rig itself: a certificate that should be bad is bad, a name server that should fail fails, and a
+//! bystander hears what he should.
 
 use std::{fs, net::UdpSocket, process::Command, time::Duration};
 
 use adit_tests::{
+    address::Address,
     authority::{Authority, Credential, Leaf},
     dns::Dns,
-    need,
+    end::End,
+    listener::Listener,
+    need, need_that,
+    netns::{Family, Host, Hosts},
     process::run,
+    skip::is_root,
 };
 
 /// A second opinion: OpenSSL's verdict on a certificate of `authority`.
@@ -73,6 +79,36 @@ fn the_name_server_answers_denies_fails_and_keeps_silent() {
     assert_eq!(ask(&dns, "b.mesh.example"), Some((SERVFAIL, 0)));
     dns.answer("b.mesh.example", 1, &["127.0.0.1"]);
     assert_eq!(ask(&dns, "b.mesh.example"), Some((NOERROR, 1)));
+}
+
+#[test]
+fn the_bystander_hears_every_frame_between_hosts_and_no_other() {
+    need!("ip", "tcpdump");
+    need_that!(is_root(), "only root makes namespaces");
+    let hosts = Hosts::join();
+    let wire = hosts.listen();
+    for family in Family::BOTH {
+        for (from, to) in [(Host::A, Host::B), (Host::Container, Host::C), (Host::C, Host::A)] {
+            // when a word goes from host to host
+            let service = hosts.on(to, || Listener::at(&Address::parse("[::]:7000")));
+            let mut caller = hosts.on(from, || End::connect(&to.at(family, 7000)));
+            let mut called = service.accept();
+            let word = format!("from {from:?} to {to:?} over {family:?}");
+            caller.send(word.as_bytes());
+            assert_eq!(called.receive(word.len()), word.as_bytes());
+            // then both see the addresses that they have, and the bystander hears it
+            assert_eq!((caller.other(), called.other()), (to.at(family, 7000), caller.address()));
+            assert!(wire.holds(&word), "{word}");
+        }
+        // and what goes from a container to its host crosses no wire
+        let service = hosts.on(Host::A, || Listener::at(&Address::parse("[::]:7001")));
+        let mut caller = hosts.on(Host::Container, || End::connect(&Host::A.at(family, 7001)));
+        caller.send(b"within the host");
+        assert_eq!(service.accept().receive(15), b"within the host");
+    }
+    assert!(!wire.holds("within the host"));
+    assert!(wire.frames("tcp port 7001").is_empty());
+    assert!(!wire.frames("tcp port 7000").is_empty());
 }
 
 /// Response codes of RFC 1035, section 4.1.1.

@@ -8,7 +8,7 @@ use adit_tests::{
     authority::{Authority, Credential, Leaf},
     load::{Load, Service},
     need, need_that,
-    netns::{B, Hosts, inside},
+    netns::{B, Host, Hosts, inside},
     postgres::{self, Postgres},
     process::run,
     readme,
@@ -28,9 +28,9 @@ fn the_two_namespaces_reach_each_other() {
     need_that!(is_root(), "only root makes namespaces");
     // given two hosts, and an echo service on B
     let hosts = Hosts::join();
-    let echo = Service::start_inside(&hosts.in_b(), "echo", &format!("{B}:0"));
+    let echo = Service::start_inside(&hosts.enter(Host::B), "echo", &format!("{B}:0"));
     // when A calls it
-    let mut storm = Load::start_inside(&hosts.in_a(), &["storm", &echo.address().to_string(), "100", "4"]);
+    let mut storm = Load::start_inside(&hosts.enter(Host::A), &["storm", &echo.address().to_string(), "100", "4"]);
     // then it answers
     assert_eq!(storm.until("done", LIMIT)["answered"], 100);
 }
@@ -43,9 +43,9 @@ fn redis_and_postgres_run_between_the_readmes_two_hosts() {
     // given the README's two hosts, and on B the services that its file names
     let set = Setting::of_the_readme(A_IDENTITY);
     let (host, port) = set.service("/svc/redis");
-    let redis = Redis::start_at(&set.hosts.in_b(), &host, port).unwrap();
+    let redis = Redis::start_at(&set.hosts.enter(Host::B), &host, port).unwrap();
     let (host, port) = set.service("/svc/postgres");
-    let _postgres = Postgres::start_at(&set.hosts.in_b(), &host, port).unwrap();
+    let _postgres = Postgres::start_at(&set.hosts.enter(Host::B), &host, port).unwrap();
     // when redis-benchmark runs on A, pipelined and with a connection per command
     let mut pipelined = benchmark(&set.front("/svc/redis"));
     pipelined.args(["-P", "16", "-c", "20", "-n", "100000"]);
@@ -53,7 +53,7 @@ fn redis_and_postgres_run_between_the_readmes_two_hosts() {
     // A namespace's client ports come back after a minute: far fewer connections than there are ports.
     fresh.args(["-k", "0", "-c", "10", "-n", "3000"]);
     for command in [pipelined, fresh] {
-        let _ = run(&mut inside(&set.hosts.in_a(), &command), LIMIT).expect_success();
+        let _ = run(&mut inside(&set.hosts.enter(Host::A), &command), LIMIT).expect_success();
     }
     // then Redis has run every command
     assert!(redis.calls("set") >= 103_000, "{}", redis.calls("set"));
@@ -61,7 +61,7 @@ fn redis_and_postgres_run_between_the_readmes_two_hosts() {
     for options in [&["-i", "-q"][..], &["-c", "4", "-t", "100"], &["-c", "4", "-t", "25", "-C"]] {
         let mut command = postgres::client("pgbench", &set.front("/svc/postgres"));
         command.args(options).arg("postgres");
-        let report = run(&mut inside(&set.hosts.in_a(), &command), LIMIT).expect_success();
+        let report = run(&mut inside(&set.hosts.enter(Host::A), &command), LIMIT).expect_success();
         assert!(!report.contains("failed transactions: 1"), "{report}");
     }
 }
@@ -73,12 +73,12 @@ fn an_identity_that_the_readmes_file_does_not_list_is_refused() {
     // given the README's two hosts, where A shows a certificate of the same CA in another name
     let set = Setting::of_the_readme("stranger.prod.internal");
     let (host, port) = set.service("/svc/redis");
-    let redis = Redis::start_at(&set.hosts.in_b(), &host, port).unwrap();
+    let redis = Redis::start_at(&set.hosts.enter(Host::B), &host, port).unwrap();
     // when an application on A speaks to Redis
     let mut command = std::process::Command::new("redis-cli");
     let front = set.front("/svc/redis");
     command.args(["-h", "127.0.0.1", "-p", &front.port().to_string(), "set", "key", "value"]);
-    let answer = run(&mut inside(&set.hosts.in_a(), &command), LIMIT).all();
+    let answer = run(&mut inside(&set.hosts.enter(Host::A), &command), LIMIT).all();
     // then it is cut off, Redis never hears of it, and A's log says who refused whom
     assert!(!answer.contains("OK"), "{answer}");
     assert_eq!(redis.calls("set"), 0);
@@ -111,8 +111,8 @@ impl Setting {
         let a = settle(dir.path(), "a", &a_file, &authority, &authority.issue(&Leaf::dns(&[a_identity])));
         let b = settle(dir.path(), "b", &b_file, &authority, &authority.issue(&Leaf::dns(&b_names)));
         let hosts = Hosts::join();
-        let b = Agent::start_inside("host B", &b, &hosts.in_b());
-        let a = Agent::start_inside("host A", &a, &hosts.in_a());
+        let b = Agent::start_inside("host B", &b, &hosts.enter(Host::B));
+        let a = Agent::start_inside("host A", &a, &hosts.enter(Host::A));
         Self { a, _b: b, a_file, b_file, hosts, _dir: dir }
     }
 

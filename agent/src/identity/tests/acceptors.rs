@@ -36,6 +36,33 @@ fn each_kind_of_name_proves_itself() {
 }
 
 #[test]
+fn an_address_is_proven_by_an_address_of_the_certificate_and_by_nothing_that_spells_it() {
+    let world = World::new();
+    for address in ["10.0.0.1", "fd00::1"] {
+        let met = dial(&world, &expects(&format!("ip:{address}")), &world.issue(&["host.b", address]));
+        assert!(met.succeeded(), "{address}: {:?}", met.sentences());
+    }
+    let spelt = |name: SanType| world.spoilt(&["host.b"], |params| params.subject_alt_names.push(name));
+    let dns = |text: &str| spelt(SanType::DnsName(text.try_into().unwrap()));
+    let uri = |text: &str| spelt(SanType::URI(text.try_into().unwrap()));
+    let mapped = std::net::Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped();
+    for (what, issued) in [
+        ("another", world.issue(&["10.0.0.2"])),
+        ("a name", world.issue(&["host.b"])),
+        ("a DNS name that spells it", dns("10.0.0.1")),
+        ("a DNS name that spells the rule", dns("ip:10.0.0.1")),
+        ("a URI that spells it", uri("ip:10.0.0.1")),
+        ("its sixteen bytes", spelt(SanType::IpAddress(mapped.into()))),
+    ] {
+        let (dialer, acceptor) = refused(&world, "ip:10.0.0.1", &issued);
+        says(&dialer, &["refused (bad_certificate)", "does not prove 10.0.0.1: it has "]);
+        assert!(acceptor.contains("bad_certificate"), "{what}: {acceptor}");
+    }
+    let (dialer, _) = refused(&world, "host.c", &world.issue(&["10.0.0.1"]));
+    says(&dialer, &["does not prove host.c: it has 10.0.0.1"]);
+}
+
+#[test]
 fn another_name_is_bad_certificate_and_both_names_are_told() {
     let world = World::new();
     let issued = world.issue(&["redis.prod", "spiffe://prod/redis"]);

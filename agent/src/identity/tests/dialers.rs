@@ -197,7 +197,7 @@ fn two_uri_names_are_refused() {
 fn a_dns_name_that_spells_a_spiffe_id_or_an_address_is_neither() {
     let world = World::new();
     let issued = world.spoilt(&["host.a"], |params| {
-        for text in ["spiffe://prod/root", "10.0.0.1"] {
+        for text in ["spiffe://prod/root", "10.0.0.1", "ip:10.0.0.1"] {
             params.subject_alt_names.push(SanType::DnsName(text.try_into().unwrap()));
         }
     });

@@ -109,7 +109,7 @@ fn tried(template: &Template) -> String {
 }
 
 /// The text with the same word for each capture.
-fn sample(template: &Template, word: &str) -> String {
+pub(super) fn sample(template: &Template, word: &str) -> String {
     let captures: Captures = template.names().map(|name| (name, word)).collect();
     template.expand(&captures).unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use crate::spec::Spec;
+use crate::spec::inbound::InboundSpec;
+use crate::spec::outbound::OutboundSpec;
 use crate::spec::report::{At, Report};
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -20,9 +22,20 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 }
 
 fn references(spec: &Spec) -> impl Iterator<Item = &At<String>> {
-    let services = spec.inbound.iter().flat_map(|inbound| &inbound.services);
-    let listeners = spec.outbound.iter().flat_map(|outbound| &outbound.listeners);
-    services.map(|service| &service.certificate).chain(listeners.map(|listener| &listener.certificate)).flatten()
+    spec.inbound.iter().flat_map(of_inbound).chain(spec.outbound.iter().flat_map(of_outbound))
+}
+
+fn of_inbound(inbound: &InboundSpec) -> impl Iterator<Item = &At<String>> {
+    let services = inbound.services.iter().map(|service| &service.certificate);
+    services.chain(inbound.captures.iter().map(|capture| &capture.certificate)).flatten()
+}
+
+fn of_outbound(outbound: &OutboundSpec) -> impl Iterator<Item = &At<String>> {
+    let listeners = outbound.listeners.iter().map(|listener| &listener.certificate);
+    let redirect = outbound.redirect.iter().map(|redirect| &redirect.certificate);
+    let captures = outbound.captures.iter().map(|capture| &capture.certificate);
+    let workloads = outbound.workloads.iter().map(|workload| &workload.certificate);
+    listeners.chain(redirect).chain(captures).chain(workloads).flatten()
 }
 
 fn known(ids: &HashSet<&str>) -> String {

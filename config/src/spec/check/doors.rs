@@ -13,7 +13,7 @@ use crate::spec::Spec;
 use crate::spec::report::{At, Report};
 
 /// A listener of the file, of whatever section.
-struct Door {
+pub(super) struct Door {
     at: usize,
     what: &'static str,
     place: Place,
@@ -34,7 +34,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
     refuse_own(spec, &doors, report);
 }
 
-fn doors(spec: &Spec) -> Vec<Door> {
+pub(super) fn doors(spec: &Spec) -> Vec<Door> {
     let mut doors = Vec::new();
     for listen in spec.inbound.iter().flat_map(|inbound| &inbound.listen) {
         let place = Place::Tcp(listen.value);
@@ -48,6 +48,12 @@ fn doors(spec: &Spec) -> Vec<Door> {
         let guarded = !listener.expose;
         doors.push(Door { at: listen.at, what: "[[outbound.listener]]", place, guarded });
     }
+    for redirect in spec.outbound.iter().filter_map(|outbound| outbound.redirect.as_ref()) {
+        for listen in &redirect.listen {
+            let (place, guarded) = (Place::Tcp(listen.value), !redirect.expose);
+            doors.push(Door { at: listen.at, what: "[outbound.redirect]", place, guarded });
+        }
+    }
     if let Some(listen) = &spec.admin.listen {
         let (place, guarded) = (Place::Tcp(listen.value), !spec.admin.expose);
         doors.push(Door { at: listen.at, what: "[admin]", place, guarded });
@@ -57,6 +63,28 @@ fn doors(spec: &Spec) -> Vec<Door> {
         doors.push(Door { at: socket.at, what: "[admin]", place, guarded: false });
     }
     doors
+}
+
+impl Door {
+    /// Its port, if it is a TCP door that knows it.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self.place {
+            Place::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
+            Place::Unix(_) => None,
+        }
+    }
+
+    /// Whether other hosts cannot come to it, whatever is in their way.
+    pub(super) fn is_near(&self) -> bool {
+        match self.place {
+            Place::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Place::Unix(_) => true,
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        format!("{} listens on {}", self.what, self.place.shown())
+    }
 }
 
 fn refuse_exposed(doors: &[Door], report: &mut Report) {
@@ -95,7 +123,7 @@ fn refuse_own(spec: &Spec, doors: &[Door], report: &mut Report) {
 /// What a table leads to is only warned of: it may be one branch of several, and the agent refuses a
 /// stream that would come back to itself.
 fn own(door: &Door, to: &At<Target>, report: &mut Report) {
-    let message = format!("`to` leads back to this agent itself: {} listens on {}", door.what, door.place.shown());
+    let message = format!("`to` leads back to this agent itself: {}", door.shown());
     let help = "write where the service itself is";
     match &to.value {
         Target::Name(name) if !is_bound(name.as_str()) => report.warn(to.at, message, help),

@@ -6,6 +6,7 @@ use adit_protocol::Name;
 use crate::dtab::{Dtab, LookUpError};
 use crate::service::Target;
 use crate::spec::Spec;
+use crate::spec::inbound::InboundSpec;
 use crate::spec::report::Report;
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -13,12 +14,13 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         let message = "the file has neither [inbound] nor [outbound], so the agent would carry nothing";
         report.warn(0, message, "add one of them");
     }
-    if let Some(inbound) = spec.inbound.as_ref().filter(|inbound| inbound.services.is_empty()) {
+    let serves_nothing = |inbound: &&InboundSpec| inbound.services.is_empty() && inbound.captures.is_empty();
+    if let Some(inbound) = spec.inbound.as_ref().filter(serves_nothing) {
         let message = "[inbound] has no [[inbound.service]], so every stream would be refused";
         report.warn(inbound.at, message, "add one for each service of this host");
     }
     if let Some(outbound) = &spec.outbound {
-        for to in outbound.listeners.iter().filter_map(|listener| listener.to.as_ref()) {
+        for to in outbound.asks() {
             leads(to.at, &to.value, &outbound.dtab, "[outbound]", report);
         }
     }

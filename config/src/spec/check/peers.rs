@@ -75,7 +75,7 @@ fn listeners(outbound: &OutboundSpec, report: &mut Report) {
     let rules: Option<Vec<_>> = outbound.peers.iter().map(PeerSpec::rule).collect();
     let Some(rules) = rules else { return };
     let peers = Peers { rules };
-    for to in outbound.listeners.iter().filter_map(|listener| listener.to.as_ref()) {
+    for to in &outbound.asks() {
         let Ok(tree) = outbound.dtab.look_up(&to.value) else {
             continue;
         };

@@ -4,6 +4,7 @@
 
 use adit_protocol::{Name, Pattern};
 
+use crate::capture::ROOT;
 use crate::dtab::{Bound, Namer};
 use crate::spec::Spec;
 use crate::spec::outbound::PeerSpec;
@@ -14,6 +15,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
     let names: Vec<_> = services.flat_map(|service| &service.names).collect();
     for name in &names {
         refuse_bound(name, report);
+        refuse_destination(name, report);
     }
     refuse_shadowed("service name", &names, report);
     let peers: Vec<_> = spec.outbound.iter().flat_map(|outbound| &outbound.peers).collect();
@@ -95,6 +97,24 @@ fn refuse_bound(name: &At<Pattern>, report: &mut Report) {
     }
 }
 
+/// Names that begin with `/dst` are those of `[[inbound.capture]]`, whatever a service's pattern takes. Of patterns that
+/// leave it open only those of three segments are told: of other names none is served anyway.
+fn refuse_destination(name: &At<Pattern>, report: &mut Report) {
+    let pattern = &name.value;
+    match segments(pattern).next() {
+        Some(ROOT) => {
+            let message =
+                format!("`{pattern}` can never match: names that begin with /{ROOT} are for [[inbound.capture]]");
+            report.problem(name.at, message, "add one with `ports` and `allow`, or choose another name");
+        }
+        Some(first) if pattern.len() == 3 && segment_covers(&erase(first), ROOT) => {
+            let message = format!("`{pattern}` does not match /{ROOT}/<ip>/<port>, which is for [[inbound.capture]]");
+            report.warn(name.at, message, "write the first segment out");
+        }
+        Some(_) | None => {}
+    }
+}
+
 fn refuse_logical(bound: &At<Pattern>, report: &mut Report) {
     refuse_root(bound, report);
     let first = segments(&bound.value).next().unwrap_or("");
@@ -152,6 +172,11 @@ fn refuse_shadowed(what: &str, patterns: &[&At<Pattern>], report: &mut Report) {
         );
         report.problem(pattern.at, message, "put the narrower one first, or remove it");
     }
+}
+
+/// Whether every name the later pattern matches is matched by the earlier one, as far as can be told.
+pub(super) fn covers(earlier: &Pattern, later: &Pattern) -> bool {
+    Erased::of(earlier).covers(&Erased::of(later))
 }
 
 /// A pattern's segments, with every capture written `{}`.

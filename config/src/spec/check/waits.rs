@@ -6,9 +6,8 @@ use crate::limits::Limits;
 use crate::peers::Settings;
 use crate::print::wait;
 use crate::spec::Spec;
-use crate::spec::inbound::ServiceSpec;
 use crate::spec::outbound::PeerSpec;
-use crate::spec::report::Report;
+use crate::spec::report::{At, Report};
 use crate::spec::settings::{LimitPlaces, LimitsSpec};
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -16,8 +15,16 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         limits(&spec.limits, places, report);
     }
     for service in spec.inbound.iter().flat_map(|inbound| &inbound.services) {
-        connect(service, &spec.limits, report);
-        nobody(service, report);
+        connect(service.connect_timeout.as_ref(), &spec.limits, report);
+        if service.admits_nobody {
+            nobody("this service", service.at, report);
+        }
+    }
+    for capture in spec.inbound.iter().flat_map(|inbound| &inbound.captures) {
+        connect(capture.connect_timeout.as_ref(), &spec.limits, report);
+        if capture.admits_nobody {
+            nobody("this [[inbound.capture]]", capture.at, report);
+        }
     }
     for peer in spec.outbound.iter().flat_map(|outbound| &outbound.peers) {
         times(peer, &spec.limits.limits, report);
@@ -82,8 +89,8 @@ fn counts(limits: &Limits, places: &LimitPlaces, report: &mut Report) {
     }
 }
 
-fn connect(service: &ServiceSpec, limits: &LimitsSpec, report: &mut Report) {
-    let Some(timeout) = &service.connect_timeout else {
+fn connect(timeout: Option<&At<Duration>>, limits: &LimitsSpec, report: &mut Report) {
+    let Some(timeout) = timeout else {
         return;
     };
     if timeout.value >= limits.limits.answer {
@@ -94,9 +101,6 @@ fn connect(service: &ServiceSpec, limits: &LimitsSpec, report: &mut Report) {
     }
 }
 
-fn nobody(service: &ServiceSpec, report: &mut Report) {
-    if service.admits_nobody {
-        let message = "this service admits nobody";
-        report.warn(service.at, message, "name who may reach it in `allow`");
-    }
+fn nobody(what: &str, at: usize, report: &mut Report) {
+    report.warn(at, format!("{what} admits nobody"), "name who may reach it in `allow`");
 }

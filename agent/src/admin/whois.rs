@@ -1,0 +1,115 @@
+//! `/whois?address=127.0.0.1:53122`: whose stream a local connection is, as JSON, on the unix socket only. A service asks
+//! with the address that it sees at the other end of its connection.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use adit_config::{Identity, peers::Verify};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+};
+use serde::Serialize;
+
+use super::{
+    By, View,
+    delegate::decoded,
+    pages::{TEXT, json, page},
+};
+use crate::{
+    identity::text::date,
+    streams::{Right, Stream, StreamStatus},
+};
+
+/// The streams that have the address; mostly one.
+#[derive(Serialize)]
+struct Whois {
+    address: SocketAddr,
+    streams: Vec<Whose>,
+}
+
+/// One of them: as the status page shows it, and what else is known of who is at its other end.
+#[derive(Serialize)]
+struct Whose {
+    #[serde(flatten)]
+    stream: StreamStatus,
+    /// What the agent at the other end has proved to be.
+    identities: Vec<String>,
+    /// Its own end of the tunnel, of a stream from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<SocketAddr>,
+    /// The application's address; of a stream from there by that agent's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SocketAddr>,
+    since: String,
+}
+
+pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
+    if by == By::Tcp {
+        return page(StatusCode::FORBIDDEN, TEXT, "/whois is answered on the admin socket only\n");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
+    }
+    let address = match asked(request.uri().query().unwrap_or_default()) {
+        Ok(address) => address,
+        Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
+    };
+    let streams: Vec<_> = view.streams.whose(address).iter().map(|stream| Whose::of(stream)).collect();
+    if streams.is_empty() {
+        let none =
+            format!("{address} is neither this agent's end of a connection to a service nor an application's to it\n");
+        return page(StatusCode::NOT_FOUND, TEXT, none);
+    }
+    json(StatusCode::OK, &Whois { address, streams })
+}
+
+impl Whose {
+    fn of(stream: &Stream) -> Self {
+        let age = stream.since.elapsed();
+        Self {
+            stream: StreamStatus::of(stream),
+            identities: proven(stream).iter().map(ToString::to_string).collect(),
+            agent: stream.came.agent,
+            source: stream.came.source,
+            since: date(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
+        }
+    }
+}
+
+/// What the other agent has proved: to be let in, or to be the one that a rule here expects.
+fn proven(stream: &Stream) -> Vec<Identity> {
+    match stream.right() {
+        Some(Right::Inbound { peer, .. }) => peer,
+        Some(Right::Outbound { verify: Verify::Identity(identity), .. }) if stream.met().peer.is_some() => {
+            vec![identity]
+        }
+        Some(Right::Outbound { .. } | Right::Passed { .. }) | None => Vec::new(),
+    }
+}
+
+/// The address that a query asks about.
+fn asked(query: &str) -> Result<SocketAddr, String> {
+    match query.split_once('=') {
+        Some(("address", value)) => {
+            let address = decoded(value).and_then(|text| text.parse().ok());
+            address
+                .ok_or_else(|| format!("'{value}' is no address with a port, such as 127.0.0.1:53122 or [::1]:53122"))
+        }
+        _ => Err("ask about an address: /whois?address=127.0.0.1:53122".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_about_one_address() {
+        assert_eq!(asked("address=127.0.0.1:53122"), Ok(SocketAddr::from(([127, 0, 0, 1], 53122))));
+        assert_eq!(asked("address=%5B::1%5D%3A7"), Ok("[::1]:7".parse().unwrap()));
+        for query in ["", "address", "port=1", "address=127.0.0.1", "address=localhost:1", "address=1.2.3.4:5&x=y"] {
+            assert!(asked(query).unwrap_err().contains("127.0.0.1:53122"), "{query}");
+        }
+    }
+}

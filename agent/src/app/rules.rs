@@ -1,0 +1,124 @@
+//! The kernel's rules for the agent's life (`run --redirect`): in place before it is ready, replaced when a reload asks for
+//! others or a control group they name is made anew, and taken away once it has drained.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use adit_config::Config;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::StartError;
+use crate::{
+    redirect::{self, Groups, Plan, RulesError, Tool},
+    reload::Applied,
+};
+
+/// How often it is looked whether a control group is another.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The rules that this agent holds.
+#[derive(Debug)]
+pub(super) struct Rules {
+    tool: Tool,
+    held: Mutex<Option<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    plan: Plan,
+    groups: Groups,
+}
+
+impl Rules {
+    /// Installs the rules of a plan.
+    pub(super) fn install(plan: Plan, tool: Tool) -> Result<Arc<Rules>, StartError> {
+        plan.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let held = put(plan, &tool).map_err(|error| StartError::Rules(Box::new(error)))?;
+        info!(rules = held.plan.rules(), "the kernel's rules are in place");
+        Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)) }))
+    }
+
+    /// Replaces them, if the plan is another, and tells what came of it. Runs the tools, and so blocks.
+    pub(super) fn follow(&self, plan: Plan, applied: &mut Applied) {
+        let mut held = self.held();
+        let Some(before) = held.as_mut().filter(|before| before.plan != plan) else { return };
+        applied.warnings.extend(plan.warnings.iter().cloned());
+        match put(plan, &self.tool) {
+            Ok(next) => {
+                *before = next;
+                applied.changes.push(format!("the kernel's rules: replaced, {} now", before.plan.rules()));
+            }
+            Err(error) => applied.warnings.push(format!("the kernel's rules stay as they were: {error}")),
+        }
+    }
+
+    /// Installs them again whenever a control group that they name is another than the one they were made for, until
+    /// `stop`: the kernel knows it by a number, and a unit that is started again has a new one.
+    pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(LOOK);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let rules = Arc::clone(&self);
+            // A task that panicked has changed nothing.
+            let _ = spawn_blocking(move || rules.renew()).await;
+        }
+    }
+
+    fn renew(&self) {
+        let mut held = self.held();
+        let Some(before) = held.as_mut() else { return };
+        let Some(changed) = before.groups.changed().map(str::to_owned) else { return };
+        match put(before.plan.clone(), &self.tool) {
+            Ok(next) => {
+                *before = next;
+                warn!(cgroup = changed, "made anew: what it connected to until now was not captured");
+            }
+            // Told again when it changes again.
+            Err(error) => {
+                before.groups = Groups::of(&before.plan);
+                error!(cgroup = changed, "made anew, and the kernel's rules for it are not in place: {error}");
+            }
+        }
+    }
+
+    /// Takes them away; no reload puts them back.
+    fn release(&self) {
+        if self.held().take().is_none() {
+            return;
+        }
+        match redirect::remove(&self.tool) {
+            Ok(_) => info!("the kernel's rules are taken away"),
+            Err(error) => {
+                error!("the kernel's rules are still in place; `adit redirect remove` takes them away: {error}")
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the rules away when the agent's life ends, in whatever way.
+pub(super) struct Release(pub(super) Arc<Rules>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// The plan of a configuration, before anything is changed for it.
+pub(super) fn plan(config: &Config) -> Result<Plan, StartError> {
+    redirect::plan(config).map_err(|error| StartError::Rules(Box::new(error)))
+}
+
+fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {
+    // Looked at first: one that changes meanwhile is then another the next time.
+    let groups = Groups::of(&plan);
+    redirect::apply(&plan, tool)?;
+    Ok(Held { plan, groups })
+}

@@ -1,0 +1,44 @@
+//! Control groups that rules name. The kernel knows one by a number: when a unit is started again its group is made anew,
+//! and a rule for the one before matches nobody.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use super::{plan::Plan, rule::Test};
+
+/// Where nft looks for them.
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// The groups of a plan, and which ones they were.
+#[derive(Debug)]
+pub struct Groups(Vec<(String, Option<u64>)>);
+
+impl Groups {
+    /// Those of a plan, as they are now.
+    pub fn of(plan: &Plan) -> Groups {
+        let tests = plan.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.tests);
+        let mut names: Vec<_> = tests
+            .filter_map(|test| match test {
+                Test::Cgroup(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        Groups(names.into_iter().map(|name| (name.clone(), number(&name))).collect())
+    }
+
+    /// The first that is there and is another than it was.
+    pub fn changed(&self) -> Option<&str> {
+        let other = |(name, was): &&(String, Option<u64>)| number(name).is_some_and(|now| Some(now) != *was);
+        self.0.iter().find(other).map(|(name, _)| name.as_str())
+    }
+
+    /// The first that is not there.
+    pub(super) fn missing(&self) -> Option<&str> {
+        self.0.iter().find(|(_, was)| was.is_none()).map(|(name, _)| name.as_str())
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    fs::metadata(Path::new(MOUNT).join(name)).ok().map(|meta| meta.ino())
+}

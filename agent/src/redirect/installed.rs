@@ -1,0 +1,266 @@
+//! What of ours is in the kernel, and how it becomes something else: found by what it is called and tagged with, never by
+//! what the file says, so that it can be taken away whatever the file says by then.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use super::{
+    RulesError,
+    iptables::{self, Saved},
+    nft,
+    plan::Plan,
+    rule::Family,
+    tool::{ToolError, find, run},
+    ways::{self, Way},
+};
+
+/// What rules are installed with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tool {
+    /// nft.
+    Nft,
+    /// iptables and ip6tables.
+    Iptables(Iptables),
+}
+
+/// One of the iptables commands of a host, which may have several: `iptables`, `iptables-legacy`, `/usr/sbin/iptables-nft`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Iptables {
+    folder: String,
+    /// What follows `iptables` in its name.
+    kind: String,
+}
+
+impl Iptables {
+    /// Those that Debian has.
+    const USUAL: [&'static str; 3] = ["iptables", "iptables-nft", "iptables-legacy"];
+
+    /// Reads a command's name, or its path.
+    ///
+    /// # Errors
+    /// It does not begin with `iptables`, so that those beside it cannot be told.
+    pub fn parse(command: &str) -> Result<Iptables, String> {
+        let at = command.rfind('/').map_or(0, |slash| slash + 1);
+        let (folder, name) = command.split_at(at);
+        let kind = name.strip_prefix("iptables").filter(|kind| kind.is_empty() || kind.starts_with('-'));
+        let kind = kind.ok_or("it is no command like `iptables` or `iptables-legacy`")?;
+        Ok(Iptables { folder: folder.to_owned(), kind: kind.to_owned() })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.program(Family::V4, "")
+    }
+
+    /// The one of a family, and for one task: `-restore`, `-save`.
+    pub(super) fn program(&self, family: Family, task: &str) -> String {
+        let base = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        format!("{}{base}{}{task}", self.folder, self.kind)
+    }
+
+    /// The file that it is in the end: several names lead to one.
+    fn file(&self) -> Option<PathBuf> {
+        find(&self.program(Family::V4, "-save")).and_then(|file| fs::canonicalize(file).ok())
+    }
+
+    /// Whether its tables are nft's.
+    fn is_nft(&self) -> bool {
+        run(&self.name(), &["--version"], "").is_ok_and(|version| version.contains("nf_tables"))
+    }
+
+    /// Those of this host, each once, `named` first.
+    fn all(named: Option<&Iptables>) -> Vec<Iptables> {
+        let usual = Self::USUAL.iter().filter_map(|name| Iptables::parse(name).ok());
+        let mut seen = BTreeSet::new();
+        let known = |command: &Iptables| command.file().is_some_and(|file| seen.insert(file));
+        named.cloned().into_iter().chain(usual).filter(known).collect()
+    }
+
+    fn saved(&self, family: Family) -> Result<Saved, ToolError> {
+        let save = self.program(family, "-save");
+        if find(&save).is_none() {
+            return Ok(Saved::default());
+        }
+        run(&save, &[] as &[&str], "").map(|text| Saved::parse(&text))
+    }
+
+    fn restore(&self, family: Family, text: &str) -> Result<(), ToolError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        // Who else changes them meanwhile holds a lock.
+        run(&self.program(family, "-restore"), &["--noflush", "--wait", "5"], text).map(drop)
+    }
+}
+
+/// What of ours is installed.
+#[derive(Clone, Debug, Default)]
+pub struct Installed {
+    /// The table, as nft lists it.
+    pub(super) nft: Option<String>,
+    /// The tables of each command of iptables, by family; those without anything of ours too.
+    pub(super) iptables: Vec<(Iptables, Family, Saved)>,
+    /// Rules and routes.
+    pub(super) ways: Vec<Way>,
+}
+
+impl Installed {
+    /// Looks at every tool of this host, and at this one.
+    ///
+    /// # Errors
+    /// A tool that is there and does not answer.
+    pub fn find(tool: &Tool) -> Result<Installed, ToolError> {
+        let mut installed = Installed::default();
+        if find("nft").is_some() && run("nft", &["list", "tables", "inet"], "")?.lines().any(is_ours) {
+            installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
+        }
+        let named = match tool {
+            Tool::Nft => None,
+            Tool::Iptables(command) => Some(command),
+        };
+        for command in Iptables::all(named) {
+            for family in families() {
+                installed.iptables.push((command.clone(), family, command.saved(family)?));
+            }
+        }
+        if find("ip").is_some() {
+            for family in families() {
+                let [rules, routes] = ways::questions(family);
+                installed.ways.extend(ways::rules(family, &run("ip", &rules, "")?));
+                installed.ways.extend(ways::routes(family, &run("ip", &routes, "")?));
+            }
+        }
+        Ok(installed)
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.nft.is_none() && self.ways.is_empty() && self.iptables.iter().all(|(_, _, saved)| saved.is_empty())
+    }
+
+    /// What there is, in a few words each.
+    pub fn names(&self) -> Vec<String> {
+        let table = self.nft.iter().map(|_| format!("the nft table {}", nft::TABLE));
+        let filled = self.iptables.iter().filter(|(_, _, saved)| !saved.is_empty());
+        let chains = filled.map(|(command, family, _)| format!("the chains of {}", command.program(*family, "")));
+        let ways = self.ways.iter().map(|way| format!("the {}", way.describe()));
+        table.chain(chains).chain(ways).collect()
+    }
+
+    /// Puts a plan in its place. What fails leaves things as they were.
+    pub(super) fn replace(&self, plan: &Plan, tool: &Tool) -> Result<(), RulesError> {
+        self.put(plan, tool).map_err(|error| match self.put_back(tool) {
+            Ok(()) => RulesError::Tool(error),
+            Err(RulesError::Tool(second)) => RulesError::Half(error, second),
+            Err(other) => other,
+        })
+    }
+
+    fn put(&self, plan: &Plan, tool: &Tool) -> Result<(), ToolError> {
+        let wanted: Vec<Way> = plan.ways.iter().copied().filter(|way| is_here(way.family())).collect();
+        // Before what sends packets there, and taken away after it.
+        change_ways("add", wanted.iter().filter(|way| !self.ways.contains(way)))?;
+        match tool {
+            Tool::Nft => drop(run("nft", &["-f", "-"], &nft::script(plan))?),
+            Tool::Iptables(command) => {
+                // One that is not there says so.
+                run(&command.program(Family::V4, "-restore"), &["--version"], "")?;
+                if self.nft.is_some() {
+                    run("nft", &["-f", "-"], nft::REMOVE)?;
+                }
+            }
+        }
+        for (command, family, before) in &self.iptables {
+            let next = match tool {
+                Tool::Iptables(named) if named == command => command.wanted(plan, *family, before),
+                Tool::Iptables(_) | Tool::Nft => Saved::default(),
+            };
+            command.restore(*family, &iptables::write(&next, before))?;
+            command.drop_made(*family, before, &next)?;
+        }
+        change_ways("del", self.ways.iter().filter(|way| !wanted.contains(way)))
+    }
+
+    /// Makes what is there what it was when this was found.
+    pub(super) fn put_back(&self, tool: &Tool) -> Result<(), RulesError> {
+        let now = Installed::find(tool)?;
+        change_ways("add", self.ways.iter().filter(|way| !now.ways.contains(way)))?;
+        match (&self.nft, &now.nft) {
+            (Some(table), _) => drop(run("nft", &["-f", "-"], &format!("{}{table}", nft::REMOVE))?),
+            (None, Some(_)) => drop(run("nft", &["-f", "-"], nft::REMOVE)?),
+            (None, None) => {}
+        }
+        for (command, family, now) in &now.iptables {
+            let same = |(other, of, _): &&(Iptables, Family, Saved)| other == command && of == family;
+            let before = self.iptables.iter().find(same).map(|(_, _, saved)| saved.clone()).unwrap_or_default();
+            command.restore(*family, &iptables::write(&before, now))?;
+            command.drop_made(*family, now, &before)?;
+        }
+        change_ways("del", now.ways.iter().filter(|way| !self.ways.contains(way)))?;
+        Ok(())
+    }
+}
+
+impl Iptables {
+    /// What a plan wants, where a table that is there for its sake says so.
+    fn wanted(&self, plan: &Plan, family: Family, before: &Saved) -> Saved {
+        let mut wanted = iptables::wanted(plan, family);
+        if self.is_nft() {
+            for (name, table) in &mut wanted.tables {
+                if before.tables.get(name).is_none_or(iptables::Table::is_made) {
+                    table.set_made();
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Takes away the tables that were made for ours, if there is nothing else in them.
+    fn drop_made(&self, family: Family, before: &Saved, next: &Saved) -> Result<(), ToolError> {
+        let gone = |name: &String| next.tables.get(name).is_none_or(iptables::Table::is_empty);
+        let made = before.tables.iter().filter(|(name, table)| table.is_made() && gone(name));
+        let made: Vec<_> = made.map(|(name, _)| name).collect();
+        if made.is_empty() || find("nft").is_none() {
+            return Ok(());
+        }
+        let now = self.saved(family)?;
+        for name in made {
+            if now.tables.get(name).is_some_and(|table| table.is_empty() && table.others == 0) {
+                let family = match family {
+                    Family::V4 => "ip",
+                    Family::V6 => "ip6",
+                };
+                run("nft", &["delete", "table", family, name.as_str()], "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_ours(line: &str) -> bool {
+    line.trim() == format!("table {}", nft::TABLE)
+}
+
+fn change_ways<'a>(verb: &str, ways: impl Iterator<Item = &'a Way>) -> Result<(), ToolError> {
+    for way in ways {
+        let command = way.command(verb);
+        run("ip", &command.split(' ').collect::<Vec<_>>(), "")?;
+    }
+    Ok(())
+}
+
+/// The families that this host's kernel speaks.
+pub(super) fn families() -> impl Iterator<Item = Family> {
+    Family::BOTH.into_iter().filter(|family| is_here(*family))
+}
+
+/// Where IPv6 is not, or is switched off everywhere, no connection of it can be.
+fn is_here(family: Family) -> bool {
+    let off = |interface: &str| {
+        let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        fs::read_to_string(file).map_or(true, |value| value.trim() == "1")
+    };
+    family == Family::V4 || !(off("all") && off("lo"))
+}

@@ -1,0 +1,162 @@
+//! Rules in the kernel that bring connections to the agent, and keep others from going round it: what a configuration asks
+//! for ([`Plan`], pure), how nft and iptables are told ([`nft`], [`iptables`]), and what of it is installed. It never sees
+//! a connection; the doors that captured ones come to are elsewhere.
+//!
+//! Everything of ours is called `adit`, or tagged so; nothing else is ever touched.
+
+mod choice;
+mod compare;
+mod groups;
+mod installed;
+pub mod iptables;
+mod names;
+pub mod nft;
+mod plan;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod tool;
+mod ways;
+
+pub use compare::{Counter, Report, Set};
+pub use groups::Groups;
+pub use installed::{Installed, Iptables, Tool};
+pub use names::{Account, LookUp, PlanError};
+pub use plan::Plan;
+pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};
+pub use tool::ToolError;
+pub use ways::Way;
+
+use std::{error::Error, fmt, fs, io};
+
+use adit_config::Config;
+
+use crate::sys;
+
+/// Why rules were not installed, removed or looked at.
+#[derive(Debug)]
+pub enum RulesError {
+    /// The file asks for what cannot be written down.
+    Plan(PlanError),
+    /// This process may not change or see them.
+    Right,
+    /// A rule is about a control group that is not there.
+    NoGroup(String),
+    /// A tool refused, and everything is as it was.
+    Tool(ToolError),
+    /// A tool refused, and so did one that was to make things what they were.
+    Half(ToolError, ToolError),
+}
+
+/// The plan of a configuration, with the accounts of this host.
+///
+/// # Errors
+/// It asks for what cannot be written down.
+pub fn plan(config: &Config) -> Result<Plan, RulesError> {
+    Ok(Plan::of(config, &number)?)
+}
+
+fn number(account: Account<'_>) -> io::Result<Option<u32>> {
+    let found = match account {
+        Account::User(name) => sys::accounts::user(name),
+        Account::Group(name) => sys::accounts::group(name),
+    };
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Installs a plan in the place of whatever of ours is installed; returns what that was, with which it can be put back.
+///
+/// # Errors
+/// Then nothing has changed, unless the error says so.
+pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
+    check_right()?;
+    if let Some(missing) = Groups::of(plan).missing() {
+        return Err(RulesError::NoGroup(missing.to_owned()));
+    }
+    let before = Installed::find(tool)?;
+    before.replace(plan, tool)?;
+    Ok(before)
+}
+
+/// Makes what is installed what it was when [`apply`] returned `before`.
+///
+/// # Errors
+/// A tool refuses.
+pub fn put_back(before: &Installed, tool: &Tool) -> Result<(), RulesError> {
+    check_right()?;
+    before.put_back(tool)
+}
+
+/// Takes away all that is ours, by whatever tool and from whatever file it came; returns what it was.
+///
+/// # Errors
+/// A tool refuses.
+pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
+    check_right()?;
+    let before = Installed::find(tool)?;
+    if !before.is_empty() {
+        Installed::default().put_back(tool)?;
+    }
+    Ok(before)
+}
+
+/// What is installed, and whether it is what the plan says.
+///
+/// # Errors
+/// A tool refuses, or this process may not ask.
+pub fn look(plan: &Plan, tool: &Tool) -> Result<Report, RulesError> {
+    check_right()?;
+    compare::look(plan, tool)
+}
+
+/// CAP_NET_ADMIN of linux/capability.h.
+const NET_ADMIN: u32 = 12;
+
+fn check_right() -> Result<(), RulesError> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    // Where it cannot be told, the tools will say.
+    match effective {
+        Some(bits) if bits & (1 << NET_ADMIN) == 0 => Err(RulesError::Right),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl From<ToolError> for RulesError {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(error)
+    }
+}
+
+impl From<PlanError> for RulesError {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(error)
+    }
+}
+
+impl fmt::Display for RulesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan(error) => error.fmt(f),
+            Self::Right => f.write_str(
+                "the rules of the kernel need CAP_NET_ADMIN: run this as root; an agent's unit gives it with \
+                 AmbientCapabilities=CAP_NET_ADMIN",
+            ),
+            Self::NoGroup(name) => write!(
+                f,
+                "/sys/fs/cgroup/{name}: there is no such control group, and a rule can only be made for one that is; \
+                 start what runs in it first, or name a slice that stays"
+            ),
+            Self::Tool(error) => error.fmt(f),
+            Self::Half(error, second) => {
+                write!(f, "{error}\nand what was there could not be put back whole: {second}")
+            }
+        }
+    }
+}
+
+impl Error for RulesError {}

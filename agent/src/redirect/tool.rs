@@ -1,0 +1,157 @@
+//! The programs that change the kernel's rules: nft, iptables-restore and ip, each run with a text at its standard input.
+
+use std::{
+    env,
+    error::Error,
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// Where Debian keeps them, which not every user's PATH has.
+const SYSTEM: &str = "/usr/sbin:/sbin";
+
+/// Why a program did not do its work.
+#[derive(Debug)]
+pub struct ToolError {
+    /// What was run.
+    command: String,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    /// It is not there; the Debian package that brings it.
+    Missing(&'static str),
+    /// It could not be run.
+    Io(io::Error),
+    /// It said no: its own words, and those of the lines it was given that it speaks of.
+    Failed { said: String, lines: Vec<String> },
+}
+
+/// Runs a program to its end with `input` at its standard input; returns its standard output.
+///
+/// # Errors
+/// It is missing, or fails; then with its own words.
+pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Result<String, ToolError> {
+    let words: Vec<_> = [program].into_iter().chain(args.iter().map(AsRef::as_ref)).collect();
+    let failed = |cause| ToolError { command: words.join(" "), cause };
+    let path = find(program).ok_or_else(|| failed(Cause::Missing(package(program))))?;
+    let mut command = Command::new(path);
+    command.args(args.iter().map(AsRef::as_ref)).env("PATH", search_path()).env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = feed(&mut command, input).map_err(|error| failed(Cause::Io(error)))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let lines = lines_of(&said, input);
+    let said = if said.is_empty() { output.status.to_string() } else { said };
+    Err(failed(Cause::Failed { said, lines }))
+}
+
+/// The input is written beside the output being read: a pipe holds 64 KiB, and a script may be longer.
+fn feed(command: &mut Command, input: &str) -> io::Result<std::process::Output> {
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || match stdin {
+            // Who fails early reads no more; that it failed is told by its status.
+            Some(mut stdin) => _ = stdin.write_all(input.as_bytes()),
+            None => {}
+        });
+        let output = child.wait_with_output();
+        let _ = writing.join();
+        output
+    })
+}
+
+/// Where a program is, if it is installed.
+pub(super) fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|file| file.is_file());
+    }
+    env::split_paths(&search_path()).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+fn search_path() -> String {
+    match env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{SYSTEM}"),
+        _ => format!("/usr/bin:/bin:{SYSTEM}"),
+    }
+}
+
+fn package(program: &str) -> &'static str {
+    match program.rsplit('/').next().unwrap_or(program) {
+        "nft" => "nftables",
+        "ip" => "iproute2",
+        "unshare" => "util-linux",
+        _ => "iptables",
+    }
+}
+
+/// The lines of the input whose numbers a tool names: `/dev/stdin:12:3-9: Error` and `line 12 failed`, `Error occurred at
+/// line: 12`.
+fn lines_of(said: &str, input: &str) -> Vec<String> {
+    let after =
+        |mark: &str| said.match_indices(mark).map(move |(at, mark)| &said[at + mark.len()..]).collect::<Vec<_>>();
+    let marks = ["/dev/stdin:", "line ", "line: "];
+    let texts = marks.into_iter().flat_map(after);
+    let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned).unwrap_or_default();
+    let mut numbers: Vec<usize> = texts.filter_map(|text| digits(text).parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let line = |number: usize| input.lines().nth(number.checked_sub(1)?).map(|line| line.trim().to_owned());
+    numbers.into_iter().filter_map(line).filter(|line| line != "COMMIT" && !line.is_empty()).collect()
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = &self.command;
+        match &self.cause {
+            Cause::Missing(package) => {
+                write!(f, "`{command}`: it is not installed; install Debian's package {package}")
+            }
+            Cause::Io(error) => write!(f, "running `{command}`: {error}"),
+            Cause::Failed { said, lines } => {
+                write!(f, "`{command}` says: {said}")?;
+                lines.iter().try_for_each(|line| write!(f, "\n  of the rule: {line}"))
+            }
+        }
+    }
+}
+
+impl Error for ToolError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Io(error) => Some(error),
+            Cause::Missing(_) | Cause::Failed { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_that_a_tool_complains_of_are_shown() {
+        let input = "*nat\n-A one\n-A two\nCOMMIT\n";
+        assert_eq!(lines_of("iptables-restore: line 3 failed", input), ["-A two"]);
+        assert_eq!(lines_of("/dev/stdin:2:1-9: Error: no\n-A one\n^^^", input), ["-A one"]);
+        assert_eq!(lines_of("Error occurred at line: 4", input), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = run("nft-of-nobody", &["-f"], "").unwrap_err().to_string();
+        assert!(error.contains("`nft-of-nobody -f`: it is not installed"), "{error}");
+    }
+
+    #[test]
+    fn a_long_script_is_fed_to_a_program_that_answers_at_once() {
+        let long = "0123456789abcdef\n".repeat(20_000);
+        assert_eq!(run("cat", &[] as &[&str], &long).unwrap(), long);
+    }
+}

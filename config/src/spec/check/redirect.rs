@@ -1,0 +1,130 @@
+//! `[outbound.redirect]` and `[netfilter]`: whether the rules bring to the door what they are meant to, and the door can be
+//! come to. What a rule misses leaves this host in plaintext, so what surely misses is refused here.
+
+use std::net::IpAddr;
+
+use crate::redirect::{Origin, RedirectMode, Unmatched};
+use crate::spec::Spec;
+use crate::spec::keys;
+use crate::spec::redirect::{NetfilterSpec, RedirectSpec, SelectorSpec};
+use crate::spec::report::{At, Report};
+
+pub(super) fn check(spec: &Spec, report: &mut Report) {
+    marks(&spec.netfilter, report);
+    let Some(redirect) = spec.outbound.iter().find_map(|outbound| outbound.redirect.as_ref()) else {
+        return;
+    };
+    for selector in redirect.include.iter().chain(&redirect.exclude) {
+        condition(selector, report);
+        origin(selector, report);
+    }
+    nothing(redirect, report);
+    plaintext(redirect, report);
+    own(&spec.netfilter, redirect, report);
+    for include in &redirect.include {
+        families(redirect, include, report);
+    }
+    forwarded(redirect, report);
+}
+
+fn marks(spec: &NetfilterSpec, report: &mut Report) {
+    let places = [spec.route_mark.as_ref().map(|mark| mark.at), spec.mark.as_ref().map(|mark| mark.at)];
+    let same = spec.netfilter.mark == Some(spec.netfilter.route_mark);
+    if let Some(at) = places.into_iter().flatten().next().filter(|_| same) {
+        let message = "`mark` and `route_mark` are the same, so what the agent sends would come back to this host";
+        report.problem(at, message, "make them different");
+    }
+}
+
+/// An entry of no condition was meant to have one: nobody captures all there is.
+fn condition(selector: &SelectorSpec, report: &mut Report) {
+    let SelectorSpec { nets, ports, users, groups, cgroups, interfaces, .. } = selector;
+    let texts = [users, groups, cgroups, interfaces];
+    if selector.is_whole && nets.is_empty() && ports.is_empty() && texts.iter().all(|list| list.is_empty()) {
+        let then = if selector.name == keys::INCLUDE { "every connection" } else { "none" };
+        let message = format!("this {} has no condition, so {then} would be captured", selector.name);
+        report.problem(selector.at, message, "add one, such as `net = [\"10.0.0.0/8\"]`");
+    }
+}
+
+fn origin(selector: &SelectorSpec, report: &mut Report) {
+    let (idle, why, other) = match selector.from {
+        Origin::Forwarded => (
+            vec![("user", &selector.users), ("group", &selector.groups), ("cgroup", &selector.cgroups)],
+            "forwarded connections, which are of no process of this host",
+            Origin::Local,
+        ),
+        Origin::Local => {
+            (vec![("interface", &selector.interfaces)], "local connections, which come in by none", Origin::Forwarded)
+        }
+    };
+    for (key, first) in idle.into_iter().filter_map(|(key, list)| Some((key, list.first()?))) {
+        let help = format!("leave it out, or write `from = \"{}\"`", other.as_str());
+        report.problem(first.at, format!("`{key}` has no meaning for {why}"), help);
+    }
+}
+
+fn nothing(redirect: &RedirectSpec, report: &mut Report) {
+    if redirect.include.is_empty() {
+        let message =
+            "no [[outbound.redirect.include]] says which connections come to this door, so rules of others must";
+        report.warn(redirect.at, message, "add one, and `adit redirect` makes the rules");
+    }
+}
+
+fn plaintext(redirect: &RedirectSpec, report: &mut Report) {
+    if let Some(At { at, value: Unmatched::Pass }) = redirect.unmatched {
+        let message = "`unmatched = \"pass\"` lets captured connections that no rule knows go on in plaintext";
+        report.warn(at, message, "leave it out to have them refused");
+    }
+}
+
+/// What the agent sends must be told from what it captures, or it comes back to its own door.
+fn own(spec: &NetfilterSpec, redirect: &RedirectSpec, report: &mut Report) {
+    let Some(At { at, value: None }) = spec.mark else { return };
+    let is_local = redirect.include.iter().any(|include| include.from == Origin::Local);
+    if is_local && spec.netfilter.user.is_none() {
+        let message = "`mark` is \"off\" and there is no `user`, so the agent would capture its own connections";
+        report.problem(at, message, "leave it out, or add `user` with the user that the agent runs as");
+    }
+}
+
+/// A connection is only brought to a door of its own family of addresses.
+fn families(redirect: &RedirectSpec, include: &SelectorSpec, report: &mut Report) {
+    for (is_v4, family, door) in [(true, "IPv4", "127.0.0.1:4140"), (false, "IPv6", "[::1]:4140")] {
+        if redirect.listen.is_empty() || redirect.listen.iter().any(|listen| is_v4_addr(listen.value.ip()) == is_v4) {
+            continue;
+        }
+        let help = format!("add \"{door}\" to `listen` of [outbound.redirect]");
+        match include.nets.iter().find(|net| net.value.address().is_ipv4() == is_v4) {
+            Some(net) => {
+                let message =
+                    format!("no listener takes {family}, so connections to {} would leave as they are", net.value);
+                report.problem(net.at, message, help);
+            }
+            None if include.nets.is_empty() => {
+                let message =
+                    format!("no listener takes {family}, so such connections over {family} leave as they are");
+                report.warn(include.at, message, help);
+            }
+            None => {}
+        }
+    }
+}
+
+fn is_v4_addr(ip: IpAddr) -> bool {
+    ip.to_canonical().is_ipv4()
+}
+
+/// REDIRECT rewrites the destination of what comes in to the address of the interface that it came in by.
+fn forwarded(redirect: &RedirectSpec, report: &mut Report) {
+    let is_far = |listen: &At<std::net::SocketAddr>| !listen.value.ip().to_canonical().is_loopback();
+    if redirect.mode == RedirectMode::Tproxy || redirect.listen.iter().any(is_far) || redirect.listen.is_empty() {
+        return;
+    }
+    for include in redirect.include.iter().filter(|include| include.from == Origin::Forwarded) {
+        let message = "forwarded connections come to the address of their interface, where no listener is";
+        let help = "listen there with `expose = true`, or write `mode = \"tproxy\"`";
+        report.problem(include.at, message, help);
+    }
+}
