@@ -6,7 +6,9 @@
 
 mod idle;
 mod meet;
+mod proxy;
 mod service;
+mod source;
 
 pub use idle::IdleLimits;
 pub use service::{Bounds, Services};
@@ -29,6 +31,7 @@ use tracing::warn;
 
 use idle::{Generations, IdleEnd, next_open};
 use meet::Met;
+use proxy::Told;
 use service::{Caller, Connected};
 
 use crate::{
@@ -42,7 +45,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{arrive::next_arrival, close::close},
     wire::{
-        plain::SocketOptions,
+        plain::{Plain, SocketOptions},
         tunnel::{Arrival, Role as End_, Tunnel},
     },
     withdraw::{Rights, withdrawn},
@@ -195,7 +198,8 @@ impl Inbound {
         stream: &Registered,
     ) -> (Ending, Option<Met>) {
         let mut beginning = Beginning::default();
-        let caller = Caller { stream, hops: preamble.hops };
+        let client = rules.services.client(&admitted, preamble.source, met.from);
+        let caller = Caller { stream, hops: preamble.hops, client };
         let connected = tokio::select! {
             connected = rules.services.connect(&admitted, caller, &rules.options) => connected,
             ending = watch_early(&mut met.tunnel, &mut beginning, rules.limits.frame) => {
@@ -208,6 +212,7 @@ impl Inbound {
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
         stream.reaches(to.to_string());
+        let header = header(&met, &admitted, &caller, preamble, &to);
         self.rights.rest(stream, right(&met, Some(to)), rules.law);
         if let Some(ending) = stream.ending() {
             return give_up(met, ending).await;
@@ -217,6 +222,11 @@ impl Inbound {
             let ending = truncated(met.tunnel.channel.end());
             Box::pin(abort(met.tunnel, &ending)).await;
             return (ending, None);
+        }
+        if let Some(header) = header
+            && let Err(ending) = introduce(&service, &header, rules.limits.frame).await
+        {
+            return give_up(met, ending).await;
         }
         metrics::stream_open_took(Direction::Inbound, stream.since.elapsed());
         // The relay reads again once what came early is written.
@@ -288,7 +298,36 @@ fn right(met: &Met, at: Option<Address>) -> Right {
     Right::Inbound { peer: met.peer.identities.clone(), shown: met.shown.clone(), at }
 }
 
-/// Aborts a stream that was not accepted yet.
+/// What the service reads first, where it shall read whose connection it has.
+fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamble, to: &Address) -> Option<Vec<u8>> {
+    let reached = match to {
+        Address::Tcp(to) if admitted.must_be_own() => *to,
+        // Where the client had connected to is nothing here; this host was reached where the tunnel came in.
+        Address::Tcp(_) | Address::Unix(_) => met.tunnel.channel.socket().local_addr().ok()?,
+    };
+    let told = Told {
+        client: caller.client,
+        reached,
+        stream: caller.stream.id,
+        name: &preamble.destination,
+        identities: &met.peer.identities,
+        workload: preamble.workload.as_deref(),
+    };
+    source::header(admitted.source(), &told)
+}
+
+/// Writes what the service shall read first: no byte of the stream, and counted as none. Its socket is new, and has room.
+async fn introduce(service: &Plain, header: &[u8], limit: Duration) -> Result<(), Ending> {
+    let failed =
+        |why: String| Ending::new(End::Reset, Side::Local, format!("telling the service of its client: {why}"));
+    match tokio::time::timeout(limit, service.write_all(header)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("it takes nothing for {limit:?}"))),
+    }
+}
+
+/// Aborts a stream that the service has got nothing of.
 async fn give_up(met: Met, ending: Ending) -> (Ending, Option<Met>) {
     relay::count(&ending, "acceptor");
     Box::pin(abort(met.tunnel, &ending)).await;

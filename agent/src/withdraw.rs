@@ -238,6 +238,31 @@ mod tests {
     }
 
     #[test]
+    fn a_captured_stream_goes_on_while_its_port_and_its_peer_are_served() {
+        let capture =
+            |ports: &str, allow: &str| format!("[[inbound.capture]]\nports = [{ports}]\nallow = [\"{allow}\"]\n");
+        let table = [
+            (capture("\"5000-6000\"", "a.example"), None),
+            (capture("22", "c.example") + &capture("5432", "a.example"), None),
+            (capture("5432", "c.example"), Some("does not admit a.example")),
+            (capture("22", "a.example"), Some("serves no /dst/10.0.0.1/5432")),
+            (SERVICE.to_owned(), Some("serves no /dst/10.0.0.1/5432")),
+        ];
+        for (next, ended) in table {
+            let streams = Streams::new();
+            let rights = Rights::new(rules(&capture("5432", "a.example"), PEER), Arc::clone(&streams));
+            let name = Name::parse("/dst/10.0.0.1/5432").unwrap();
+            let live = streams.register(Direction::Inbound, new_id(), name, Came::default());
+            rights.rest(&live, inbound(Some("10.0.0.1:5432")), rights.law());
+            assert!(live.ending().is_none());
+            rights.announce(rules(&next, PEER));
+            assert_eq!(rights.enforce(), usize::from(ended.is_some()), "{next}");
+            let detail = live.ending().map_or_else(String::new, |ending| ending.detail);
+            assert!(detail.contains(ended.unwrap_or_default()), "{detail}");
+        }
+    }
+
+    #[test]
     fn a_law_that_denies_a_process_ends_its_streams_to_elsewhere_and_no_others() {
         let streams = Streams::new();
         let rights = Rights::new(rules(SERVICE, PEER), Arc::clone(&streams));

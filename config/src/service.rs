@@ -247,7 +247,8 @@ impl From<NetError> for ReachError {
 
 /// Addresses that mean something else on each host, or many hosts: a captured name must never lead
 /// there. The unspecified address is here because connecting to it reaches the host itself.
-pub(crate) fn is_near(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_near(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_loopback()
         || address.is_multicast()

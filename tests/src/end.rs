@@ -34,6 +34,18 @@ impl End {
         Ok(Self::new(socket))
     }
 
+    /// Connects from a given address and port, which other connections may have too.
+    ///
+    /// # Errors
+    /// What bind(2) and connect(2) say.
+    pub fn try_connect_from(from: &Address, address: &Address) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.to_socket())?;
+        socket.connect(&address.to_socket())?;
+        Ok(Self::new(socket))
+    }
+
     pub(crate) fn new(socket: Socket) -> Self {
         let limits = socket.set_read_timeout(Some(LIMIT)).and(socket.set_write_timeout(Some(LIMIT)));
         limits.expect("a socket takes a time limit");

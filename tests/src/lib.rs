@@ -26,6 +26,7 @@ pub mod pattern;
 pub mod peer;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod readme;
 pub mod redis;
 pub mod resp;

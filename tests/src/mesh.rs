@@ -64,6 +64,7 @@ struct Route {
     service: Address,
     listen: Address,
     allow: String,
+    more: String,
 }
 
 impl Mesh {
@@ -133,7 +134,7 @@ impl Plan {
     #[must_use]
     pub fn service_at(mut self, name: &str, service: &Address, listen: &Address) -> Self {
         let (name, service, listen) = (name.to_owned(), service.clone(), listen.clone());
-        self.routes.push(Route { name, service, listen, allow: A.to_owned() });
+        self.routes.push(Route { name, service, listen, allow: A.to_owned(), more: String::new() });
         self
     }
 
@@ -141,6 +142,13 @@ impl Plan {
     #[must_use]
     pub fn only_for(mut self, allow: &str) -> Self {
         allow.clone_into(&mut self.routes.last_mut().expect("a service was added before").allow);
+        self
+    }
+
+    /// More keys of B's service added last.
+    #[must_use]
+    pub fn with(mut self, keys: &str) -> Self {
+        self.routes.last_mut().expect("a service was added before").more += keys;
         self
     }
 
@@ -269,8 +277,10 @@ impl Plan {
         if let Some(table) = &self.b_table {
             text += &format!("dtab = \"{table}\"\n");
         }
-        for Route { name, service, allow, .. } in &self.routes {
-            text += &format!("\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n");
+        for Route { name, service, allow, more, .. } in &self.routes {
+            text += &format!(
+                "\n[[inbound.service]]\nname = \"{name}\"\nto = \"{service}\"\nallow = [\"{allow}\"]\n{more}\n"
+            );
         }
         text
     }

@@ -1,9 +1,9 @@
 //! Both sides of the agent, made from what lives as long as it does and from one configuration: at the start, and anew by
 //! each reload.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Service, Workloads, dtab::Dentry};
+use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Workloads, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,7 +22,7 @@ use crate::{
     router::Router,
     slots::Slots,
     streams::Streams,
-    sys::{self, caps::Privileges},
+    sys::{self, caps::Privileges, ifaces::OwnAddresses},
     telemetry::metrics,
     tunnel::pool::{Pool, PoolLimits},
     wire::plain::SocketOptions,
@@ -154,18 +154,15 @@ impl House {
     pub(super) fn rules(&self, config: &Config, law: u64, doors: Vec<SocketAddr>, before: Option<&Rules>) -> Rules {
         let limits = &config.limits;
         let policy = policy(config);
-        let mut left: Vec<_> =
-            before.iter().flat_map(|rules| rules.policy.services.iter().zip(&rules.services.bounds)).collect();
-        let bounds = policy.services.iter().map(|service| Bounds {
-            slots: slots_of(service, &mut left),
-            connect: service.connect_timeout.unwrap_or(limits.connect),
-        });
+        let bounds = bounds(&policy, before.map(|rules| (&*rules.policy, &rules.services.bounds[..])), limits.connect);
         Rules {
             law,
             services: Services {
                 router: Arc::clone(&self.inbound_router),
-                bounds: bounds.collect(),
+                bounds,
                 doors,
+                own: OwnAddresses::default(),
+                route_mark: config.netfilter.route_mark,
                 streams: Arc::clone(&self.streams),
             },
             policy: Arc::clone(&policy),
@@ -261,11 +258,29 @@ fn same(was: &Dtab, is: &Dtab) -> bool {
     was == is && places(was) == places(is)
 }
 
+/// What bounds each service, and then each capture. One that goes on from `before` keeps its places.
+fn bounds(policy: &Policy, before: Option<(&Policy, &[Bounds])>, connect: Duration) -> Vec<Bounds> {
+    let none = Policy::default();
+    let (old, places) = before.unwrap_or((&none, &[]));
+    let (of_services, of_captures) = places.split_at(old.services.len());
+    let mut services: Vec<_> = old.services.iter().map(|service| &service.names).zip(of_services).collect();
+    let mut captures: Vec<_> = old.captures.iter().map(|capture| &capture.ports).zip(of_captures).collect();
+    let bounds_of = |slots, timeout: Option<Duration>| Bounds { slots, connect: timeout.unwrap_or(connect) };
+    let services = policy.services.iter().map(|service| {
+        bounds_of(slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
+    });
+    let captures = policy.captures.iter().map(|capture| {
+        bounds_of(slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
+    });
+    services.chain(captures).collect()
+}
+
 /// The places for streams of one service, as many as it has now: those of the service before that has a name in common with
-/// it, whose streams it goes on with, if that one is `left`. A name more or less gives nobody a second set of places.
-fn slots_of(service: &Service, left: &mut Vec<(&Service, &Bounds)>) -> Arc<Slots> {
-    let most = service.max_streams.map_or(usize::MAX, |most| most as usize);
-    let is_it = |(before, _): &(&Service, &Bounds)| before.names.iter().any(|name| service.names.contains(name));
+/// it (of a capture, ports), whose streams it goes on with, if that one is `left`. A name more or less gives nobody a second
+/// set of places.
+fn slots_of<T: PartialEq>(names: &[T], most: Option<u32>, left: &mut Vec<(&Vec<T>, &Bounds)>) -> Arc<Slots> {
+    let most = most.map_or(usize::MAX, |most| most as usize);
+    let is_it = |(before, _): &(&Vec<T>, &Bounds)| before.iter().any(|name| names.contains(name));
     match left.iter().position(is_it) {
         Some(at) => {
             let (_, bounds) = left.swap_remove(at);
@@ -332,7 +347,36 @@ fn relay_limits(limits: &Limits) -> relay::Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn a_service_and_a_capture_that_go_on_keep_their_places_wherever_they_stand() {
+        let service = |name: &str| {
+            format!("[[inbound.service]]\nname = \"{name}\"\nto = \"127.0.0.1:9\"\nallow = [\"a.example\"]\n")
+        };
+        let capture = |ports: &str| {
+            format!("[[inbound.capture]]\nports = {ports}\nallow = [\"a.example\"]\nconnect_timeout = \"1s\"\n")
+        };
+        let policy_of = |entries: String| {
+            let tls = "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n[inbound]\nlisten = [\"127.0.0.1:1\"]\n";
+            let (config, _) = Config::parse(Path::new("adit.toml"), &format!("{tls}{entries}")).unwrap();
+            policy(&config)
+        };
+        let connect = Duration::from_secs(5);
+        // given a service and two captures, and then a service more, and one capture with a port more
+        let old = policy_of(service("/svc/x") + &capture("[1000]") + &capture("[2000, \"3000-3010\"]"));
+        let new = policy_of(service("/svc/y") + &service("/svc/x") + &capture("[\"3000-3010\", 4000]"));
+        let before = bounds(&old, None, connect);
+        let after = bounds(&new, Some((&old, &before)), connect);
+        // then those that go on have the places they had
+        assert_eq!((before.len(), after.len()), (3, 3));
+        let same = |one: &Bounds, other: &Bounds| Arc::ptr_eq(&one.slots, &other.slots);
+        assert!(same(&after[1], &before[0]) && same(&after[2], &before[2]));
+        assert!(before.iter().all(|bounds| !same(bounds, &after[0])));
+        assert_eq!((after[1].connect, after[2].connect), (connect, Duration::from_secs(1)));
+    }
 
     #[test]
     fn a_table_that_stands_elsewhere_in_its_file_is_another_to_whoever_is_shown_its_places() {

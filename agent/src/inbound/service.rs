@@ -1,5 +1,5 @@
 //! From an `Admitted` to a connected service: its target, filled in and looked up where it is a name, checked against
-//! what it may reach and against our own doors, and connected within the limit.
+//! what it may reach and against our own doors, and connected within the limit, from the address that it shall see.
 
 use std::{
     io,
@@ -8,17 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_config::{policy::Admitted, service::Backend};
+use adit_config::{Source, policy::Admitted, service::Backend};
 use adit_protocol::{Code, Refusal};
 
+use super::source;
 use crate::{
     addr::Address,
     balance::Lease,
     router::{RouteError, Router, Way},
     slots::{Slot, Slots},
     streams::{OwnConnection, Registered, Streams},
+    sys::ifaces::OwnAddresses,
     telemetry::metrics,
-    wire::plain::{Connecting, Plain, SocketOptions},
+    wire::plain::{Bind, Connecting, Plain, SocketOptions},
 };
 
 /// Endpoints of one service that are tried for one stream.
@@ -29,10 +31,15 @@ const TRIES: usize = 3;
 pub struct Services {
     /// From a name to the endpoints that serve it, for targets that are names.
     pub router: Arc<Router>,
-    /// For each service in the file's order, how many streams at once and how long connecting may take.
+    /// For each service in the file's order, and then for each capture, how many streams at once and how long connecting
+    /// may take.
     pub bounds: Vec<Bounds>,
     /// The addresses this agent itself listens on.
     pub doors: Vec<SocketAddr>,
+    /// The addresses of this host.
+    pub own: OwnAddresses,
+    /// The mark of what is sent from a client's address.
+    pub route_mark: u32,
     /// All live streams: they are told of each connection that is made for one.
     pub streams: Arc<Streams>,
 }
@@ -53,6 +60,16 @@ pub struct Caller<'a> {
     pub stream: &'a Registered,
     /// How many tunnels it has gone through.
     pub hops: u8,
+    /// The client's address, as the service is to see it.
+    pub client: SocketAddr,
+}
+
+/// Why a service was not reached.
+enum Unreached {
+    /// It did not take the connection, or nothing leads there.
+    There(io::Error),
+    /// The connection was never begun: it could not come from the client's address, which says nothing of the service.
+    Here(io::Error),
 }
 
 /// What one stream has tried so far.
@@ -80,6 +97,17 @@ pub struct Connected {
 }
 
 impl Services {
+    /// The address that a service is to see of a client at `source` by the word of the agent at `agent`.
+    pub fn client(&self, admitted: &Admitted, source: Option<SocketAddr>, agent: SocketAddr) -> SocketAddr {
+        match admitted.source() {
+            Source::Agent => agent,
+            // While nothing is known of this host's addresses, any may be one.
+            Source::ProxyV1 | Source::ProxyV2 | Source::Transparent => {
+                source::client(source, agent, |ip| self.own.has(ip).unwrap_or(true))
+            }
+        }
+    }
+
     /// Connects to the admitted service.
     ///
     /// # Errors
@@ -135,15 +163,18 @@ impl Services {
             };
             self.check(admitted, &address)?;
             let began = Instant::now();
-            match self.connect_to(&address, caller, options).await {
+            match self.connect_to(admitted, &address, caller, options).await {
                 Ok(service) => {
                     lease.iter().for_each(|lease| lease.opened(began.elapsed()));
                     return Ok((service, address, lease));
                 }
-                Err(error) => {
-                    let refusal = unavailable(&address, &error);
+                Err(unreached) => {
+                    let refusal = unavailable(&address, &unreached);
                     let Some(lease) = lease else { return Err(refusal) };
-                    lease.failed(&refusal.reason);
+                    // What a peer says of its client must put no endpoint down for others.
+                    if matches!(unreached, Unreached::There(_)) {
+                        lease.failed(&refusal.reason);
+                    }
                     tried.avoid.push(address);
                     if tried.avoid.len() == TRIES {
                         return Err(refusal);
@@ -157,16 +188,23 @@ impl Services {
     /// The connection is known as ours before anybody can accept it: it may be one of our own doors, however it got there.
     async fn connect_to(
         &self,
+        admitted: &Admitted,
         address: &Address,
         caller: Caller<'_>,
         options: &SocketOptions,
-    ) -> io::Result<(Plain, Option<OwnConnection>)> {
-        let (connecting, own) = self.streams.own(caller.stream.carried(caller.hops), || {
-            let connecting = Connecting::begin(address, options)?;
+    ) -> Result<(Plain, Option<OwnConnection>), Unreached> {
+        let own_ip = match address {
+            Address::Tcp(tcp) if admitted.must_be_own() => Some(tcp.ip()),
+            Address::Tcp(_) | Address::Unix(_) => None,
+        };
+        let bind = source::bind(admitted.source(), caller.client, self.route_mark, own_ip);
+        let begun = self.streams.own(caller.stream.carried(caller.hops), || {
+            let connecting = Connecting::begin_from(bind, address, options)?;
             let ends = connecting.ends();
             Ok((connecting, ends))
-        })?;
-        Ok((connecting.finish(options).await?, own))
+        });
+        let (connecting, own) = begun.map_err(if bind == Bind::Any { Unreached::There } else { Unreached::Here })?;
+        Ok((connecting.finish(options).await.map_err(Unreached::There)?, own))
     }
 
     /// An endpoint of the admitted service that was not tried, and no lease on one that the file gives.
@@ -186,19 +224,37 @@ impl Services {
         }
     }
 
-    /// The last look before connecting: a target that was captured from the wire stays within its reach, and no target is
-    /// one of our own doors.
+    /// The last look before connecting: a target that was captured from the wire stays within its reach, that of a captured
+    /// connection is this host, and no target is one of our own doors.
     fn check(&self, admitted: &Admitted, address: &Address) -> Result<(), Refusal> {
         match address {
             Address::Unix(_) if admitted.may_reach_unix() => Ok(()),
-            Address::Tcp(tcp) if self.is_own_door(*tcp) => {
-                Err(Refusal::new(Code::Loop, format!("{address} is a listener of this agent itself")))
-            }
+            Address::Tcp(tcp) if admitted.must_be_own() => self.check_own(admitted, *tcp),
+            Address::Tcp(tcp) if self.is_own_door(*tcp) => Err(own_door(address)),
             Address::Tcp(tcp) if admitted.may_reach(*tcp) => Ok(()),
             Address::Tcp(_) | Address::Unix(_) => Err(Refusal::new(
                 Code::Denied,
                 format!("{} does not reach this far: its `reach` does not hold {address}", admitted.rule()),
             )),
+        }
+    }
+
+    fn check_own(&self, admitted: &Admitted, address: SocketAddr) -> Result<(), Refusal> {
+        let is_own = match admitted.source() {
+            Source::Agent | Source::ProxyV1 | Source::ProxyV2 => self.own.has(address.ip()),
+            Source::Transparent => self.own.has_now(address.ip()),
+        };
+        match is_own {
+            // Whichever of this host's addresses the door is on (PROTOCOL.md section 6).
+            Ok(true) if self.doors.iter().any(|door| door.port() == address.port()) => {
+                Err(own_door(&Address::Tcp(address)))
+            }
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let rule = admitted.rule();
+                Err(Refusal::new(Code::Unknown, format!("{rule}: {} is no address of this host", address.ip())))
+            }
+            Err(error) => Err(Refusal::new(Code::Unavailable, format!("asking for this host's addresses: {error}"))),
         }
     }
 
@@ -217,7 +273,12 @@ fn takes(door: IpAddr, target: IpAddr) -> bool {
     door == target || (wild && door.is_ipv4() == target.is_ipv4())
 }
 
-fn unavailable(address: &Address, error: &io::Error) -> Refusal {
+fn own_door(address: &Address) -> Refusal {
+    Refusal::new(Code::Loop, format!("{address} is a listener of this agent itself"))
+}
+
+fn unavailable(address: &Address, unreached: &Unreached) -> Refusal {
+    let (Unreached::There(error) | Unreached::Here(error)) = unreached;
     let code = if error.kind() == io::ErrorKind::TimedOut { Code::Timeout } else { Code::Unavailable };
     Refusal::new(code, format!("connecting to the service at {address}: {error}"))
 }

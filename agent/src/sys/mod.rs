@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod caps;
 pub mod child;
+pub mod ifaces;
 pub mod limits;
 pub mod memory;
 pub mod peer;

@@ -5,12 +5,13 @@
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use adit_config::RedirectMode;
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
@@ -64,6 +65,22 @@ pub enum Plain {
     Unix(UnixStream),
 }
 
+/// Which address a connection is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Whichever the kernel chooses.
+    Any,
+    /// This one, which bind(2) refuses unless it is this host's: whoever connects to it as well reaches nobody else.
+    Own(IpAddr),
+    /// A client's, of whatever host (IP_TRANSPARENT, ip(7)).
+    Client {
+        /// Its address; of port 0, or where its own is taken, with one that the kernel chooses.
+        address: SocketAddr,
+        /// SO_MARK of what is sent, by which the rules of this host bring the answers back here.
+        mark: u32,
+    },
+}
+
 /// A connection under way.
 #[derive(Debug)]
 pub enum Connecting {
@@ -79,10 +96,31 @@ impl Connecting {
     /// # Errors
     /// The system's.
     pub fn begin(address: &Address, options: &SocketOptions) -> io::Result<Self> {
-        match address {
-            Address::Unix(path) => Ok(Self::Unix(path.clone())),
-            // Before it connects: given up at that very moment, it must not look like a stream without a byte.
-            Address::Tcp(address) => Self::to(*address, Some(Duration::ZERO), options),
+        Self::begin_from(Bind::Any, address, options)
+    }
+
+    /// The same from a given address.
+    ///
+    /// # Errors
+    /// The system's, or that the two addresses are of different kinds.
+    pub fn begin_from(bind: Bind, address: &Address, options: &SocketOptions) -> io::Result<Self> {
+        let to = match address {
+            Address::Unix(_) if bind != Bind::Any => return Err(unlike("a unix socket shows nobody's address")),
+            Address::Unix(path) => return Ok(Self::Unix(path.clone())),
+            Address::Tcp(to) => *to,
+        };
+        // Before it connects: given up at that very moment, it must not look like a stream without a byte.
+        let linger = Some(Duration::ZERO);
+        match bind {
+            Bind::Client { address, mark } if address.port() != 0 => match Self::to(to, bind, linger, options) {
+                // Another connection of this host has the port, or it is one of those that only root may take.
+                Err(error) if is_taken(&error) => {
+                    let address = SocketAddr::new(address.ip(), 0);
+                    Self::to(to, Bind::Client { address, mark }, linger, options)
+                }
+                begun => begun,
+            },
+            Bind::Any | Bind::Own(_) | Bind::Client { .. } => Self::to(to, bind, linger, options),
         }
     }
 
@@ -91,16 +129,17 @@ impl Connecting {
     /// # Errors
     /// The system's.
     pub fn tunnel(address: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
-        Self::to(address, None, options)
+        Self::to(address, Bind::Any, None, options)
     }
 
-    fn to(address: SocketAddr, linger: Option<Duration>, options: &SocketOptions) -> io::Result<Self> {
+    fn to(address: SocketAddr, bind: Bind, linger: Option<Duration>, options: &SocketOptions) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         socket.set_linger(linger)?;
         if let Some(mark) = options.mark {
             socket.set_mark(mark)?;
         }
+        bind.apply(&socket, address)?;
         match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             Ok(()) | Err(_) => Ok(Self::Tcp(socket, address)),
@@ -136,6 +175,53 @@ impl Connecting {
             Self::Tcp(socket, _) => connected(socket).await,
         }
     }
+}
+
+impl Bind {
+    fn apply(self, socket: &Socket, to: SocketAddr) -> io::Result<()> {
+        let (ip, port) = match self {
+            Self::Any => return Ok(()),
+            Self::Own(ip) => (ip, 0),
+            Self::Client { address, .. } => (address.ip(), address.port()),
+        };
+        if ip.is_ipv4() != to.is_ipv4() {
+            return Err(unlike(&format!("{ip} cannot be its client, being of another kind of address")));
+        }
+        if let Self::Client { mark, .. } = self {
+            be_transparent(socket, to, mark).map_err(needs_capability)?;
+            // A client's connections to several services have one port here; what two cannot have is told by connect(2).
+            socket.set_reuse_address(true)?;
+        }
+        // The port is chosen by connect(2), which knows where to: to each place there are as many as there are ports.
+        setsockopt(socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(ip, port).into())
+    }
+}
+
+fn be_transparent(socket: &Socket, to: SocketAddr, mark: u32) -> io::Result<()> {
+    match to {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    socket.set_mark(mark)
+}
+
+fn needs_capability(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::new(error.kind(), format!("source = \"transparent\" needs CAP_NET_ADMIN: {error}"))
+        }
+        _ => error,
+    }
+}
+
+fn unlike(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, what)
+}
+
+/// bind(2) and connect(2): EADDRINUSE, EADDRNOTAVAIL and EACCES.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL | libc::EACCES))
 }
 
 async fn connected(socket: Socket) -> io::Result<TcpStream> {
@@ -180,6 +266,23 @@ impl Plain {
             Self::Tcp(socket) => socket.try_write(bytes),
             Self::Unix(socket) => socket.try_write(bytes),
         }
+    }
+
+    /// Writes all of `bytes`, waiting where the socket takes no more; the caller sets the limit on the time.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready(Interest::WRITABLE).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the socket may be read, written, or has failed, as asked.
@@ -309,6 +412,23 @@ mod tests {
             let service = connecting.finish(&OPTIONS).await.unwrap();
             assert_eq!(service.as_tcp().unwrap().local_addr().unwrap(), from);
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_the_address_that_it_is_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = Address::Tcp(listener.local_addr().unwrap());
+        let own = Bind::Own("127.0.0.7".parse().unwrap());
+        let connecting = Connecting::begin_from(own, &to, &OPTIONS).unwrap();
+        let (_, from) = listener.accept().unwrap();
+        assert_eq!((from.ip(), connecting.ends().unwrap().from), ("127.0.0.7".parse().unwrap(), from));
+        // and not at all from one that is nobody's of this host, or of another kind
+        let begin = |bind, to| Connecting::begin_from(bind, to, &OPTIONS).unwrap_err();
+        let foreign = Bind::Own("192.0.2.1".parse().unwrap());
+        assert_eq!(begin(foreign, &to).kind(), io::ErrorKind::AddrNotAvailable);
+        let other = Bind::Own("::1".parse().unwrap());
+        assert!(begin(other, &to).to_string().contains("another kind of address"));
+        assert_eq!(begin(own, &Address::Unix("/x".into())).kind(), io::ErrorKind::Unsupported);
     }
 
     #[tokio::test]

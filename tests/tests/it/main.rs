@@ -31,6 +31,7 @@ mod reload;
 mod rig;
 mod rights;
 mod settings;
+mod sources;
 mod spares;
 mod srv;
 mod starts;

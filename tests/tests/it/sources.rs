@@ -1,0 +1,432 @@
+//! Whose connection a service has: told in a PROXY header, by where it comes from, or by `adit whois`.
+
+use std::{fs, process::Command, thread};
+
+use adit_tests::{
+    address::{Address, Wire},
+    agent::{Agent, adit},
+    end::End,
+    field::{self, Field, Road},
+    listener::Listener,
+    mesh::{A, Mesh, Plan},
+    need, need_that,
+    netns::{Family, Host},
+    pattern::Pattern,
+    process::{Finished, Program, on_a_free_port},
+    proxy::Header,
+    skip::is_root,
+    wait::{LIMIT, until},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ECHO: &str = "/svc/echo";
+
+/// The kinds of what version 2 says (proxy-protocol.txt, section 2.2), and ours.
+const UNIQUE_ID: u8 = 0x05;
+const SSL: u8 = 0x20;
+const IDENTITY: u8 = 0xe0;
+const WORKLOAD: u8 = 0xe1;
+const NAME: u8 = 0xe2;
+
+#[test]
+fn a_service_reads_its_clients_address_in_either_version_and_on_either_wire() {
+    for (version, wire) in [(1, Wire::Tcp), (1, Wire::Unix), (2, Wire::Tcp), (2, Wire::Unix)] {
+        let stage = Stage::seen_as(&format!("proxy-v{version}"), wire);
+        let (mut client, mut served) = stage.ends();
+        client.send(b"the whole question");
+        client.finish();
+        // what comes first is the header, and after it the stream, with its end
+        let header = Header::read(&mut served);
+        assert_eq!(header.version, version);
+        assert_eq!(Address::Tcp(header.source), client.address());
+        assert_eq!(Address::Tcp(header.destination), stage.mesh.b.inbound(), "where this host was reached");
+        assert_eq!(served.receive_rest(), b"the whole question");
+        served.send(b"the answer");
+        drop(served);
+        assert_eq!(client.receive_rest(), b"the answer");
+        // and the header counts as no byte of the stream
+        let counted = || {
+            let bytes = stage.mesh.b.metric("adit_stream_bytes_total{direction=\"inbound\",way=\"received\"}");
+            (bytes > 0.0).then_some(bytes)
+        };
+        assert_eq!(until("the stream's bytes to be counted", LIMIT, counted), 18.0);
+    }
+}
+
+#[test]
+fn the_second_version_tells_the_peers_identity_the_name_and_the_stream() {
+    let stage = Stage::seen_as("proxy-v2", Wire::Tcp);
+    let (mut client, mut served) = stage.ends();
+    let header = Header::read(&mut served);
+    assert_eq!(header.values(IDENTITY), [A]);
+    assert_eq!(header.values(NAME), [ECHO]);
+    assert_eq!(header.values(WORKLOAD), Vec::<String>::new(), "nothing is known of it");
+    // as any TLS terminator would tell it: over TLS with a certificate, verified, of this version and name
+    let ssl = [b"\x07\0\0\0\0\x21\0\x07TLSv1.3\x22\0\x0e".as_slice(), A.as_bytes()].concat();
+    assert_eq!(header.said.iter().find(|(kind, _)| *kind == SSL), Some(&(SSL, ssl)));
+    // and the stream by the name that both logs have for it
+    client.finish();
+    drop(served);
+    assert_eq!(client.receive_rest(), b"");
+    let id = header.values(UNIQUE_ID).remove(0);
+    stage.mesh.a.until_logged(&format!("stream={id}"));
+    stage.mesh.b.until_logged(&format!("stream={id}"));
+}
+
+#[test]
+fn a_service_that_speaks_first_hears_of_a_client_that_says_nothing() {
+    for source in ["proxy-v1", "proxy-v2"] {
+        let stage = Stage::seen_as(source, Wire::Tcp);
+        let (mut client, mut served) = stage.ends();
+        let header = Header::read(&mut served);
+        served.send(b"220 ready\r\n");
+        assert_eq!(client.receive(11), b"220 ready\r\n");
+        assert_eq!(Address::Tcp(header.source), client.address());
+        client.send(b"QUIT\r\n");
+        assert_eq!(served.receive(6), b"QUIT\r\n");
+    }
+}
+
+#[test]
+fn behind_a_header_every_byte_arrives_both_ways_at_once() {
+    const EACH_WAY: u64 = 8 << 20;
+    let stage = Stage::seen_as("proxy-v2", Wire::Tcp);
+    let (mut client, mut served) = stage.ends();
+    let _ = Header::read(&mut served);
+    let (mut client_reads, mut served_reads) = (client.twin(), served.twin());
+    let (up, down) = (Pattern::new(1), Pattern::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            client.send_pattern(&up, EACH_WAY);
+            client.finish();
+        });
+        scope.spawn(|| {
+            served.send_pattern(&down, EACH_WAY);
+            served.finish();
+        });
+        scope.spawn(|| assert_eq!(served_reads.receive_pattern(&up), EACH_WAY));
+        scope.spawn(|| assert_eq!(client_reads.receive_pattern(&down), EACH_WAY));
+    });
+}
+
+#[test]
+fn a_probe_tells_a_service_nothing() {
+    let stage = Stage::seen_as("proxy-v2", Wire::Tcp);
+    let _ = stage.mesh.ping(ECHO).expect_success();
+    assert!(!stage.service.has_caller());
+}
+
+#[test]
+fn haproxy_takes_the_client_from_the_header() {
+    need!("haproxy");
+    let dir = tempfile::tempdir().unwrap();
+    let (_haproxy, port) = on_a_free_port(|port| Ok((haproxy(&dir, port), port)));
+    for source in ["proxy-v1", "proxy-v2"] {
+        let service = Address::parse(&format!("127.0.0.1:{port}"));
+        let mesh = Mesh::plan().service(ECHO, &service).with(&format!("source = \"{source}\"")).start();
+        let mut client = End::connect(&mesh.front(ECHO));
+        client.send(b"GET / HTTP/1.0\r\n\r\n");
+        let answer = String::from_utf8(client.receive_rest()).unwrap();
+        client.finish();
+        let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+        let said: Vec<_> = page.trim_end().split(' ').collect();
+        assert_eq!(said[..2].join(":"), client.address().to_string());
+        assert_eq!(said[2..4].join(":"), mesh.b.inbound().to_string());
+        if source == "proxy-v2" {
+            mesh.b.until_logged(&format!("stream={}", said[4]));
+        }
+    }
+}
+
+#[test]
+fn a_service_that_can_do_neither_asks_whose_connection_it_has() {
+    // given a stream, of which the service sees only where its agent connects from
+    let stage = Stage::with_socket(Mesh::plan());
+    let (mut client, mut served) = stage.ends();
+    client.send(b"hello");
+    assert_eq!(served.receive(5), b"hello");
+    served.send(b"hi");
+    assert_eq!(client.receive(2), b"hi");
+    // when it asks about that, then it hears whose it is
+    let page = stage.whois(&served.other(), &[]).expect_success();
+    let source = format!("source    {} (by that agent's word)", client.address());
+    for fact in ["inbound /svc/echo\n", &format!("peer      {A}\n"), &source, "bytes     5 received, 2 sent\n"] {
+        assert!(page.contains(fact), "no `{fact}` in:\n{page}");
+    }
+    let said = stage.whois(&served.other(), &["--json"]).expect_success();
+    let whois: Value = serde_json::from_str(&said).unwrap();
+    let stream = &whois["streams"][0];
+    assert_eq!(whois["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(stream["identities"][0], A);
+    assert_eq!(stream["name"], ECHO);
+    assert_eq!(stream["source"], client.address().to_string());
+    assert_eq!(stream["to"], stage.service.address().to_string());
+    assert!(stream["agent"].as_str().unwrap().starts_with("127.0.0.1:"), "{said}");
+    // and what is over, or was never there, is nobody's
+    let other = served.other();
+    client.finish();
+    drop(served);
+    assert_eq!(client.receive_rest(), b"");
+    until("the stream to be gone", LIMIT, || (!stage.whois(&other, &[]).status.success()).then_some(()));
+    let ended = stage.whois(&other, &[]);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.all());
+    assert!(ended.stderr.starts_with(&format!("adit: {other} is neither this agent's end of")), "{}", ended.stderr);
+}
+
+#[test]
+fn the_agent_of_an_application_tells_by_its_own_end() {
+    let service = Listener::at(&Address::any_port());
+    let plan = Mesh::plan().service(ECHO, service.address());
+    let socket = plan.path("a.sock").display().to_string();
+    let mesh = plan.a_also(&format!("socket = \"{socket}\"\n")).start();
+    let mut client = End::connect(&mesh.front(ECHO));
+    client.send(b"hello");
+    assert_eq!(service.accept().receive(5), b"hello");
+    let page = adit(&["whois", &client.address().to_string(), "--socket", &socket]).expect_success();
+    for fact in ["outbound /svc/echo\n", "peer      b.adit.example\n", &mesh.b.inbound().to_string()] {
+        assert!(page.contains(fact), "no `{fact}` in:\n{page}");
+    }
+}
+
+#[test]
+fn whose_a_connection_is_is_told_on_the_socket_only() {
+    let stage = Stage::with_socket(Mesh::plan());
+    let answer = stage.mesh.b.admin_answer("GET", "/whois?address=127.0.0.1:1");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n/whois is answered on the admin socket only\n"), "{answer}");
+    assert_eq!(adit(&["whois", "localhost"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_agent_without_the_capability_says_which_one_a_transparent_source_needs() {
+    need!("setpriv");
+    let service = Listener::at(&Address::any_port());
+    let mut mesh = Mesh::plan().service(ECHO, service.address()).with("source = \"transparent\"").start();
+    let port = mesh.b.inbound().port().to_string();
+    mesh.b.stop();
+    fs::remove_file(mesh.b.dir().join("ready")).unwrap();
+    let drop = ["setpriv", "--bounding-set=-net_admin,-net_raw"].map(str::to_owned);
+    let b = Agent::start_inside("host B, confined", mesh.b.dir(), if is_root() { &drop } else { &[] });
+    mesh.a.edit(|text| text.replace(&port, &b.inbound().port().to_string()));
+    mesh.a.stop();
+    mesh.a.restart();
+    assert!(End::connect(&mesh.front(ECHO)).failure().is_some());
+    for log in [&mesh.a, &b] {
+        log.until_logged("needs CAP_NET_ADMIN");
+    }
+    assert!(!service.has_caller());
+}
+
+#[test]
+fn a_client_of_one_kind_of_address_is_no_transparent_client_of_the_other() {
+    let service = Listener::at(&Address::parse("[::1]:0"));
+    let mesh = Mesh::plan().service(ECHO, service.address()).with("source = \"transparent\"").start();
+    assert!(End::connect(&mesh.front(ECHO)).failure().is_some());
+    mesh.a.until_logged("refused: unavailable: connecting to the service at [::1]:");
+    mesh.a.until_logged("127.0.0.1 cannot be its client, being of another kind of address");
+}
+
+/// A mesh with a service that the test plays.
+struct Stage {
+    mesh: Mesh,
+    service: Listener,
+    /// B's admin socket, if it has one.
+    socket: String,
+    _dir: TempDir,
+}
+
+impl Stage {
+    fn seen_as(source: &str, wire: Wire) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Listener::bind(wire, dir.path(), "service.sock");
+        let plan = Mesh::plan().service_at(ECHO, service.address(), &Address::any_port());
+        let mesh = plan.with(&format!("source = \"{source}\"")).start();
+        Self { mesh, service, socket: String::new(), _dir: dir }
+    }
+
+    fn with_socket(plan: Plan) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Listener::at(&Address::any_port());
+        let socket = dir.path().join("b.sock").display().to_string();
+        let plan = plan.service(ECHO, service.address()).b_also(&format!("socket = \"{socket}\"\n"));
+        Self { mesh: plan.start(), service, socket, _dir: dir }
+    }
+
+    fn ends(&self) -> (End, End) {
+        let client = End::connect(&self.mesh.front(ECHO));
+        (client, self.service.accept())
+    }
+
+    fn whois(&self, address: &Address, more: &[&str]) -> Finished {
+        adit(&[&["whois", &address.to_string(), "--socket", &self.socket], more].concat())
+    }
+}
+
+/// An HTTP front that answers with what it has read in a PROXY header.
+fn haproxy(dir: &TempDir, port: u16) -> Program {
+    let file = dir.path().join("haproxy.cfg");
+    let said = "%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_unique_id]";
+    let text = format!(
+        "defaults\n  mode http\n  timeout client 10s\n  timeout server 10s\n  timeout connect 10s\n\
+         frontend test\n  bind 127.0.0.1:{port} accept-proxy\n  \
+         http-request return status 200 content-type text/plain lf-string \"{said}\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(adit_tests::skip::find("haproxy").unwrap());
+    let mut program = Program::start("haproxy", command.arg("-db").arg("-f").arg(&file), &dir.path().join("log"));
+    let at = Address::parse(&format!("127.0.0.1:{port}"));
+    program.until_ready(|| End::try_connect(&at).ok());
+    program
+}
+
+#[test]
+fn a_captured_connection_is_served_at_its_own_address_and_nowhere_else() {
+    need!("ip", "nft");
+    need_that!(is_root(), "only root makes namespaces");
+    let listeners =
+        listener("10.78.0.1:7100", "/dst/10.77.0.2/7000") + &listener("[fd78::1]:7100", "/dst/fd77::2/7000");
+    let field = plan().services(&captures("")).a_also(&listeners).start_without_rules(SOME_ROAD);
+    let service = field.service(7000);
+    for (family, own) in [(Family::V4, "10.77.0.2"), (Family::V6, "fd77::2")] {
+        let mut client = field.hosts.on(Host::Container, || End::connect(&front(family, 7100)));
+        client.send(b"question");
+        let mut served = service.accept();
+        assert_eq!(served.receive(8), b"question");
+        // from that address too: should another host have it by then, nothing reaches it
+        let from = served.other().to_string();
+        assert!(from.contains(own), "{from}");
+        assert_eq!(served.address().to_string(), Host::B.at(family, 7000).to_string());
+    }
+    for (name, told) in [
+        (
+            "/dst/10.77.0.3/7000",
+            "unknown: capture rule 1 allow 1 (a.adit.example): 10.77.0.3 is no address of this host",
+        ),
+        ("/dst/10.77.0.2/4143", "loop: 10.77.0.2:4143 is a listener of this agent itself"),
+        ("/dst/fd77::2/4143", "loop: [fd77::2]:4143 is a listener of this agent itself"),
+        ("/dst/127.0.0.1/7000", "unknown: this agent serves no /dst/127.0.0.1/7000"),
+        ("/dst/10.77.0.2/22", "unknown: this agent serves no /dst/10.77.0.2/22"),
+    ] {
+        let ended = field.a().ping(name);
+        assert!(!ended.status.success() && ended.stderr.contains(told), "{name}: {}", ended.all());
+    }
+    let _ = field.a().ping("/dst/10.77.0.2/7000").expect_success();
+}
+
+#[test]
+fn a_transparent_service_is_connected_to_from_the_clients_own_address() {
+    need!("ip", "nft");
+    need_that!(is_root(), "only root makes namespaces");
+    // given services on loopback, and on addresses of the host, and rules that bring their answers home
+    let doors = [(7100, "/dst/{}/7000"), (7200, "/svc/local-{}"), (7300, "/dst/{}/7000")];
+    let door = |family, (port, to): (u16, &str)| {
+        let (kind, own) = match family {
+            Family::V4 => ("v4", "10.77.0.2"),
+            Family::V6 => ("v6", "fd77::2"),
+        };
+        let to = to.replace("{}", if to.starts_with("/dst") { own } else { kind });
+        listener(&front(family, port).to_string(), &to)
+    };
+    let listeners: String = Family::BOTH.iter().flat_map(|family| doors.map(|at| door(*family, at))).collect();
+    let local = |kind: &str, ip: &str| {
+        format!(
+            "[[inbound.service]]\nname = \"/svc/local-{kind}\"\nto = \"{ip}:7001\"\nallow = [\"{A}\"]\n\
+             source = \"transparent\"\n"
+        )
+    };
+    let services = captures("source = \"transparent\"\n") + &local("v4", "127.0.0.1") + &local("v6", "[::1]");
+    let field = plan().services(&services).a_also(&listeners).start_without_rules(SOME_ROAD);
+    bring_answers_home(&field);
+    let (captured, loopback) = (field.service(7000), field.hosts.on(Host::B, || service_on_loopback(7001)));
+    for family in Family::BOTH {
+        let call = |port| field.hosts.on(Host::Container, || End::connect(&front(family, port)));
+        for (port, service) in [(7100, &captured), (7200, &loopback[usize::from(family == Family::V6)])] {
+            // when a container behind A connects
+            let mut client = call(port);
+            client.send(b"question");
+            client.finish();
+            // then its service sees it there, and the stream is whole
+            let mut served = service.accept();
+            assert_eq!(served.other(), client.address());
+            assert_eq!(served.receive_rest(), b"question");
+            served.send(b"answer");
+            // and B's agent knows it by that
+            let socket = field.b().dir().join("admin.sock").display().to_string();
+            let page = adit(&["whois", &served.other().to_string(), "--socket", &socket]).expect_success();
+            assert!(page.contains(&format!("peer      {A}\n")), "{page}");
+            drop(served);
+            assert_eq!(client.receive_rest(), b"answer");
+        }
+        // and where another of its connections has the port already, it is seen with one that is free
+        let call_from = |from: &Address, port| {
+            field.hosts.on(Host::Container, || End::try_connect_from(from, &front(family, port)).unwrap())
+        };
+        let first = call_from(&Host::Container.at(family, 0), 7100);
+        let from = first.address();
+        let first_served = captured.accept();
+        let mut second = call_from(&from, 7300);
+        let mut second_served = captured.accept();
+        assert_eq!(first_served.other(), from);
+        assert_eq!(ip_of(&second_served.other()), ip_of(&from));
+        assert_ne!(second_served.other(), from);
+        second.send(b"x");
+        assert_eq!(second_served.receive(1), b"x");
+    }
+}
+
+/// Whatever road has agents: no rules are made on A here.
+const SOME_ROAD: Road = Road::Captured(field::Tool::Nftables, field::Mode::Redirect);
+
+/// A's agent asks B's for every name.
+fn plan() -> field::Plan {
+    let peers = format!("[[outbound.peer]]\nbound = \"/$/inet/10.77.0.2/4143\"\nidentity = \"{}\"\n", field::B);
+    let table = "/dst => /$/inet/10.77.0.2/4143 ; /svc => /$/inet/10.77.0.2/4143 ;";
+    Field::plan().table(table).peers(&peers)
+}
+
+fn captures(more: &str) -> String {
+    format!("[[inbound.capture]]\nports = [4143, \"7000-7001\"]\nallow = [\"{A}\"]\n{more}\n")
+}
+
+fn listener(at: &str, to: &str) -> String {
+    format!("\n[[outbound.listener]]\nlisten = \"{at}\"\nto = \"{to}\"\nexpose = true\n")
+}
+
+/// Where a container reaches a listener of A's.
+fn front(family: Family, port: u16) -> Address {
+    Address::parse(&match family {
+        Family::V4 => format!("10.78.0.1:{port}"),
+        Family::V6 => format!("[fd78::1]:{port}"),
+    })
+}
+
+/// One of each family.
+fn service_on_loopback(port: u16) -> [Listener; 2] {
+    ["127.0.0.1", "[::1]"].map(|ip| Listener::at(&Address::parse(&format!("{ip}:{port}"))))
+}
+
+/// What answers a transparent connection on B is brought back to B itself, wherever its address would lead.
+fn bring_answers_home(field: &Field) {
+    let rules = "add table inet home; \
+        add chain inet home out { type route hook output priority mangle; }; \
+        add rule inet home out ct direction original meta mark 0xad18 ct mark set 0xad18; \
+        add rule inet home out ct direction reply ct mark 0xad18 meta mark set 0xad18";
+    let _ = field.hosts.say(Host::B, &["nft", rules]).expect_success();
+    // The kernel looks for a way from loopback to elsewhere before any rule could mark it, and finds none.
+    for (family, loopback) in
+        [("-4", "rule add from 127.0.0.0/8 iif lo lookup 44311"), ("-6", "rule add from ::1 iif lo lookup 44311")]
+    {
+        for words in ["rule add fwmark 0xad18 lookup 44311", loopback, "route add local default dev lo table 44311"] {
+            let words: Vec<_> = ["ip", family].into_iter().chain(words.split(' ')).collect();
+            let _ = field.hosts.say(Host::B, &words).expect_success();
+        }
+    }
+}
+
+fn ip_of(address: &Address) -> std::net::IpAddr {
+    match address {
+        Address::Tcp(address) => address.ip(),
+        Address::Unix(path) => panic!("{} is no address", path.display()),
+    }
+}
