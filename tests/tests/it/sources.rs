@@ -201,13 +201,34 @@ fn whose_a_connection_is_is_told_on_the_socket_only() {
 }
 
 #[test]
-fn a_client_of_one_kind_of_address_is_no_transparent_client_of_the_other() {
+fn a_client_of_one_kind_of_address_is_no_transparent_client_of_the_other_and_blames_nobody() {
     need_that!(is_root(), "only root may connect as somebody else");
+    // given a service on IPv6 alone, once written as an address and once behind a name
     let service = Listener::at(&Address::parse("[::1]:0"));
-    let mesh = Mesh::plan().service(ECHO, service.address()).with("source = \"transparent\"").start();
-    assert!(End::connect(&mesh.front(ECHO)).failure().is_some());
-    mesh.a.until_logged("refused: unavailable: connecting to the service at [::1]:");
+    let named = format!(
+        "[[inbound.service]]\nname = \"/svc/named\"\nto = \"/local\"\nallow = [\"{A}\"]\nsource = \"transparent\"\n"
+    );
+    let front = "[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"/svc/named\"\n";
+    let mesh = Mesh::plan()
+        .service_at(ECHO, service.address(), &Address::any_port())
+        .with("source = \"transparent\"")
+        .b_table(&format!("/local => /$/inet/::1/{} ;", service.address().port()))
+        .b_also(&named)
+        .a_also(front)
+        .start();
+    // when a client of IPv4 comes, then it is refused and hears why
+    for name in [ECHO, "/svc/named"] {
+        assert!(End::connect(&mesh.front(name)).failure().is_some());
+        mesh.a.until_logged(&format!(
+            "{name} at {}: refused: unavailable: connecting to the service at [::1]:",
+            mesh.b.inbound()
+        ));
+    }
     mesh.a.until_logged("127.0.0.1 cannot be its client, being of another kind of address");
+    // and the endpoint is as good as it was for others
+    let status: Value = serde_json::from_str(&mesh.b.admin("/status")).unwrap();
+    let inbound = status["routes"].as_array().unwrap().iter().find(|route| route["side"] == "inbound").unwrap();
+    assert_eq!(inbound["balancers"][0]["endpoints"][0]["health"], "up", "{inbound}");
 }
 
 /// A mesh with a service that the test plays.
