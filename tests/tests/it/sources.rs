@@ -8,6 +8,7 @@ use adit_tests::{
     end::End,
     field::{self, Field, Mode, Road, Tool},
     listener::Listener,
+    load::{Load, Service},
     mesh::{A, Mesh, Plan},
     need, need_that, need_the_field,
     netns::{Family, Host},
@@ -341,6 +342,22 @@ mod a_transparent_service_is_connected_to_from_the_clients_own_address {
         need_the_field!();
         as_the_client(Tool::IptablesLegacy);
     }
+}
+
+#[test]
+fn a_storm_of_clients_is_served_in_their_names() {
+    const CALLS: u64 = 2000;
+    need_the_field!();
+    // given an echo service that sees its clients
+    let door = listener("10.78.0.1:7100", "/dst/10.77.0.2/7000");
+    let field = plan().services(&captures("source = \"transparent\"\n")).a_also(&door);
+    let field = field.start_without_rules(road(Tool::Nftables));
+    let _ = field.rules_on(Host::B, &["apply"]).expect_success();
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "10.77.0.2:7000");
+    // when they storm it, then each is answered
+    let words = ["storm", "10.78.0.1:7100", &CALLS.to_string(), "8"];
+    let mut storm = Load::start_inside(&field.hosts.enter(Host::Container), &words);
+    assert_eq!(storm.until("done", LIMIT)["answered"], CALLS);
 }
 
 fn as_the_client(tool: Tool) {
