@@ -54,6 +54,10 @@ use crate::{
 /// How long a tunnel beyond its peer's share waits for the OPEN that it was made for, which is refused and hears why.
 const CROWDED_IDLE: Duration = Duration::from_secs(1);
 
+/// How long a service may take no byte of what tells it of its client; the buffers of a new connection have room for all of
+/// it, so that it goes out at once.
+const INTRODUCED: Duration = Duration::from_secs(5);
+
 /// The inbound side of the agent.
 #[derive(Debug)]
 pub struct Inbound {
@@ -224,7 +228,7 @@ impl Inbound {
             return (ending, None);
         }
         if let Some(header) = header
-            && let Err(ending) = introduce(&service, &header, rules.limits.frame).await
+            && let Err(ending) = introduce(&service, &header).await
         {
             return give_up(met, ending).await;
         }
@@ -302,8 +306,11 @@ fn right(met: &Met, at: Option<Address>) -> Right {
 fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamble, to: &Address) -> Option<Vec<u8>> {
     let reached = match to {
         Address::Tcp(to) if admitted.must_be_own() => *to,
-        // Where the client had connected to is nothing here; this host was reached where the tunnel came in.
-        Address::Tcp(_) | Address::Unix(_) => met.tunnel.channel.socket().local_addr().ok()?,
+        // Where the client had connected to is nothing here; this host was reached where the tunnel came in. A connected
+        // socket has an address, but whatever happens: without a header the client could write one itself.
+        Address::Tcp(_) | Address::Unix(_) => {
+            met.tunnel.channel.socket().local_addr().unwrap_or_else(|_| ([0; 4], 0).into())
+        }
     };
     let told = Told {
         client: caller.client,
@@ -316,14 +323,14 @@ fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamb
     source::header(admitted.source(), &told)
 }
 
-/// Writes what the service shall read first: no byte of the stream, and counted as none. Its socket is new, and has room.
-async fn introduce(service: &Plain, header: &[u8], limit: Duration) -> Result<(), Ending> {
+/// Writes what the service shall read first: no byte of the stream, and counted as none.
+async fn introduce(service: &Plain, header: &[u8]) -> Result<(), Ending> {
     let failed =
         |why: String| Ending::new(End::Reset, Side::Local, format!("telling the service of its client: {why}"));
-    match tokio::time::timeout(limit, service.write_all(header)).await {
+    match tokio::time::timeout(INTRODUCED, service.write_all(header)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("it takes nothing for {limit:?}"))),
+        Err(_) => Err(failed(format!("it takes nothing for {INTRODUCED:?}"))),
     }
 }
 
