@@ -12,7 +12,7 @@ use adit_tests::{
     load::Service,
     mesh::{A, B, Mesh, Plan, alone},
     need, need_that,
-    netns::{A as HERE, B as THERE, Hosts},
+    netns::{A as HERE, B as THERE, Host, Hosts},
     process::{Finished, run},
     skip::is_root,
     wait::{LIMIT, until},
@@ -104,16 +104,16 @@ fn a_process_of_another_network_is_nobody_even_where_somebody_here_listens_at_it
          [[outbound.peer]]\nname = \"{ECHO}\"\nidentity = \"{B}\"\n\
          [[outbound.workload]]\nuser = \"0\"\ndeny = true\n"
     ));
-    let agent = Agent::start_inside("host A", dir.path(), &hosts.in_a());
-    let service = Service::start_inside(&hosts.in_a(), "echo", "0.0.0.0:0");
+    let agent = Agent::start_inside("host A", dir.path(), &hosts.enter(Host::A));
+    let service = Service::start_inside(&hosts.enter(Host::A), "echo", "0.0.0.0:0");
     // when B connects from that port
     let port = service.address().port();
     let script = format!(
         "import socket\ns = socket.socket()\ns.bind(('{THERE}', {port}))\ns.connect(('{HERE}', 14140))\ns.sendall(b'hello')\n\
          s.recv(1)\n"
     );
-    let mut call = Command::new(&hosts.in_b()[0]);
-    let _ = run(call.args(&hosts.in_b()[1..]).args(["python3", "-c", &script]), LIMIT);
+    let mut call = Command::new(&hosts.enter(Host::B)[0]);
+    let _ = run(call.args(&hosts.enter(Host::B)[1..]).args(["python3", "-c", &script]), LIMIT);
     // then it is not taken for root
     agent.until_logged(
         "[[outbound.workload]] 1: it is about user 0, and the process of this connection cannot be found",
