@@ -60,7 +60,7 @@ pub enum StartError {
     /// A door.
     Listen(ListenError),
     /// The kernel's rules.
-    Rules(RulesError),
+    Rules(Box<RulesError>),
     /// The ready file.
     Ready(PathBuf, io::Error),
     /// Anything else of the system.

@@ -240,8 +240,6 @@ fn outbound(old: &Config, next: &Config, lines: &mut Lines) {
     lines.entries("[[outbound.peer]]", rules(old), rules(next), about);
     let find = |config: &Config| config.outbound.as_ref().is_none_or(|outbound| outbound.find_workloads);
     lines.key("[outbound] find_workloads", find(old), find(next));
-    let workloads = |config: &Config| config.outbound.as_ref().map_or_else(Vec::new, |one| one.workloads.rules.clone());
-    lines.entries("[[outbound.workload]]", &workloads(old), &workloads(next), |rule| rule.who.to_string());
 }
 
 fn limits(old: &Limits, next: &Limits, lines: &mut Lines) {

@@ -16,7 +16,6 @@ use crate::net::Ports;
 use crate::peers::Peers;
 use crate::policy::Policy;
 use crate::redirect::{Netfilter, Redirect};
-use crate::service::Target;
 use crate::spec;
 use crate::workload::Workloads;
 
@@ -118,22 +117,6 @@ pub enum Strict {
 }
 
 impl Inbound {
-    /// The ports that other hosts reach through the agent only: what `strict` comes to.
-    #[must_use]
-    pub fn strict_ports(&self) -> Vec<Ports> {
-        match &self.strict {
-            Strict::Off => Vec::new(),
-            Strict::Ports(ports) => ports.clone(),
-            Strict::Services => {
-                let services = self.policy.services.iter().filter_map(|service| match service.to {
-                    Target::Tcp(address) => Some(Ports::one(address.port())),
-                    Target::Unix(_) | Target::Name(_) => None,
-                });
-                services.chain(self.policy.captures.iter().flat_map(|capture| capture.ports.clone())).collect()
-            }
-        }
-    }
-
     /// Whether an unknown name is answered as a denied one.
     #[must_use]
     pub fn conceal(&self) -> bool {

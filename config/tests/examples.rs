@@ -42,7 +42,7 @@ const MEANT: [&str; 2] = ["`verify = \"none\"`", "`unmatched = \"pass\"`"];
 
 #[test]
 fn every_good_example_is_read() {
-    for file in examples("good", 12) {
+    for file in examples("good", 16) {
         let (_, warnings) = good(&file);
         let meant = |warning: &&Warning| MEANT.iter().any(|setting| warning.0.message.contains(setting));
         assert_eq!(warnings.len(), warnings.iter().filter(meant).count(), "{}: {warnings:?}", file.display());
@@ -51,7 +51,7 @@ fn every_good_example_is_read() {
 
 #[test]
 fn every_good_example_survives_being_printed() {
-    for file in examples("good", 12) {
+    for file in examples("good", 16) {
         let (config, warnings) = good(&file);
         let printed = config.to_toml();
         let (read, again) = Config::parse(&file, &printed).unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
@@ -64,7 +64,7 @@ fn every_good_example_survives_being_printed() {
 #[test]
 fn every_bad_example_is_told_what_stands_beside_it() {
     let mut wrong = String::new();
-    for file in examples("bad", 30) {
+    for file in examples("bad", 55) {
         let (told, expected) = (told(&file), text(&file.with_extension("txt")));
         assert!(!expected.is_empty(), "{} expects nothing to be told", file.display());
         if told != expected {

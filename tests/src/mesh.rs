@@ -34,6 +34,21 @@ pub struct Mesh {
     _dir: TempDir,
 }
 
+/// The folder of an agent that is in no mesh: A's identity, and a file with these sections, in which `{dir}` is the folder.
+#[must_use]
+pub fn alone(sections: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("adit tests");
+    let credential = authority.issue(&Leaf::dns(&[A]));
+    for (file, text) in [("ca.pem", authority.pem()), ("cert.pem", &credential.cert), ("key.pem", &credential.key)] {
+        replace(&dir.path().join(file), text);
+    }
+    let tls = "[tls]\nca = \"{dir}/ca.pem\"\ncert = \"{dir}/cert.pem\"\nkey = \"{dir}/key.pem\"\n";
+    let text = format!("{tls}{sections}").replace("{dir}", &dir.path().display().to_string());
+    replace(&dir.path().join("adit.toml"), &text);
+    dir
+}
+
 /// What a mesh shall be.
 #[derive(Debug)]
 pub struct Plan {
@@ -45,6 +60,7 @@ pub struct Plan {
     peers: Option<String>,
     b_listen: String,
     more: usize,
+    a_inside: Vec<String>,
     a: Host,
     b: Host,
 }
@@ -89,6 +105,7 @@ impl Mesh {
             peers: None,
             b_listen: "127.0.0.1:0".to_owned(),
             more: 0,
+            a_inside: Vec::new(),
             a,
             b,
         }
@@ -208,6 +225,13 @@ impl Plan {
         self
     }
 
+    /// A's agent runs inside what this command leads into.
+    #[must_use]
+    pub fn a_inside(mut self, inside: &[&str]) -> Self {
+        self.a_inside = inside.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// A's `[[outbound.peer]]` rules; B's own identity for every name unless told.
     #[must_use]
     pub fn peers(mut self, peers: &str) -> Self {
@@ -247,7 +271,7 @@ impl Plan {
         };
         let more = (2..2 + self.more).map(more).collect();
         let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(port));
-        let a = Agent::start("host A", &a_dir);
+        let a = Agent::start_inside("host A", &a_dir, &self.a_inside);
         (Mesh { a, b, more, authority: self.authority, _dir: self.dir }, between)
     }
 

@@ -37,7 +37,7 @@ impl Rules {
     /// Installs the rules of a plan.
     pub(super) fn install(plan: Plan, tool: Tool) -> Result<Arc<Rules>, StartError> {
         plan.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let held = put(plan, &tool).map_err(StartError::Rules)?;
+        let held = put(plan, &tool).map_err(|error| StartError::Rules(Box::new(error)))?;
         info!(rules = held.plan.rules(), "the kernel's rules are in place");
         Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)) }))
     }
@@ -113,7 +113,7 @@ impl Drop for Release {
 
 /// The plan of a configuration, before anything is changed for it.
 pub(super) fn plan(config: &Config) -> Result<Plan, StartError> {
-    redirect::plan(config).map_err(StartError::Rules)
+    redirect::plan(config).map_err(|error| StartError::Rules(Box::new(error)))
 }
 
 fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {

@@ -431,6 +431,17 @@ mod tests {
         assert_eq!(begin(own, &Address::Unix("/x".into())).kind(), io::ErrorKind::Unsupported);
     }
 
+    #[test]
+    fn a_capability_that_is_missing_is_named_and_no_other_fault_is_taken_for_it() {
+        let told = |errno| needs_capability(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(
+            told(libc::EPERM).starts_with("source = \"transparent\" needs CAP_NET_ADMIN: "),
+            "{}",
+            told(libc::EPERM)
+        );
+        assert!(!told(libc::ENOPROTOOPT).contains("CAP_NET_ADMIN"));
+    }
+
     #[tokio::test]
     async fn a_connection_that_is_refused_says_so() {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

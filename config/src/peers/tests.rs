@@ -186,6 +186,28 @@ fn no_capture_makes_an_identity_of_another_kind_or_place() {
 }
 
 #[test]
+fn an_address_that_is_asked_for_is_sent_as_no_sni() {
+    let peers = peers(
+        r#"
+[[outbound.peer]]
+name = "/dst/{ip}/22"
+identity = "ip:{ip}"
+sni = "hosts.prod"
+
+[[outbound.peer]]
+name = "/dst/{ip}/{port}"
+identity = "ip:{ip}"
+"#,
+    );
+    let bound = "/$/inet/10.0.0.1/4143";
+    let by = |sni: &str, name: &str| Ok(format!("10.0.0.1 by {sni} for {name}"));
+    assert_eq!(expected(&peers, "/dst/10.0.0.1/80", bound), by("None", "/dst/10.0.0.1/80"));
+    assert_eq!(expected(&peers, "/dst/10.0.0.1/22", bound), by("Some(\"hosts.prod\")", "/dst/10.0.0.1/22"));
+    let refused = expected(&peers, "/dst/redis.prod/80", bound).unwrap_err();
+    assert!(refused.contains("`ip:redis.prod` is no address"), "{refused}");
+}
+
+#[test]
 fn no_stream_asks_for_a_bound_name() {
     let plain = peers("[[outbound.peer]]\nbound = \"/$/inet/*/*\"\nidentity = \"a.prod\"\n");
     let bound = "/$/inet/10.0.0.1/4143";

@@ -94,9 +94,15 @@ fn a_printed_file_spells_out_what_the_file_left_out() {
             assert!(keys.contains(&format!("{section} {key}")), "{section} {key} in\n{printed}");
         }
     }
-    for line in
-        ["idle = \"off\"", "tunnels = \"auto\"", "half_closed = \"1h\"", "eager_bytes = \"64MiB\"", "# socket ="]
-    {
+    for line in [
+        "idle = \"off\"",
+        "tunnels = \"auto\"",
+        "half_closed = \"1h\"",
+        "eager_bytes = \"64MiB\"",
+        "# socket =",
+        "mark = 0xad17",
+        "# user =",
+    ] {
         assert!(printed.contains(&format!("\n{line}")), "{line} in\n{printed}");
     }
 }
@@ -233,6 +239,15 @@ fn word() -> impl Strategy<Value = String> {
         "[tls]\n",
         "[[outbound.peer]]\n",
         "[[inbound.service]]\n",
+        "[[inbound.capture]]\n",
+        "[outbound.redirect]\n",
+        "[[outbound.redirect.include]]\n",
+        "[[outbound.capture]]\n",
+        "[[outbound.workload]]\n",
+        "[netfilter]\n",
+        "net = \"::/0\"\n",
+        "\"1-65535\"",
+        "ip:",
         "name = \"/a\"\n",
         "dtab = \"/a => /b\"\n",
         "{x}",

@@ -1,7 +1,7 @@
 //! `[outbound.redirect]` and `[netfilter]`: whether the rules bring to the door what they are meant to, and the door can be
-//! come to. What a rule misses leaves this host in plaintext, so what surely misses is refused here.
+//! come to. What a rule misses leaves this host in plaintext.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::redirect::{Origin, RedirectMode, Unmatched};
 use crate::spec::Spec;
@@ -25,6 +25,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         families(redirect, include, report);
     }
     forwarded(redirect, report);
+    any_port(redirect, report);
 }
 
 fn marks(spec: &NetfilterSpec, report: &mut Report) {
@@ -89,26 +90,19 @@ fn own(spec: &NetfilterSpec, redirect: &RedirectSpec, report: &mut Report) {
     }
 }
 
-/// A connection is only brought to a door of its own family of addresses.
+/// A connection is only brought to a door of its own family of addresses. The rules refuse what has none.
 fn families(redirect: &RedirectSpec, include: &SelectorSpec, report: &mut Report) {
     for (is_v4, family, door) in [(true, "IPv4", "127.0.0.1:4140"), (false, "IPv6", "[::1]:4140")] {
-        if redirect.listen.is_empty() || redirect.listen.iter().any(|listen| is_v4_addr(listen.value.ip()) == is_v4) {
+        let has_door = redirect.listen.iter().any(|listen| is_v4_addr(listen.value.ip()) == is_v4);
+        let net = include.nets.iter().find(|net| net.value.address().is_ipv4() == is_v4);
+        if has_door || redirect.listen.is_empty() || (net.is_none() && !include.nets.is_empty()) {
             continue;
         }
-        let help = format!("add \"{door}\" to `listen` of [outbound.redirect]");
-        match include.nets.iter().find(|net| net.value.address().is_ipv4() == is_v4) {
-            Some(net) => {
-                let message =
-                    format!("no listener takes {family}, so connections to {} would leave as they are", net.value);
-                report.problem(net.at, message, help);
-            }
-            None if include.nets.is_empty() => {
-                let message =
-                    format!("no listener takes {family}, so such connections over {family} leave as they are");
-                report.warn(include.at, message, help);
-            }
-            None => {}
-        }
+        let at = net.map_or(include.at, |net| net.at);
+        let what =
+            net.map_or_else(|| format!("such connections over {family}"), |net| format!("those to {}", net.value));
+        let message = format!("no listener of [outbound.redirect] takes {family}, so {what} will be refused");
+        report.warn(at, message, format!("add \"{door}\" to `listen`"));
     }
 }
 
@@ -118,13 +112,22 @@ fn is_v4_addr(ip: IpAddr) -> bool {
 
 /// REDIRECT rewrites the destination of what comes in to the address of the interface that it came in by.
 fn forwarded(redirect: &RedirectSpec, report: &mut Report) {
-    let is_far = |listen: &At<std::net::SocketAddr>| !listen.value.ip().to_canonical().is_loopback();
+    let is_far = |listen: &At<SocketAddr>| !listen.value.ip().to_canonical().is_loopback();
     if redirect.mode == RedirectMode::Tproxy || redirect.listen.iter().any(is_far) || redirect.listen.is_empty() {
         return;
     }
     for include in redirect.include.iter().filter(|include| include.from == Origin::Forwarded) {
-        let message = "forwarded connections come to the address of their interface, where no listener is";
-        let help = "listen there with `expose = true`, or write `mode = \"tproxy\"`";
-        report.problem(include.at, message, help);
+        let message =
+            "no listener of [outbound.redirect] is where forwarded connections come, so these will be refused";
+        let help = "listen on every address with `expose = true`, or write `mode = \"tproxy\"`";
+        report.warn(include.at, message, help);
+    }
+}
+
+/// A rule names the port it brings connections to.
+fn any_port(redirect: &RedirectSpec, report: &mut Report) {
+    for listen in redirect.listen.iter().filter(|listen| listen.value.port() == 0 && !redirect.include.is_empty()) {
+        let message = "`adit redirect` cannot make rules for port 0, which is another one each time";
+        report.warn(listen.at, message, "write the port");
     }
 }
