@@ -46,6 +46,16 @@ impl End {
         Ok(Self::new(socket))
     }
 
+    /// Connects, or gives up after `span`.
+    ///
+    /// # Errors
+    /// What connect(2) says; a silence is [`ErrorKind::TimedOut`].
+    pub fn try_connect_within(address: &Address, span: Duration) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.connect_timeout(&address.to_socket(), span)?;
+        Ok(Self::new(socket))
+    }
+
     pub(crate) fn new(socket: Socket) -> Self {
         let limits = socket.set_read_timeout(Some(LIMIT)).and(socket.set_write_timeout(Some(LIMIT)));
         limits.expect("a socket takes a time limit");

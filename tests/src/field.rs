@@ -4,9 +4,9 @@
 
 use std::{
     fs,
-    os::unix::fs::{chown, symlink},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -20,7 +20,6 @@ use crate::{
     listener::Listener,
     netns::{Family, Host, Hosts, Recording},
     process::{Finished, run},
-    skip::find,
 };
 
 /// Host A's identity.
@@ -75,7 +74,6 @@ pub struct Field {
     a: Option<Agent>,
     b: Option<Agent>,
     road: Road,
-    tools: Tools,
     /// The hosts.
     pub hosts: Hosts,
     /// Who issued the certificates of both agents.
@@ -99,6 +97,7 @@ pub struct Plan {
     a_more: String,
     b_more: String,
     a_user: Option<&'static str>,
+    a_enter: &'static [&'static str],
 }
 
 impl Road {
@@ -106,6 +105,15 @@ impl Road {
     #[must_use]
     pub fn walk(self) -> Field {
         Field::plan().start(self)
+    }
+
+    /// What `adit redirect` is told of its tool.
+    fn tool(self) -> &'static [&'static str] {
+        match self {
+            Self::Direct | Self::Captured(Tool::Nftables, _) => &[],
+            Self::Captured(Tool::IptablesNft, _) => &["--iptables=iptables-nft"],
+            Self::Captured(Tool::IptablesLegacy, _) => &["--iptables=iptables-legacy"],
+        }
     }
 
     /// True if agents are on it.
@@ -136,6 +144,7 @@ impl Field {
             a_more: String::new(),
             b_more: String::new(),
             a_user: None,
+            a_enter: &[],
         }
     }
 
@@ -154,6 +163,16 @@ impl Field {
     #[must_use]
     pub fn b(&self) -> &Agent {
         self.b.as_ref().expect("this road has agents")
+    }
+
+    /// The agent of A or B.
+    #[must_use]
+    pub fn agent(&self, host: Host) -> &Agent {
+        match host {
+            Host::A => self.a(),
+            Host::B => self.b(),
+            Host::C | Host::Container | Host::Wire => panic!("{host:?} has no agent"),
+        }
     }
 
     /// A listening service on B, at this port of all its addresses.
@@ -189,12 +208,11 @@ impl Field {
     /// The same, with a command before it that leads elsewhere within the host.
     #[must_use]
     pub fn rules_within(&self, host: Host, enter: &[&str], words: &[&str]) -> Finished {
-        let agent = if host == Host::A { self.a() } else { self.b() };
         let mut inside = self.hosts.enter(host);
         inside.extend(enter.iter().map(|word| (*word).to_owned()));
         let mut adit = command(&inside);
-        adit.arg("redirect").args(words).args(self.tools.words).arg("--config").arg(agent.file());
-        run(adit.env("PATH", &self.tools.path), COMMAND)
+        adit.arg("redirect").args(words).args(self.road.tool()).arg("--config").arg(self.agent(host).file());
+        run(adit.stdin(Stdio::null()), COMMAND)
     }
 
     /// What the bystander must have heard of `secret`, which crossed this road: every byte of it where no agent is, and
@@ -290,6 +308,13 @@ impl Plan {
         self
     }
 
+    /// A's agent is led elsewhere within its host by this command.
+    #[must_use]
+    pub fn a_enters(mut self, enter: &'static [&'static str]) -> Self {
+        self.a_enter = enter;
+        self
+    }
+
     /// A file with a credential in the field's folder, PREFIX.pem and PREFIX.key, for a further `[[tls.certificate]]`.
     #[must_use]
     pub fn certificate(self, id: &str, leaf: &Leaf) -> Self {
@@ -324,19 +349,19 @@ impl Plan {
     /// Starts both agents, and A's holds its rules for its life (`adit run --redirect`).
     #[must_use]
     pub fn start_holding(self, road: Road) -> Field {
-        self.start_with(road, &["--redirect"])
+        self.start_with(road, &[&["--redirect"], road.tool()].concat())
     }
 
     fn start_with(self, road: Road, words: &[&str]) -> Field {
-        let (tool, mode) = match road {
-            Road::Direct => (Tool::Nftables, Mode::Redirect),
-            Road::Captured(tool, mode) => (tool, mode),
+        let mode = match road {
+            Road::Direct => Mode::Redirect,
+            Road::Captured(_, mode) => mode,
         };
-        let tools = Tools::of(tool, self.dir.path());
         let (a_file, b_file) = (self.a_file(mode), self.b_file());
         let b = self.settle("b", &self.b_credential, &b_file);
         let a = self.settle("a", &self.a_credential, &a_file);
         let mut enter_a = self.hosts.enter(Host::A);
+        enter_a.extend(self.a_enter.iter().map(|word| (*word).to_owned()));
         if let Some(user) = self.a_user {
             enter_a.extend(self.become_user(user, &a));
         }
@@ -345,7 +370,7 @@ impl Plan {
         };
         let b = start("host B", &b, &self.hosts.enter(Host::B), &[]);
         let a = start("host A", &a, &enter_a, words);
-        Field { a, b, road, tools, hosts: self.hosts, authority: self.authority, _dir: self.dir }
+        Field { a, b, road, hosts: self.hosts, authority: self.authority, _dir: self.dir }
     }
 
     fn a_file(&self, mode: Mode) -> String {
@@ -400,34 +425,6 @@ impl Plan {
         let words = format!("shift; exec setpriv --reuid={uid} --regid={gid} --clear-groups {} \"$@\"", copy.display());
         // What follows is the binary, in whose place the copy goes.
         ["sh", "-c", &words, "sh"].map(str::to_owned).to_vec()
-    }
-}
-
-/// What `adit redirect` is told, and which programs it finds.
-#[derive(Debug)]
-struct Tools {
-    words: &'static [&'static str],
-    path: String,
-}
-
-impl Tools {
-    /// Where two kinds of iptables are installed, the one that is found first is the one that is meant.
-    fn of(tool: Tool, dir: &Path) -> Self {
-        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-        let kind = match tool {
-            Tool::Nftables => return Self { words: &[], path },
-            Tool::IptablesNft => "nft",
-            Tool::IptablesLegacy => "legacy",
-        };
-        let first = dir.join("tools");
-        fs::create_dir(&first).expect("the field's folder can be written");
-        for family in ["iptables", "ip6tables"] {
-            for suffix in ["", "-restore", "-save"] {
-                let program = find(&format!("{family}-{kind}{suffix}")).expect("the test has asked for it");
-                symlink(program, first.join(format!("{family}{suffix}"))).expect("the field's folder can be written");
-            }
-        }
-        Self { words: &["--iptables"], path: format!("{}:{path}", first.display()) }
     }
 }
 

@@ -9,6 +9,7 @@
 mod admin;
 mod bulk;
 mod callers;
+mod capture;
 mod certificates;
 mod check;
 mod churn;

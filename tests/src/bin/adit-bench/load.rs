@@ -97,7 +97,7 @@ fn swallow(mut socket: TcpStream) {
 pub(crate) fn run(kind: Kind, front: &Address) -> (f64, Duration) {
     match kind {
         Kind::Bulk(streams) => bulk(streams, front),
-        Kind::Short => storm(front),
+        Kind::Short => storm(&[], front),
         Kind::Small => small(front),
     }
 }
@@ -126,9 +126,11 @@ fn bulk(streams: u64, front: &Address) -> (f64, Duration) {
     (BULK_BYTES as f64, began.elapsed())
 }
 
-fn storm(front: &Address) -> (f64, Duration) {
+/// A connection for each request, from where `enter` leads.
+pub(crate) fn storm(enter: &[String], front: &Address) -> (f64, Duration) {
     let began = Instant::now();
-    let mut storm = Load::start(&["storm", &front.to_string(), &SHORT_CONNECTIONS.to_string(), "16"]);
+    let words = ["storm", &front.to_string(), &SHORT_CONNECTIONS.to_string(), "16"];
+    let mut storm = Load::start_inside(enter, &words);
     let done = storm.until("done", Duration::from_secs(120));
     assert_eq!(done["failed"], 0, "{done}");
     let took = done["seconds"].as_f64().map_or(began.elapsed(), Duration::from_secs_f64);

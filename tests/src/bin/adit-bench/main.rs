@@ -2,9 +2,11 @@
 //! interleaved, medians; the CPU of both processes of a pair is counted, that of the load is not.
 //!
 //! `adit-bench [ROUNDS] [bulk|short|small]` prints a table for each kind of load, or for one; `adit-bench programs
-//! [ROUNDS]` those of redis-benchmark and pgbench, direct and through; `adit-bench idle [STREAMS]` prints what idle
+//! [ROUNDS]` those of redis-benchmark and pgbench, direct and through; `adit-bench capture [ROUNDS]` sets connections that
+//! netfilter captures beside those to a listener, between two network namespaces; `adit-bench idle [STREAMS]` prints what idle
 //! streams cost in memory. Nothing else should run meanwhile.
 
+mod capture;
 mod load;
 mod pairs;
 mod programs;
@@ -12,7 +14,6 @@ mod programs;
 use std::{collections::BTreeMap, env, fs, process::ExitCode, time::Duration};
 
 use adit_tests::{
-    address::Address,
     load::{Load, Service},
     wait::until_still,
 };
@@ -33,10 +34,12 @@ fn main() -> ExitCode {
         [] => compare(ROUNDS, ""),
         ["programs"] => programs(ROUNDS),
         ["programs", rounds] => programs(rounds.parse().expect("a number of rounds")),
+        ["capture"] => capture::compare(ROUNDS),
+        ["capture", rounds] => capture::compare(rounds.parse().expect("a number of rounds")),
         [rounds] => compare(rounds.parse().expect("a number of rounds"), ""),
         [rounds, kind] => compare(rounds.parse().expect("a number of rounds"), kind),
         _ => {
-            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | programs [ROUNDS] | idle [STREAMS]");
+            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | programs [ROUNDS] | capture [ROUNDS] | idle [STREAMS]");
             return ExitCode::from(2);
         }
     }
@@ -50,6 +53,8 @@ struct Figures {
     rate: f64,
     /// CPU of both processes for each unit, in seconds.
     cpu: f64,
+    /// The same of the whole machine: of the load, the service, and what the kernel does for all of them.
+    machine: f64,
 }
 
 /// Every load whose name holds `which`, over every pair.
@@ -58,7 +63,7 @@ fn compare(rounds: usize, which: &str) {
     let setup = Setup::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kind.name().contains(which)) {
         let pairs = setup.pairs(services.address(kind));
-        interleave(&kind.title(), kind.units(), &pairs, rounds, |front| load::run(kind, front));
+        interleave(&kind.title(), kind.units(), &pairs, rounds, |pair| load::run(kind, pair.front()));
     }
 }
 
@@ -68,7 +73,7 @@ fn programs(rounds: usize) {
     let setup = Setup::new();
     for program in programs::Program::ALL {
         let pairs = setup.direct_and_adit(&servers.address(program));
-        interleave(program.title(), program.units(), &pairs, rounds, |front| program.run(front));
+        interleave(program.title(), program.units(), &pairs, rounds, |pair| program.run(pair.front()));
     }
 }
 
@@ -83,22 +88,17 @@ struct Units {
 
 /// Does one kind of load over each pair in turn, round by round, and prints the table. `run` returns the units of work
 /// done, and how long they took.
-fn interleave(
-    title: &str,
-    units: Units,
-    pairs: &[Pair],
-    rounds: usize,
-    mut run: impl FnMut(&Address) -> (f64, Duration),
-) {
+fn interleave(title: &str, units: Units, pairs: &[Pair], rounds: usize, mut run: impl FnMut(&Pair) -> (f64, Duration)) {
     let mut all: BTreeMap<usize, Vec<Figures>> = BTreeMap::new();
     for round in 0..=rounds {
         for (index, pair) in pairs.iter().enumerate() {
-            let before = pair.cpu();
-            let (done, took) = run(pair.front());
-            let cpu = pair.cpu().saturating_sub(before);
+            let before = (pair.cpu(), pairs::machine());
+            let (done, took) = run(pair);
+            let (cpu, machine) = (pair.cpu().saturating_sub(before.0), pairs::machine().saturating_sub(before.1));
             // The first round warms up, and is not counted.
             if round > 0 {
-                let figures = Figures { rate: done / took.as_secs_f64(), cpu: cpu.as_secs_f64() / done };
+                let (cpu, machine) = (cpu.as_secs_f64() / done, machine.as_secs_f64() / done);
+                let figures = Figures { rate: done / took.as_secs_f64(), cpu, machine };
                 all.entry(index).or_default().push(figures);
             }
         }
@@ -109,13 +109,15 @@ fn interleave(
 fn print_table(title: &str, units: Units, pairs: &[Pair], all: &BTreeMap<usize, Vec<Figures>>) {
     let Units { rate: (rate, rate_unit), cpu: (cpu, cpu_unit) } = units;
     println!("\n{title}");
-    println!("  {:<22} {:>14} {:>22} {:>16}", "", rate_unit, "(least to most)", cpu_unit);
+    println!("  {:<22} {:>14} {:>22} {:>16} {:>16}", "", rate_unit, "(least to most)", cpu_unit, "of the machine");
     for (index, pair) in pairs.iter().enumerate() {
         let rates = sorted(all[&index].iter().map(|figures| figures.rate / rate));
         let cpus = sorted(all[&index].iter().map(|figures| figures.cpu * cpu));
+        let machines = sorted(all[&index].iter().map(|figures| figures.machine * cpu));
         let spread = format!("({:.0} to {:.0})", rates[0], rates[rates.len() - 1]);
         let middle = rates.len() / 2;
-        println!("  {:<22} {:>14.0} {:>22} {:>16.2}", pair.name(), rates[middle], spread, cpus[middle]);
+        let (rate, cpu, machine) = (rates[middle], cpus[middle], machines[middle]);
+        println!("  {:<22} {rate:>14.0} {spread:>22} {cpu:>16.2} {machine:>16.2}", pair.name());
     }
 }
 

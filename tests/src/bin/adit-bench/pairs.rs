@@ -4,6 +4,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    rc::Rc,
     time::Duration,
 };
 
@@ -11,12 +12,23 @@ use adit_tests::{
     address::Address,
     agent::Agent,
     authority::{Authority, Leaf},
+    field::{Field, Road},
+    netns::Host,
     process::{Program, on_a_free_port},
 };
 use tempfile::TempDir;
 
 const A: &str = "a.bench.example";
 const B: &str = "b.bench.example";
+
+/// The CPU time that the whole machine has used, its kernel's too, for whoever that was (proc(5), stat).
+pub(crate) fn machine() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").expect("every kernel has it");
+    let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).expect("its first line is of all CPUs");
+    let all: Vec<u64> = line.split_whitespace().map(|ticks| ticks.parse().expect("a number of ticks")).collect();
+    // User, nice, system; idle and waiting are none; interrupts and what they led to.
+    Duration::from_millis([0, 1, 2, 5, 6].into_iter().map(|field| all[field]).sum::<u64>() * 10)
+}
 
 /// One CA and a credential for each end, the same for every pair.
 pub(crate) struct Setup {
@@ -28,12 +40,14 @@ pub(crate) struct Pair {
     name: String,
     front: Address,
     programs: Vec<(&'static str, Running)>,
+    field: Option<Rc<Field>>,
     _dir: Option<TempDir>,
 }
 
 enum Running {
     Program(Program),
     Agent(Agent),
+    Of(Rc<Field>, Host),
 }
 
 impl Pair {
@@ -45,12 +59,25 @@ impl Pair {
         &self.front
     }
 
+    /// The agents of a field, if it is captured by `road`, and a front that leads through them, or past them.
+    pub(crate) fn of_field(name: &str, front: Address, field: &Rc<Field>, road: Road) -> Self {
+        let programs = if road.is_captured() { vec![("dialer", Host::A), ("acceptor", Host::B)] } else { Vec::new() };
+        let programs = programs.into_iter().map(|(name, host)| (name, Running::Of(Rc::clone(field), host))).collect();
+        Self { name: name.to_owned(), front, programs, field: Some(Rc::clone(field)), _dir: None }
+    }
+
+    /// The command that leads to where its front is.
+    pub(crate) fn enter(&self) -> Vec<String> {
+        self.field.as_ref().map_or_else(Vec::new, |field| field.hosts.enter(Host::A))
+    }
+
     /// Its processes by name and id.
     pub(crate) fn processes(&self) -> impl Iterator<Item = (&'static str, i32)> {
         self.programs.iter().map(|(name, running)| {
             let pid = match running {
                 Running::Program(program) => program.pid(),
                 Running::Agent(agent) => agent.pid(),
+                Running::Of(field, host) => field.agent(*host).pid(),
             };
             (*name, pid.as_raw_nonzero().get())
         })
@@ -88,7 +115,7 @@ impl Setup {
     /// The service itself, and adit in front of it, with and without recycling.
     pub(crate) fn direct_and_adit(&self, service: &Address) -> Vec<Pair> {
         vec![
-            Pair { name: "direct".to_owned(), front: service.clone(), programs: Vec::new(), _dir: None },
+            Pair { name: "direct".to_owned(), front: service.clone(), programs: Vec::new(), field: None, _dir: None },
             self.adit("adit", service, "", ""),
             self.adit("adit, no recycling", service, "", "tunnel_age = \"1ms\"\n"),
         ]
@@ -125,7 +152,7 @@ impl Setup {
         );
         let front = a.listener("/svc/bench");
         let programs = vec![("dialer", Running::Agent(a)), ("acceptor", Running::Agent(b))];
-        Pair { name: name.to_owned(), front, programs, _dir: Some(dir) }
+        Pair { name: name.to_owned(), front, programs, field: None, _dir: Some(dir) }
     }
 
     fn agent(&self, dir: &Path, name: &str, rest: &str) -> Agent {
@@ -152,7 +179,7 @@ impl Setup {
             self.config(&format!("haproxy-a-{port}"), &config, &["haproxy", "-db", "-f"])
         });
         let programs = vec![("dialer", Running::Program(a)), ("acceptor", Running::Program(b))];
-        Pair { name: "HAProxy pair".to_owned(), front, programs, _dir: None }
+        Pair { name: "HAProxy pair".to_owned(), front, programs, field: None, _dir: None }
     }
 
     fn stunnel(&self, service: &Address) -> Pair {
@@ -174,7 +201,7 @@ impl Setup {
             self.config(&format!("stunnel-a-{port}"), &config, &["stunnel4"])
         });
         let programs = vec![("dialer", Running::Program(a)), ("acceptor", Running::Program(b))];
-        Pair { name: "stunnel pair".to_owned(), front, programs, _dir: None }
+        Pair { name: "stunnel pair".to_owned(), front, programs, field: None, _dir: None }
     }
 
     fn config(&self, name: &str, text: &str, program: &[&str]) -> Command {
