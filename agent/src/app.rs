@@ -36,6 +36,7 @@ use crate::{
 
 use apply::App;
 pub use privileges::Lacking;
+use privileges::RulesBy;
 use rules::{Release, Rules};
 use sides::House;
 
@@ -84,7 +85,8 @@ pub async fn run(
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
-    let app = Arc::new(App::start(source.file(), config, page, reload)?);
+    let by = if plan.is_some() { RulesBy::Agent } else { RulesBy::Others };
+    let app = Arc::new(App::start(source.file(), config, by, page, reload)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;

@@ -48,11 +48,12 @@ impl App {
     pub(super) fn start(
         file: &Path,
         config: Config,
+        rules: RulesBy,
         page: PrometheusHandle,
         reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     ) -> Result<Self, StartError> {
         let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
-        check(&house, &config)?;
+        check(&house, &config, rules)?;
         say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));
@@ -106,7 +107,8 @@ impl App {
         let renamed = self.state().config.tls != new.tls;
         let identity = if renamed { Some(self.house.identity.prepare(&new.tls)) } else { None };
         let identity = identity.transpose().map_err(StartError::Identity)?;
-        check(&self.house, &new)?;
+        // Who puts the kernel's rules in place was asked at the start.
+        check(&self.house, &new, RulesBy::Others)?;
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
@@ -216,8 +218,8 @@ impl App {
 }
 
 /// Whether this host has what `config` asks for, apart from files and addresses.
-fn check(house: &House, config: &Config) -> Result<(), StartError> {
-    privileges::check(config, RulesBy::Others, &house.privileges).map_err(StartError::Privileges)?;
+fn check(house: &House, config: &Config, rules: RulesBy) -> Result<(), StartError> {
+    privileges::check(config, rules, &house.privileges).map_err(StartError::Privileges)?;
     privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
 }
 
