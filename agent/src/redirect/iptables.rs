@@ -91,6 +91,7 @@ fn place(hook: Hook) -> (&'static str, &'static str) {
         Hook::RejectOutput => ("filter", "OUTPUT"),
         Hook::RejectForward => ("filter", "FORWARD"),
         Hook::StrictInput => ("filter", "INPUT"),
+        Hook::GuardPostrouting => ("mangle", "POSTROUTING"),
     }
 }
 
@@ -115,7 +116,7 @@ fn helper(then: Then) -> Option<(&'static str, Vec<String>)> {
         Then::RouteHome(mark) => {
             ("ADIT_ANSWERS", vec![format!("MARK --set-xmark {mark:#x}/0xffffffff"), "ACCEPT".to_owned()])
         }
-        Then::Leave | Then::Redirect(_) | Then::Dnat(_) | Then::Reset => return None,
+        Then::Leave | Then::Redirect(_) | Then::Dnat(_) | Then::Reset | Then::Drop => return None,
     };
     let step = |step: &String| match step.strip_prefix("-p tcp ") {
         Some(target) => format!("-A {name} -p tcp -j {target}"),
@@ -134,6 +135,7 @@ fn target(then: Then) -> String {
         (Then::Redirect(port), None) => format!("REDIRECT --to-ports {port}"),
         (Then::Dnat(door), None) => format!("DNAT --to-destination {door}"),
         (Then::Reset, None) => "REJECT --reject-with tcp-reset".to_owned(),
+        (Then::Drop, None) => "DROP".to_owned(),
         (_, None) => "RETURN".to_owned(),
     }
 }
@@ -166,6 +168,7 @@ fn words(test: &Test) -> Vec<String> {
         Test::Group(groups) => groups.iter().map(|group| format!("-m owner --gid-owner {group}")).collect(),
         Test::Cgroup(path) => vec![format!("-m cgroup --path \"{path}\"")],
         Test::Interface(names) => names.iter().map(|name| format!("-i {name}")).collect(),
+        Test::Leaves => vec!["! -o lo".to_owned()],
         Test::ToThisHost => vec!["-m addrtype --dst-type LOCAL".to_owned()],
         Test::NotNew => vec!["-m conntrack ! --ctstate NEW".to_owned()],
         Test::Original => vec!["-m conntrack --ctdir ORIGINAL".to_owned()],

@@ -52,6 +52,7 @@ fn place(hook: Hook) -> (&'static str, &'static str) {
         Hook::RejectOutput => ("output_reject", "filter hook output priority -10"),
         Hook::RejectForward => ("forward_reject", "filter hook forward priority -10"),
         Hook::StrictInput => ("input_strict", "filter hook input priority -10"),
+        Hook::GuardPostrouting => ("postrouting_guard", "filter hook postrouting priority -140"),
     }
 }
 
@@ -80,7 +81,7 @@ impl fmt::Display for Line<'_> {
 
 fn needs_tcp(then: Then) -> bool {
     match then {
-        Then::Redirect(_) | Then::Dnat(_) | Then::Capture(_) | Then::Tproxy(..) | Then::Reset => true,
+        Then::Redirect(_) | Then::Dnat(_) | Then::Capture(_) | Then::Tproxy(..) | Then::Reset | Then::Drop => true,
         Then::Leave | Then::MarkConnection(_) | Then::RouteHome(_) => false,
     }
 }
@@ -95,6 +96,7 @@ fn test(test: &Test) -> String {
         Test::Group(groups) => format!("meta skgid {}", set(groups.iter().map(ToString::to_string))),
         Test::Cgroup(path) => format!("socket cgroupv2 level {} \"{path}\"", path.split('/').count()),
         Test::Interface(names) => format!("iifname {}", set(names.iter().map(|name| format!("\"{name}\"")))),
+        Test::Leaves => "oifname != \"lo\"".to_owned(),
         Test::ToThisHost => "fib daddr type local".to_owned(),
         Test::NotNew => "ct state != new".to_owned(),
         Test::Original => "ct direction original".to_owned(),
@@ -138,5 +140,6 @@ fn statement(then: Then) -> String {
         Then::MarkConnection(mark) => format!("ct mark set {mark:#x} return"),
         Then::RouteHome(mark) => format!("meta mark set {mark:#x} return"),
         Then::Reset => "reject with tcp reset".to_owned(),
+        Then::Drop => "drop".to_owned(),
     }
 }

@@ -61,6 +61,9 @@ struct Draft {
     own: Vec<Rule>,
     /// Answers to transparent sources: they stand before everything in their place.
     home: Vec<Rule>,
+    /// What is lost rather than let out in plaintext, should the ways that lead it here be gone: whoever flushes the `ip`
+    /// rules takes them away, and so may a manager of networks that is started again.
+    guard: Vec<Rule>,
     /// Whether connections are given to a door by TPROXY.
     tproxy: bool,
 }
@@ -89,6 +92,7 @@ impl Draft {
             table: netfilter.route_table,
             own,
             home: Vec::new(),
+            guard: Vec::new(),
             tproxy: false,
         })
     }
@@ -125,6 +129,7 @@ impl Draft {
             let route = self.marks.route;
             let asks = Rule::both(vec![Test::Mark(route)], Then::MarkConnection(route), "asks a service as its client");
             let answers = vec![Test::Reply, Test::CtMark(route)];
+            self.guard(answers.clone(), "answers that would leave");
             let answers = Rule::both(answers, Then::RouteHome(route), "a service answers its client");
             self.home = vec![asks, answers];
         }
@@ -210,6 +215,12 @@ impl Draft {
             rules.push(away);
         }
         self.add(Hook::TproxyPrerouting, rules);
+        self.guard(captured(), "captured, and would leave");
+    }
+
+    fn guard(&mut self, mut tests: Vec<Test>, comment: &str) {
+        tests.push(Test::Leaves);
+        self.guard.push(Rule::both(tests, Then::Drop, comment));
     }
 
     fn warn(&mut self, choices: &Choices<'_>, help: &str) {
@@ -241,6 +252,8 @@ impl Draft {
     }
 
     fn finish(mut self) -> Plan {
+        let guard = std::mem::take(&mut self.guard);
+        self.add(Hook::GuardPostrouting, guard);
         if !self.home.is_empty() {
             match self.plan.chains.iter_mut().find(|chain| chain.hook == Hook::MarkOutput) {
                 Some(chain) => {

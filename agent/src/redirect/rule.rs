@@ -49,6 +49,8 @@ pub enum Hook {
     RejectForward,
     /// Where what comes from other hosts is refused.
     StrictInput,
+    /// Where packets that should have come to this host itself are kept from leaving it.
+    GuardPostrouting,
 }
 
 /// The rules of one place, in order.
@@ -92,6 +94,8 @@ pub enum Test {
     Cgroup(String),
     /// It came in here.
     Interface(Vec<String>),
+    /// It is about to leave this host.
+    Leaves,
     /// Its destination is an address of this host.
     ToThisHost,
     /// It is not the first of its connection.
@@ -121,6 +125,8 @@ pub enum Then {
     RouteHome(u32),
     /// It is refused with a reset.
     Reset,
+    /// It is lost: where packets leave, none can be refused.
+    Drop,
 }
 
 /// The marks of a captured connection.

@@ -167,6 +167,26 @@ fn answers_to_a_clients_address_come_home() {
     }
 }
 
+/// Whoever flushes `ip`'s rules, or starts systemd-networkd again, takes the ways away and leaves the rules.
+#[test]
+fn what_is_captured_leaves_for_nowhere_when_its_way_to_the_door_is_gone() {
+    need!("ip", "nft", "iptables-nft", "iptables-legacy");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}[[outbound.redirect.include]]\nport = 6000\n"));
+    let _services = [6000, 6001].map(|port| Answers::on(&stage.hosts, Host::B, port, false));
+    for tool in TOOLS {
+        let _ = stage.adit(&["apply", tool]).expect_success();
+        for family in Family::BOTH {
+            let flag = if family == Family::V4 { "-4" } else { "-6" };
+            let _ = stage.hosts.say(Host::A, &["ip", flag, "rule", "del", "pref", "173"]).expect_success();
+            assert!(stage.hosts.on(Host::A, || try_ask(&Host::B.at(family, 6000))).is_err(), "{family:?} {tool}");
+            assert_eq!(stage.hosts.on(Host::A, || asked(&Host::B.at(family, 6001), None)), "service");
+        }
+        let status = stage.adit(&["status"]);
+        assert!(status.stdout.contains("missing: ip -4 rule add"), "{}", status.all());
+    }
+}
+
 #[test]
 fn connections_of_a_control_group_are_captured_and_no_others() {
     need!("ip", "nft", "iptables-nft", "iptables-legacy", "bash");
