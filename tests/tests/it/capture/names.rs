@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 
 use adit_tests::{
+    address::Address,
     agent::Agent,
     authority::Leaf,
     dns::Dns,
@@ -161,6 +162,17 @@ fn both_records_tell_the_application_and_where_it_was_meant_to_go() {
 }
 
 #[test]
+fn an_ipv4_address_in_the_dress_of_ipv6_is_called_what_it_is() {
+    need_the_field!();
+    for mode in [Mode::Redirect, Mode::Tproxy] {
+        let field = Road::Captured(Tool::Nftables, mode).walk();
+        let _echo = echo(&field, "[::]:7000");
+        field.hosts.on(Host::A, || End::try_echo(&Address::parse("[::ffff:10.77.0.2]:7000"))).unwrap();
+        field.b().until_logged("name=/dst/10.77.0.2/7000");
+    }
+}
+
+#[test]
 fn who_answers_for_an_address_must_have_it_in_its_certificate() {
     need_the_field!();
     // given a B whose certificate has another host's addresses
@@ -172,6 +184,7 @@ fn who_answers_for_an_address_must_have_it_in_its_certificate() {
     let wire = field.hosts.listen();
     for family in Family::BOTH {
         refused(&field, family, 7000);
+        field.a().until_logged(&format!("{}", Host::B.ip(family)));
     }
     assert!(!service.has_caller());
     assert!(!wire.holds("let me in"));

@@ -1,6 +1,8 @@
 //! The rules on a real host: put in place and taken away without a trace, told apart from what they should be, held for the
 //! agent's life, and taken away again unless somebody confirms them.
 
+use std::time::Duration;
+
 use adit_tests::{
     end::End,
     field::{Field, Mode, Road, Tool},
@@ -51,6 +53,9 @@ for family in -4 -6; do
 done
 grep . /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/route_localnet /proc/sys/net/ipv4/ip_forward
 ";
+
+/// Long enough for a SYN to have been sent again, which goes the first one's way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn all(hosts: &Hosts, host: Host) -> String {
     hosts.say(host, &["bash", "-c", &format!("{OLD_TABLES}{ALL}")]).expect_success()
@@ -141,7 +146,12 @@ fn an_agent_that_holds_its_rules_takes_them_with_it(road: Road) {
     talk(&field).unwrap();
     assert_eq!(captured(&field), 1.0);
     assert_ne!(all(&field.hosts, Host::A), before);
-    // and when it ends, they end with it
+    // and when it dies, they stay, so that nothing goes by itself
+    field.a_mut().kill();
+    assert!(field.hosts.on(Host::A, || End::try_connect_within(&Host::B.at(Family::V4, 7000), PATIENCE)).is_err());
+    // and when it is back and ends, they end with it
+    field.a_mut().restart();
+    talk(&field).unwrap();
     field.a_mut().stop();
     assert_same(&before, &all(&field.hosts, Host::A));
     talk(&field).unwrap();
