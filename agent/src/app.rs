@@ -30,12 +30,13 @@ use crate::{
     outbound::Outbound,
     redirect::{RulesError, Tool},
     reload::{Source, follow},
-    sys,
+    sys::{self, caps::Privileges},
     telemetry::metrics,
 };
 
 use apply::App;
 pub use privileges::Lacking;
+use privileges::RulesBy;
 use rules::{Release, Rules};
 use sides::House;
 
@@ -83,6 +84,8 @@ pub async fn run(
     let mut signals = Signals::new().map_err(waiting)?;
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
+    let own = Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))?;
+    check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let app = Arc::new(App::start(source.file(), config, page, reload)?);
     start_chores(app.house());
@@ -114,6 +117,12 @@ pub async fn run(
     drain(&app, &mut signals).await;
     app.stop_admin();
     Ok(())
+}
+
+/// Whether this host has what `config` asks for, apart from files and addresses.
+fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
+    privileges::check(config, rules, own).map_err(StartError::Privileges)?;
+    privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
 }
 
 /// The outbound side alone, with no door open: for a look at what a stream would meet. Ending `stop` ends its chores.

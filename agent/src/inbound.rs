@@ -45,7 +45,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{arrive::next_arrival, close::close},
     wire::{
-        plain::{Plain, SocketOptions},
+        plain::SocketOptions,
         tunnel::{Arrival, Role as End_, Tunnel},
     },
     withdraw::{Rights, withdrawn},
@@ -224,7 +224,7 @@ impl Inbound {
             return (ending, None);
         }
         if let Some(header) = header
-            && let Err(ending) = introduce(&service, &header, rules.limits.frame).await
+            && let Err(ending) = source::introduce(&service, &header).await
         {
             return give_up(met, ending).await;
         }
@@ -302,8 +302,11 @@ fn right(met: &Met, at: Option<Address>) -> Right {
 fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamble, to: &Address) -> Option<Vec<u8>> {
     let reached = match to {
         Address::Tcp(to) if admitted.must_be_own() => *to,
-        // Where the client had connected to is nothing here; this host was reached where the tunnel came in.
-        Address::Tcp(_) | Address::Unix(_) => met.tunnel.channel.socket().local_addr().ok()?,
+        // Where the client had connected to is nothing here; this host was reached where the tunnel came in. A connected
+        // socket has an address, but whatever happens: without a header the client could write one itself.
+        Address::Tcp(_) | Address::Unix(_) => {
+            met.tunnel.channel.socket().local_addr().unwrap_or_else(|_| ([0; 4], 0).into())
+        }
     };
     let told = Told {
         client: caller.client,
@@ -314,17 +317,6 @@ fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamb
         workload: preamble.workload.as_deref(),
     };
     source::header(admitted.source(), &told)
-}
-
-/// Writes what the service shall read first: no byte of the stream, and counted as none. Its socket is new, and has room.
-async fn introduce(service: &Plain, header: &[u8], limit: Duration) -> Result<(), Ending> {
-    let failed =
-        |why: String| Ending::new(End::Reset, Side::Local, format!("telling the service of its client: {why}"));
-    match tokio::time::timeout(limit, service.write_all(header)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("it takes nothing for {limit:?}"))),
-    }
 }
 
 /// Aborts a stream that the service has got nothing of.

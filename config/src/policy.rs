@@ -87,13 +87,20 @@ impl Policy {
         Verdict::Admitted(self.admit(rule, asked, allow))
     }
 
-    /// The first service that has this name, and what its captures hold.
-    fn service(&self, destination: &Name) -> Result<(Rule, Asked<'_>), String> {
-        let found = self.services.iter().enumerate().find_map(|(index, service)| {
-            let captures = service.names.iter().find_map(|name| name.matches(destination))?;
-            Some((Rule::Service(index), Asked::Service(service, captures)))
-        });
-        found.ok_or_else(String::new)
+    /// The first service that has this name, with its place from 0 and what its captures hold. The name of a captured
+    /// connection is no service's, whatever a pattern takes.
+    #[must_use]
+    pub fn find(&self, name: &Name) -> Option<(usize, &Service, Captures)> {
+        let mut services = self.services.iter().enumerate().filter(|_| !is_destination(name));
+        services.find_map(|(index, service)| {
+            let captures = service.names.iter().find_map(|pattern| pattern.matches(name))?;
+            Some((index, service, captures))
+        })
+    }
+
+    fn service(&self, name: &Name) -> Result<(Rule, Asked<'_>), String> {
+        let (index, service, captures) = self.find(name).ok_or_else(String::new)?;
+        Ok((Rule::Service(index), Asked::Service(service, captures)))
     }
 
     /// The first entry that serves the port of a captured name; or why none does.

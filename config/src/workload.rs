@@ -102,7 +102,7 @@ pub enum Then {
 pub struct Workload {
     /// The user's number, of the socket's owner.
     pub uid: u32,
-    /// The user's name, where it has one.
+    /// The user's name, where one is known.
     pub user: Option<String>,
     /// The control group, from the root of cgroup2, with a leading `/`.
     pub cgroup: Option<String>,
@@ -201,7 +201,7 @@ impl Who {
             (Who::Process { .. }, None) => Fit::Untold("the process"),
             (Who::Process { unit, user, cgroup }, Some(process)) => {
                 let all = [
-                    user.as_deref().map(|user| Fit::of(process.is_of(user))),
+                    user.as_deref().map(|user| process.is_of(user)),
                     cgroup.as_ref().map(|cgroup| process.is_in(cgroup)),
                     unit.as_ref().map(|unit| process.is_part_of(unit)),
                 ];
@@ -212,9 +212,13 @@ impl Who {
 }
 
 impl Workload {
-    /// A rule's user is a number or a name; a number without a name is nobody's by name.
-    fn is_of(&self, user: &str) -> bool {
-        self.user.as_deref() == Some(user) || user.parse() == Ok(self.uid)
+    /// A rule's user is a number, which is always known, or a name, which another directory than this host's may have.
+    fn is_of(&self, user: &str) -> Fit {
+        match (user.parse::<u32>(), &self.user) {
+            (Ok(uid), _) => Fit::of(uid == self.uid),
+            (Err(_), Some(own)) => Fit::of(own == user),
+            (Err(_), None) => Fit::Untold("the name of the user"),
+        }
     }
 
     fn is_in(&self, cgroup: &Glob) -> Fit {

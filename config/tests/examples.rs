@@ -113,6 +113,23 @@ fn the_table_that_the_readme_explains_is_one_and_its_names_lead_where_it_says() 
 }
 
 #[test]
+fn what_the_readme_shows_of_capture_is_a_file_without_a_warning() {
+    let readme = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+    let (_, chapter) = readme.split_once("\n## Capture\n").expect("the README explains capture");
+    let chapter = chapter.split("\n## ").next().unwrap_or_default();
+    let blocks: Vec<_> = chapter.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    let tls = "[tls]\nca = \"/ca\"\ncert = \"/cert\"\nkey = \"/key\"\n";
+    let above = ["", "[outbound]\n", "[inbound]\nlisten = \"0.0.0.0:4143\"\n"];
+    assert!(blocks.len() >= above.len(), "{blocks:?}");
+    for (above, block) in above.into_iter().zip(blocks) {
+        let file = format!("{tls}{above}{block}");
+        let read = Config::parse(Path::new("README.md"), &file);
+        let (_, warnings) = read.unwrap_or_else(|problems| panic!("{problems}\n{file}"));
+        assert_eq!(warnings, [], "{file}");
+    }
+}
+
+#[test]
 fn where_the_agent_answers_is_read_from_a_file_that_is_otherwise_wrong() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bad");
     let wrong = text(&dir.join("five-mistakes.toml")) + "\n[admin]\nsocket = \"/run/adit/admin.sock\"\n";

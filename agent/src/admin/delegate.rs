@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use adit_config::{Dtab, Policy, Service};
+use adit_config::{Dtab, Policy};
 use adit_protocol::Name;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -80,8 +80,7 @@ async fn report(request: Request<Incoming>, view: &View) -> Result<Report, Refus
 
 /// The inbound table is entered by a service's `to`: who asks it for the name of a service is told what that is.
 fn with_hint(mut report: Report, policy: &Policy, name: &Name) -> Report {
-    let is_about = |service: &&Service| service.names.iter().any(|pattern| pattern.matches(name).is_some());
-    if let (Fate::Refused(why), Some(service)) = (&mut report.outcome, policy.services.iter().find(is_about)) {
+    if let (Fate::Refused(why), Some((_, service, _))) = (&mut report.outcome, policy.find(name)) {
         why.push_str(&format!("; it is the name of a service, whose `to` is {}", service.to));
     }
     report

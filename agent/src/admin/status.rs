@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use adit_config::{CaptureService, Policy};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -69,6 +70,8 @@ struct Service {
     certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_streams: Option<u32>,
+    /// Whose address it sees.
+    source: &'static str,
 }
 
 /// The names in use of one side, and the endpoints behind them.
@@ -108,7 +111,7 @@ impl Status {
             listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
             tls_fault: view.identity.fault().map(|fault| fault.to_string()),
-            services: rules.iter().flat_map(|rules| &rules.policy.services).map(Service::of).collect(),
+            services: rules.iter().flat_map(|rules| Service::all(&rules.policy)).collect(),
             names: serde_json::to_value(view.namers.status()).unwrap_or_default(),
             captured_hosts: now.outbound.as_ref().map_or_else(Vec::new, |outbound| outbound.captured_hosts()),
             routes: outbound.chain(inbound).collect(),
@@ -152,6 +155,22 @@ fn seconds(span: Duration) -> i64 {
 }
 
 impl Service {
+    /// As they stand in the file, and after them what is served to captured connections.
+    fn all(policy: &Policy) -> impl Iterator<Item = Self> {
+        policy.services.iter().map(Self::of).chain(policy.captures.iter().map(Self::of_capture))
+    }
+
+    fn of_capture(capture: &CaptureService) -> Self {
+        Self {
+            name: capture.ports.iter().map(|ports| format!("/dst/{{ip}}/{ports}")).collect(),
+            to: "this host, where it was meant to go".to_owned(),
+            allow: capture.allow.iter().map(ToString::to_string).collect(),
+            certificate: capture.certificate.clone(),
+            max_streams: capture.max_streams,
+            source: capture.source.as_str(),
+        }
+    }
+
     fn of(service: &adit_config::Service) -> Self {
         Self {
             name: service.names.iter().map(ToString::to_string).collect(),
@@ -159,6 +178,7 @@ impl Service {
             allow: service.allow.iter().map(ToString::to_string).collect(),
             certificate: service.certificate.clone(),
             max_streams: service.max_streams,
+            source: service.source.as_str(),
         }
     }
 }

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
-    StartError,
+    StartError, check,
     doors::{Doors, Opened, Sides},
-    privileges::{self, RulesBy, mark},
+    privileges::{RulesBy, mark},
     sides::House,
 };
 use crate::{
@@ -52,7 +52,6 @@ impl App {
         reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     ) -> Result<Self, StartError> {
         let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
-        check(&house, &config)?;
         say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));
@@ -106,7 +105,8 @@ impl App {
         let renamed = self.state().config.tls != new.tls;
         let identity = if renamed { Some(self.house.identity.prepare(&new.tls)) } else { None };
         let identity = identity.transpose().map_err(StartError::Identity)?;
-        check(&self.house, &new)?;
+        // Rules that the agent holds were asked for at the start.
+        check(&new, RulesBy::Others, &self.house.privileges)?;
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
@@ -213,12 +213,6 @@ impl App {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether this host has what `config` asks for, apart from files and addresses.
-fn check(house: &House, config: &Config) -> Result<(), StartError> {
-    privileges::check(config, RulesBy::Others, &house.privileges).map_err(StartError::Privileges)?;
-    privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
 }
 
 /// What an operator would look for in vain later.

@@ -17,7 +17,6 @@ pub(super) enum RulesBy {
     /// Somebody else, if anybody.
     Others,
     /// The agent, for as long as it lives.
-    #[allow(dead_code, reason = "`adit run --redirect` says it")]
     Agent,
 }
 

@@ -27,11 +27,14 @@ pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};
 pub use tool::ToolError;
 pub use ways::Way;
 
-use std::{error::Error, fmt, fs, io};
+use std::{error::Error, fmt, io};
 
 use adit_config::Config;
 
-use crate::sys;
+use crate::sys::{
+    self,
+    caps::{Capability, Privileges},
+};
 
 /// Why rules were not installed, removed or looked at.
 #[derive(Debug)]
@@ -112,17 +115,11 @@ pub fn look(plan: &Plan, tool: &Tool) -> Result<Report, RulesError> {
     compare::look(plan, tool)
 }
 
-/// CAP_NET_ADMIN of linux/capability.h.
-const NET_ADMIN: u32 = 12;
-
 fn check_right() -> Result<(), RulesError> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     // Where it cannot be told, the tools will say.
-    match effective {
-        Some(bits) if bits & (1 << NET_ADMIN) == 0 => Err(RulesError::Right),
-        Some(_) | None => Ok(()),
+    match Privileges::own() {
+        Ok(own) if !own.has(Capability::NetAdmin) => Err(RulesError::Right),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
-/// How long an answer is believed. It is a system call for each interface, of which a host of containers has thousands; an
-/// address that has just come is served this much later. One that has gone is no danger to who binds to it before connecting.
+/// How long an answer is believed. The kernel writes out every interface for it, of which a host of containers has thousands:
+/// not for each stream. An address that has just come is served this much later. One that has gone is no danger to who binds to it before connecting.
 const LIFE: Duration = Duration::from_secs(1);
 
 /// The addresses of this host, as they were a moment ago.

@@ -192,8 +192,9 @@ impl Bind {
             // A client's connections to several services have one port here; what two cannot have is told by connect(2).
             socket.set_reuse_address(true)?;
         }
-        // The port is chosen by connect(2), which knows where to: to each place there are as many as there are ports.
-        setsockopt(socket, IpBindAddressNoPort, &true)?;
+        // Port 0 is then chosen by connect(2), which knows where to: to each place there are as many as there are ports. A
+        // kernel that lacks it (Linux before 4.2) has fewer.
+        let _ = setsockopt(socket, IpBindAddressNoPort, &true);
         socket.bind(&SocketAddr::new(ip, port).into())
     }
 }

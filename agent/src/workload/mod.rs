@@ -39,6 +39,8 @@ pub struct Finder {
     diag: Diag,
     cgroups: Arc<Cgroups>,
     users: Arc<Users>,
+    /// The number that stands for every user who is not known in this process's user namespace; none where all are.
+    strangers: Option<u32>,
     /// Whether it was said that the kernel cannot be asked.
     told: AtomicBool,
 }
@@ -50,6 +52,7 @@ impl Finder {
             diag: Diag::default(),
             cgroups: Arc::default(),
             users: Arc::new(Users::of_this_host()),
+            strangers: users::strangers(),
             told: AtomicBool::new(false),
         })
     }
@@ -58,7 +61,7 @@ impl Finder {
     /// not this socket's address if the connection was captured.
     pub async fn of_tcp(&self, socket: &TcpStream, app: SocketAddr, to: SocketAddr) -> Option<Workload> {
         let owner = match self.diag.owner(Pair::new(app, to)) {
-            Ok(owner) => owner?,
+            Ok(owner) => owner.filter(|owner| self.is_somebody(owner.uid))?,
             Err(error) => {
                 self.tell(&error);
                 return None;
@@ -77,6 +80,9 @@ impl Finder {
     /// us; a number alone may be another's by now.
     pub async fn of_unix(&self, socket: &UnixStream) -> Option<Workload> {
         let uid = socket.peer_cred().ok()?.uid();
+        if !self.is_somebody(uid) {
+            return None;
+        }
         let groups = PeerProcess::of(socket).ok().and_then(|process| process.read("cgroup"));
         let cgroup = groups.as_deref().and_then(second_version);
         Some(self.workload(uid, cgroup).await)
@@ -102,6 +108,10 @@ impl Finder {
                 .to_owned()),
             Err(error) => Err(unasked(&error)),
         }
+    }
+
+    fn is_somebody(&self, uid: u32) -> bool {
+        self.strangers != Some(uid)
     }
 
     async fn workload(&self, uid: u32, cgroup: Option<&str>) -> Workload {

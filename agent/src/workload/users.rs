@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,6 +10,22 @@ use std::{
 use tracing::warn;
 
 use crate::{sys::accounts, watch::Watched};
+
+/// Whom the kernel names where a user has no number in a namespace (user_namespaces(7)), if it does not say.
+const OVERFLOW: u32 = 65534;
+
+/// The number that stands for every user of whom this process's user namespace knows nothing, if there are such users: it
+/// is that of `nobody`, and they are not that one.
+pub(super) fn strangers() -> Option<u32> {
+    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+    let overflow = || fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok();
+    if knows_all(&map) { None } else { Some(overflow().unwrap_or(OVERFLOW)) }
+}
+
+/// Whether a map (user_namespaces(7)) has every number, as that of the first namespace does.
+fn knows_all(map: &str) -> bool {
+    map.split_whitespace().nth(2).is_some_and(|count| count.parse() == Ok(u32::MAX))
+}
 
 /// The users of a file.
 #[derive(Debug)]
@@ -76,6 +93,13 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_namespace_of_its_own_has_strangers() {
+        assert!(knows_all("         0          0 4294967295\n"));
+        assert!(!knows_all("         0       1000          1\n"));
+        assert!(!knows_all(""));
+    }
 
     #[tokio::test]
     async fn a_user_that_is_new_has_a_name_at_once_and_the_first_of_two_counts() {

@@ -225,6 +225,8 @@ fn a_captured_name_is_served_by_the_first_capture_rule_that_has_its_port() {
 fn no_service_takes_a_captured_name_whatever_its_pattern_is() {
     let policy = policy("[[inbound.service]]\nname = \"/{a}/{b}/{c}\"\nto = \"127.0.0.1:1\"\nallow = [\"web.prod\"]\n");
     assert_eq!(judged(&policy, "/dst/10.0.0.2/80", &["web.prod"], None), "unknown");
+    assert!(policy.find(&Name::parse("/dst/10.0.0.2/80").unwrap()).is_none());
+    assert!(policy.find(&Name::parse("/svc/10.0.0.2/80").unwrap()).is_some());
 }
 
 #[test]

@@ -21,12 +21,14 @@ fn all_that_is_missing_is_told_at_once_and_no_door_is_opened() {
     let dir = alone(&format!("{REDIRECT}mode = \"tproxy\"\n[admin]\nlisten = \"127.0.0.1:81\"\n"));
     let mut command = Command::new("unshare");
     command.arg("--net").args(only("")).arg(binary()).args(["run", "--config"]).arg(dir.path().join("adit.toml"));
-    let ended = run(command.arg("--ready-file").arg(dir.path().join("ready")), LIMIT);
+    command.arg("--redirect").arg("--ready-file").arg(dir.path().join("ready"));
+    let ended = run(&mut command, LIMIT);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.all());
     for line in [
         "  CAP_NET_BIND_SERVICE  [admin] listen 127.0.0.1:81: a port below 1024\n",
         "  CAP_NET_ADMIN         [outbound.redirect] mode \"tproxy\"\n",
         "  CAP_NET_ADMIN         [netfilter] mark 0xad17: ",
+        "  CAP_NET_ADMIN         adit run --redirect: netfilter's rules\n",
         "  AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE\n",
         "  CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_BIND_SERVICE\n",
     ] {

@@ -6,10 +6,11 @@ use adit_tests::{
     address::{Address, Wire},
     agent::adit,
     end::End,
-    field::{self, Field, Road},
+    field::{self, Field, Mode, Road, Tool},
     listener::Listener,
+    load::{Load, Service},
     mesh::{A, Mesh, Plan},
-    need, need_that,
+    need, need_that, need_the_field,
     netns::{Family, Host},
     pattern::Pattern,
     process::{Finished, Program, on_a_free_port},
@@ -201,13 +202,34 @@ fn whose_a_connection_is_is_told_on_the_socket_only() {
 }
 
 #[test]
-fn a_client_of_one_kind_of_address_is_no_transparent_client_of_the_other() {
+fn a_client_of_one_kind_of_address_is_no_transparent_client_of_the_other_and_blames_nobody() {
     need_that!(is_root(), "only root may connect as somebody else");
+    // given a service on IPv6 alone, once written as an address and once behind a name
     let service = Listener::at(&Address::parse("[::1]:0"));
-    let mesh = Mesh::plan().service(ECHO, service.address()).with("source = \"transparent\"").start();
-    assert!(End::connect(&mesh.front(ECHO)).failure().is_some());
-    mesh.a.until_logged("refused: unavailable: connecting to the service at [::1]:");
+    let named = format!(
+        "[[inbound.service]]\nname = \"/svc/named\"\nto = \"/local\"\nallow = [\"{A}\"]\nsource = \"transparent\"\n"
+    );
+    let front = "[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"/svc/named\"\n";
+    let mesh = Mesh::plan()
+        .service_at(ECHO, service.address(), &Address::any_port())
+        .with("source = \"transparent\"")
+        .b_table(&format!("/local => /$/inet/::1/{} ;", service.address().port()))
+        .b_also(&named)
+        .a_also(front)
+        .start();
+    // when a client of IPv4 comes, then it is refused and hears why
+    for name in [ECHO, "/svc/named"] {
+        assert!(End::connect(&mesh.front(name)).failure().is_some());
+        mesh.a.until_logged(&format!(
+            "{name} at {}: refused: unavailable: connecting to the service at [::1]:",
+            mesh.b.inbound()
+        ));
+    }
     mesh.a.until_logged("127.0.0.1 cannot be its client, being of another kind of address");
+    // and the endpoint is as good as it was for others
+    let status: Value = serde_json::from_str(&mesh.b.admin("/status")).unwrap();
+    let inbound = status["routes"].as_array().unwrap().iter().find(|route| route["side"] == "inbound").unwrap();
+    assert_eq!(inbound["balancers"][0]["endpoints"][0]["health"], "up", "{inbound}");
 }
 
 /// A mesh with a service that the test plays.
@@ -265,12 +287,12 @@ fn haproxy(dir: &TempDir, port: u16) -> Program {
 
 #[test]
 fn a_captured_connection_is_served_at_its_own_address_and_nowhere_else() {
-    need!("ip", "nft");
-    need_that!(is_root(), "only root makes namespaces");
+    need_the_field!();
     let listeners =
         listener("10.78.0.1:7100", "/dst/10.77.0.2/7000") + &listener("[fd78::1]:7100", "/dst/fd77::2/7000");
     let own_door = "[outbound]\n[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"/svc/x\"\n";
-    let field = plan().services(&captures("")).a_also(&listeners).b_also(own_door).start_without_rules(SOME_ROAD);
+    let field =
+        plan().services(&captures("")).a_also(&listeners).b_also(own_door).start_without_rules(road(Tool::Nftables));
     let service = field.service(7000);
     for (family, own) in [(Family::V4, "10.77.0.2"), (Family::V6, "fd77::2")] {
         let mut client = field.hosts.on(Host::Container, || End::connect(&front(family, 7100)));
@@ -300,10 +322,45 @@ fn a_captured_connection_is_served_at_its_own_address_and_nowhere_else() {
     let _ = field.a().ping("/dst/10.77.0.2/7000").expect_success();
 }
 
+mod a_transparent_service_is_connected_to_from_the_clients_own_address {
+    use super::*;
+
+    #[test]
+    fn by_rules_of_nftables() {
+        need_the_field!();
+        as_the_client(Tool::Nftables);
+    }
+
+    #[test]
+    fn by_rules_of_iptables_nft() {
+        need_the_field!();
+        as_the_client(Tool::IptablesNft);
+    }
+
+    #[test]
+    fn by_rules_of_iptables_legacy() {
+        need_the_field!();
+        as_the_client(Tool::IptablesLegacy);
+    }
+}
+
 #[test]
-fn a_transparent_service_is_connected_to_from_the_clients_own_address() {
-    need!("ip", "nft");
-    need_that!(is_root(), "only root makes namespaces");
+fn a_storm_of_clients_is_served_in_their_names() {
+    const CALLS: u64 = 2000;
+    need_the_field!();
+    // given an echo service that sees its clients
+    let door = listener("10.78.0.1:7100", "/dst/10.77.0.2/7000");
+    let field = plan().services(&captures("source = \"transparent\"\n")).a_also(&door);
+    let field = field.start_without_rules(road(Tool::Nftables));
+    let _ = field.rules_on(Host::B, &["apply"]).expect_success();
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "10.77.0.2:7000");
+    // when they storm it, then each is answered
+    let words = ["storm", "10.78.0.1:7100", &CALLS.to_string(), "8"];
+    let mut storm = Load::start_inside(&field.hosts.enter(Host::Container), &words);
+    assert_eq!(storm.until("done", LIMIT)["answered"], CALLS);
+}
+
+fn as_the_client(tool: Tool) {
     // given services on loopback, and on addresses of the host, and rules that bring their answers home
     let doors = [(7100, "/dst/{}/7000"), (7200, "/svc/local-{}"), (7300, "/dst/{}/7000")];
     let door = |family, (port, to): (u16, &str)| {
@@ -322,8 +379,8 @@ fn a_transparent_service_is_connected_to_from_the_clients_own_address() {
         )
     };
     let services = captures("source = \"transparent\"\n") + &local("v4", "127.0.0.1") + &local("v6", "[::1]");
-    let field = plan().services(&services).a_also(&listeners).start_without_rules(SOME_ROAD);
-    bring_answers_home(&field);
+    let field = plan().services(&services).a_also(&listeners).start_without_rules(road(tool));
+    let _ = field.rules_on(Host::B, &["apply"]).expect_success();
     let (captured, loopback) = (field.service(7000), field.hosts.on(Host::B, || service_on_loopback(7001)));
     for family in Family::BOTH {
         let call = |port| field.hosts.on(Host::Container, || End::connect(&front(family, port)));
@@ -361,8 +418,10 @@ fn a_transparent_service_is_connected_to_from_the_clients_own_address() {
     }
 }
 
-/// Whatever road has agents: no rules are made on A here.
-const SOME_ROAD: Road = Road::Captured(field::Tool::Nftables, field::Mode::Redirect);
+/// The road of such rules, of which A has none here.
+fn road(tool: Tool) -> Road {
+    Road::Captured(tool, Mode::Redirect)
+}
 
 /// A's agent asks B's for every name.
 fn plan() -> field::Plan {
@@ -390,24 +449,6 @@ fn front(family: Family, port: u16) -> Address {
 /// One of each family.
 fn service_on_loopback(port: u16) -> [Listener; 2] {
     ["127.0.0.1", "[::1]"].map(|ip| Listener::at(&Address::parse(&format!("{ip}:{port}"))))
-}
-
-/// What answers a transparent connection on B is brought back to B itself, wherever its address would lead.
-fn bring_answers_home(field: &Field) {
-    let rules = "add table inet home; \
-        add chain inet home out { type route hook output priority mangle; }; \
-        add rule inet home out ct direction original meta mark 0xad18 ct mark set 0xad18; \
-        add rule inet home out ct direction reply ct mark 0xad18 meta mark set 0xad18";
-    let _ = field.hosts.say(Host::B, &["nft", rules]).expect_success();
-    // The kernel looks for a way from loopback to elsewhere before any rule could mark it, and finds none.
-    for (family, loopback) in
-        [("-4", "rule add from 127.0.0.0/8 iif lo lookup 44311"), ("-6", "rule add from ::1 iif lo lookup 44311")]
-    {
-        for words in ["rule add fwmark 0xad18 lookup 44311", loopback, "route add local default dev lo table 44311"] {
-            let words: Vec<_> = ["ip", family].into_iter().chain(words.split(' ')).collect();
-            let _ = field.hosts.say(Host::B, &words).expect_success();
-        }
-    }
 }
 
 fn ip_of(address: &Address) -> std::net::IpAddr {

@@ -18,7 +18,11 @@ pub(super) fn page(status: &Value) -> String {
         &["id", "names", "expires in", "issuer", "serial"],
         rows(&status["certificates"], certificate),
     );
-    section("services", &["name", "to", "allow", "certificate", "most streams"], rows(&status["services"], service));
+    section(
+        "services",
+        &["name", "to", "allow", "certificate", "most streams", "sees"],
+        rows(&status["services"], service),
+    );
     for side in list(&status["routes"]) {
         let title = format!("names, {}", text(&side["side"]));
         section(&title, &["name", "leads to", "unused for"], rows(&side["routes"], route));
@@ -92,6 +96,7 @@ fn service(one: &Value) -> Vec<String> {
         joined(&one["allow"]),
         optional("certificate"),
         optional("max_streams"),
+        optional("source"),
     ]
 }
 
