@@ -17,6 +17,7 @@ roads! {
     status_tells_whether_the_rules_are_those_of_the_file: captured;
     an_agent_that_holds_its_rules_takes_them_with_it: captured;
     rules_that_nobody_confirms_go_again: redirecting;
+    rules_that_somebody_confirms_stay: redirecting;
 }
 
 /// Rules of the host's own, of every kind, in every chain that ours go to.
@@ -167,6 +168,19 @@ fn rules_that_nobody_confirms_go_again(road: Road) {
     assert_same(&before, &all(&field.hosts, Host::A));
     talk(&field).unwrap();
     assert_eq!(captured(&field), 0.0);
+}
+
+fn rules_that_somebody_confirms_stay(road: Road) {
+    let field = Field::plan().start_without_rules(road);
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "[::]:7000");
+    // when somebody presses Enter in time
+    let enter = ["sh", "-c", "echo | \"$@\"", "sh"];
+    let kept = field.rules_within(Host::A, &enter, &["apply", "--confirm", "30s"]);
+    assert!(kept.status.success(), "{}", kept.all());
+    // then they stay
+    talk(&field).unwrap();
+    assert_eq!(captured(&field), 1.0);
+    assert!(field.rules_on(Host::A, &["status"]).status.success());
 }
 
 #[test]
