@@ -207,7 +207,7 @@ fn only_the_users_and_groups_that_are_included_are_captured() {
 #[test]
 fn only_the_control_groups_that_are_included_are_captured() {
     need_the_field!();
-    for (number, tool) in [Tool::Nftables, Tool::IptablesNft].into_iter().enumerate() {
+    for (number, tool) in [Tool::Nftables, Tool::IptablesNft, Tool::IptablesLegacy].into_iter().enumerate() {
         // given rules about the connections of one control group; the tool looks it up where it is mounted
         let group = Group::make(&format!("adit-{}-{number}/within", process::id()));
         let include = format!("[[outbound.redirect.include]]\nport = [7000]\ncgroup = [\"{}\"]\n", group.path());

@@ -6,16 +6,18 @@ use std::time::Duration;
 use adit_tests::{
     end::End,
     field::{Field, Mode, Road, Tool},
-    load::Service,
+    load::{Load, Service},
     need_the_field,
     netns::{Family, Host, Hosts},
     roads,
+    wait::{LIMIT, until},
 };
 
 roads! {
     removal_leaves_the_hosts_own_rules_byte_for_byte: captured;
     status_tells_whether_the_rules_are_those_of_the_file: captured;
     an_agent_that_holds_its_rules_takes_them_with_it: captured;
+    rules_that_are_replaced_under_load_let_nothing_by: captured;
     rules_that_nobody_confirms_go_again: redirecting;
     rules_that_somebody_confirms_stay: redirecting;
 }
@@ -156,6 +158,33 @@ fn an_agent_that_holds_its_rules_takes_them_with_it(road: Road) {
     field.a_mut().stop();
     assert_same(&before, &all(&field.hosts, Host::A));
     talk(&field).unwrap();
+}
+
+fn rules_that_are_replaced_under_load_let_nothing_by(road: Road) {
+    // given connections that are captured, one after another
+    let field = Field::plan().start(road);
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "[::]:7000");
+    let at = Host::B.at(Family::V4, 7000).to_string();
+    let wire = field.hosts.listen();
+    let mut steady = Load::start_inside(&field.hosts.enter(Host::A), &["steady", &at, "4", "1"]);
+    let _ = steady.until("begun", LIMIT);
+    // when the rules are replaced again and again, by the same ones and by others
+    for round in 0..6 {
+        let (one, other) = ("port = [\"1-65535\"]", "port = [7000, 6379]");
+        field.a().edit(|text| match round % 3 {
+            0 => text.replace("fd77::/64\"]", &format!("fd77::/64\"]\n{one}")),
+            1 => text.replace(one, other),
+            _ => text.replace(&format!("\n{other}"), ""),
+        });
+        let before = captured(&field);
+        let _ = field.rules("apply");
+        until("more connections", LIMIT, || (captured(&field) > before + 8.0).then_some(()));
+    }
+    // then none has failed, and none has gone by itself
+    let done = steady.rest(LIMIT).into_iter().next_back().unwrap();
+    assert_eq!((&done["event"], &done["failed"], &done["hung"]), (&"done".into(), &0.into(), &0.into()), "{done}");
+    assert_eq!(done["answered"].as_f64().unwrap(), captured(&field));
+    assert!(wire.frames("tcp port 7000").is_empty());
 }
 
 fn rules_that_nobody_confirms_go_again(road: Road) {
