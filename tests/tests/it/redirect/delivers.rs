@@ -299,14 +299,14 @@ fn asked(to: &Address, mark: Option<u32>) -> String {
     if let Some(mark) = mark {
         socket.set_mark(mark).unwrap();
     }
-    hear(socket, to).unwrap_or_else(|error| format!("nobody: {error}"))
+    hear(&socket, to).unwrap_or_else(|error| format!("nobody: {error}"))
 }
 
 fn try_ask(to: &Address) -> std::io::Result<String> {
     let socket = Socket::new(Domain::for_address(socket_of(to)), Type::STREAM, None)?;
     // Long against any answer on one machine, short where a packet is dropped.
     socket.set_write_timeout(Some(std::time::Duration::from_secs(2)))?;
-    hear(socket, to)
+    hear(&socket, to)
 }
 
 /// As an agent does for a service that sees its client's address.
@@ -317,14 +317,14 @@ fn asked_as_client(client: &Address, to: &Address) -> String {
     socket.set_mark(0xad18).unwrap();
     socket.bind(&socket_of(client).into()).unwrap();
     socket.set_write_timeout(Some(LIMIT)).unwrap();
-    hear(socket, to).unwrap_or_else(|error| format!("nobody: {error}"))
+    hear(&socket, to).unwrap_or_else(|error| format!("nobody: {error}"))
 }
 
-fn hear(socket: Socket, to: &Address) -> std::io::Result<String> {
+fn hear(socket: &Socket, to: &Address) -> std::io::Result<String> {
     socket.connect(&socket_of(to).into())?;
     socket.set_read_timeout(Some(LIMIT))?;
     let mut heard = Vec::new();
-    std::io::Read::read_to_end(&mut &socket, &mut heard)?;
+    std::io::Read::read_to_end(&mut &*socket, &mut heard)?;
     Ok(String::from_utf8(heard).unwrap())
 }
 
