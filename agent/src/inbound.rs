@@ -45,7 +45,7 @@ use crate::{
     telemetry::{metrics, record},
     tunnel::{arrive::next_arrival, close::close},
     wire::{
-        plain::{Plain, SocketOptions},
+        plain::SocketOptions,
         tunnel::{Arrival, Role as End_, Tunnel},
     },
     withdraw::{Rights, withdrawn},
@@ -53,10 +53,6 @@ use crate::{
 
 /// How long a tunnel beyond its peer's share waits for the OPEN that it was made for, which is refused and hears why.
 const CROWDED_IDLE: Duration = Duration::from_secs(1);
-
-/// How long a service may take no byte of what tells it of its client; the buffers of a new connection have room for all of
-/// it, so that it goes out at once.
-const INTRODUCED: Duration = Duration::from_secs(5);
 
 /// The inbound side of the agent.
 #[derive(Debug)]
@@ -228,7 +224,7 @@ impl Inbound {
             return (ending, None);
         }
         if let Some(header) = header
-            && let Err(ending) = introduce(&service, &header).await
+            && let Err(ending) = source::introduce(&service, &header).await
         {
             return give_up(met, ending).await;
         }
@@ -321,17 +317,6 @@ fn header(met: &Met, admitted: &Admitted, caller: &Caller<'_>, preamble: &Preamb
         workload: preamble.workload.as_deref(),
     };
     source::header(admitted.source(), &told)
-}
-
-/// Writes what the service shall read first: no byte of the stream, and counted as none.
-async fn introduce(service: &Plain, header: &[u8]) -> Result<(), Ending> {
-    let failed =
-        |why: String| Ending::new(End::Reset, Side::Local, format!("telling the service of its client: {why}"));
-    match tokio::time::timeout(INTRODUCED, service.write_all(header)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("it takes nothing for {INTRODUCED:?}"))),
-    }
 }
 
 /// Aborts a stream that the service has got nothing of.

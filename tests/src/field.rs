@@ -22,7 +22,7 @@ use crate::{
     process::{Finished, run},
 };
 
-/// Host A's identity.
+/// Host A's identity, beside its addresses.
 pub const A: &str = "a.adit.example";
 /// Host B's identity, beside its addresses.
 pub const B: &str = "b.adit.example";
@@ -116,6 +116,14 @@ impl Road {
         }
     }
 
+    /// What the agents' files say, where there are agents.
+    fn mode(self) -> Mode {
+        match self {
+            Self::Direct => Mode::Redirect,
+            Self::Captured(_, mode) => mode,
+        }
+    }
+
     /// True if agents are on it.
     #[must_use]
     pub fn is_captured(self) -> bool {
@@ -129,12 +137,12 @@ impl Field {
     #[must_use]
     pub fn plan() -> Plan {
         let authority = Authority::new("adit tests");
-        let b = Leaf::dns(&[B]).ip(Host::B.ip(Family::V4)).ip(Host::B.ip(Family::V6));
+        let leaf = |name, host: Host| Leaf::dns(&[name]).ip(host.ip(Family::V4)).ip(host.ip(Family::V6));
         Plan {
             hosts: Hosts::join(),
             dir: tempfile::tempdir().expect("a temporary folder can be made"),
-            a_credential: authority.issue(&Leaf::dns(&[A])),
-            b_credential: authority.issue(&b),
+            a_credential: authority.issue(&leaf(A, Host::A)),
+            b_credential: authority.issue(&leaf(B, Host::B)),
             authority,
             table: "/dst/{ip}/{port} => /$/inet/{ip}/4143 ;".to_owned(),
             peers: "[[outbound.peer]]\nname = \"/dst/{ip}/{port}\"\nidentity = \"ip:{ip}\"\n".to_owned(),
@@ -315,6 +323,12 @@ impl Plan {
         self
     }
 
+    /// The tables about captured connections that A's file will have on this road, for a B that captures too.
+    #[must_use]
+    pub fn outbound(&self, road: Road) -> String {
+        self.a_file(road.mode())
+    }
+
     /// A file with a credential in the field's folder, PREFIX.pem and PREFIX.key, for a further `[[tls.certificate]]`.
     #[must_use]
     pub fn certificate(self, id: &str, leaf: &Leaf) -> Self {
@@ -353,11 +367,7 @@ impl Plan {
     }
 
     fn start_with(self, road: Road, words: &[&str]) -> Field {
-        let mode = match road {
-            Road::Direct => Mode::Redirect,
-            Road::Captured(_, mode) => mode,
-        };
-        let (a_file, b_file) = (self.a_file(mode), self.b_file());
+        let (a_file, b_file) = (self.a_file(road.mode()), self.b_file());
         let b = self.settle("b", &self.b_credential, &b_file);
         let a = self.settle("a", &self.a_credential, &a_file);
         let mut enter_a = self.hosts.enter(Host::A);

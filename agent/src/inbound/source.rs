@@ -1,12 +1,22 @@
-//! Whose address a service sees as its client's, and how it is told: by nobody, in a header, or by where its connection
-//! comes from. Every decision here is a pure one.
+//! Whose address a service sees as its client's, and how it is told: not at all, in a header, or by where its connection
+//! comes from. The decisions are pure ones; who is connected for, and when, is the story's to know.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use adit_config::{Source, service::is_near};
 
 use super::proxy::{self, Told};
-use crate::wire::plain::Bind;
+use crate::{
+    end::{End, Ending, Side},
+    wire::plain::{Bind, Plain},
+};
+
+/// How long a service may take no byte of what tells it of its client; the buffers of a new connection have room for all of
+/// it, so that it goes out at once.
+const INTRODUCED: Duration = Duration::from_secs(5);
 
 /// The address to show for a client whose own is `source` by the word of the dialing agent, which itself is at `agent`.
 ///
@@ -30,7 +40,18 @@ pub(super) fn header(source: Source, told: &Told<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// Where the connection to a service at `to` comes from. One that must be to this host itself comes from that address: should
+/// Writes what the service shall read first: no byte of the stream, and counted as none.
+pub(super) async fn introduce(service: &Plain, header: &[u8]) -> Result<(), Ending> {
+    let failed =
+        |why: String| Ending::new(End::Reset, Side::Local, format!("telling the service of its client: {why}"));
+    match tokio::time::timeout(INTRODUCED, service.write_all(header)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("it takes nothing for {INTRODUCED:?}"))),
+    }
+}
+
+/// Where the connection to a service comes from. One that must be to this host itself comes from that address: should
 /// it have just gone to another host, no byte does.
 pub(super) fn bind(source: Source, client: SocketAddr, mark: u32, own: Option<IpAddr>) -> Bind {
     match (source, own) {
