@@ -172,7 +172,8 @@ fn answers_to_a_clients_address_come_home() {
 fn what_is_captured_leaves_for_nowhere_when_its_way_to_the_door_is_gone() {
     need!("ip", "nft", "iptables-nft", "iptables-legacy");
     need_that!(is_root(), "only root changes the kernel's rules");
-    let stage = Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}[[outbound.redirect.include]]\nport = 6000\n"));
+    let stage =
+        Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}[[outbound.redirect.include]]\nport = 6000\n"));
     let _services = [6000, 6001].map(|port| Answers::on(&stage.hosts, Host::B, port, false));
     for tool in TOOLS {
         let _ = stage.adit(&["apply", tool]).expect_success();
