@@ -8,4 +8,5 @@ mod names;
 mod outside;
 mod programs;
 mod rules;
+mod strays;
 mod workloads;
