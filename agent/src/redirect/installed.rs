@@ -164,7 +164,7 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 }
 
 /// Where IPv6 is not, or is switched off everywhere, no connection of it can be.
-fn is_here(family: Family) -> bool {
+pub(super) fn is_here(family: Family) -> bool {
     let off = |interface: &str| {
         let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
         fs::read_to_string(file).map_or(true, |value| value.trim() == "1")

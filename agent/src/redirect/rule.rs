@@ -49,8 +49,8 @@ pub enum Hook {
     RejectForward,
     /// Where what comes from other hosts is refused.
     StrictInput,
-    /// Where packets that should have come to this host itself are kept from leaving it.
-    GuardPostrouting,
+    /// Where packets leave, which is known by then: what was to come to this host goes nowhere else.
+    HomePostrouting,
 }
 
 /// The rules of one place, in order.
@@ -86,6 +86,8 @@ pub enum Test {
     Net(Vec<Net>),
     /// Its destination port.
     Port(Vec<Ports>),
+    /// The port that it comes from.
+    FromPort(Vec<Ports>),
     /// The user whose socket sends it.
     User(Vec<u32>),
     /// The group whose socket sends it.
@@ -94,12 +96,18 @@ pub enum Test {
     Cgroup(String),
     /// It came in here.
     Interface(Vec<String>),
-    /// It is about to leave this host.
-    Leaves,
     /// Its destination is an address of this host.
     ToThisHost,
-    /// It is not the first of its connection.
-    NotNew,
+    /// It comes from an address that this host does not have.
+    FromElsewhere,
+    /// It leaves by an interface that leads to other hosts.
+    Leaving,
+    /// It is not the first of its connection, which connection tracking knows.
+    Decided,
+    /// It is the first that connection tracking knows of its connection, and not the first there was.
+    Lost,
+    /// Connection tracking has no connection for it, and so rewrites nothing.
+    Unknown,
     /// It goes from who connected to who was connected to.
     Original,
     /// It goes the other way.
@@ -125,7 +133,7 @@ pub enum Then {
     RouteHome(u32),
     /// It is refused with a reset.
     Reset,
-    /// It is lost: where packets leave, none can be refused.
+    /// It goes nowhere.
     Drop,
 }
 

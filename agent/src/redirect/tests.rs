@@ -145,11 +145,6 @@ table inet adit {
 		meta nfproto ipv6 tcp dport 6379 iifname "docker0" counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip6 to [::1]:4141 accept comment "include 2"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter reject with tcp reset comment "captured, and the agent is away"
 	}
-
-	chain postrouting_guard {
-		type filter hook postrouting priority -140; policy accept;
-		meta l4proto tcp ct direction original ct mark 0xad19 oifname != "lo" counter drop comment "captured, and would leave"
-	}
 }
 "#;
     assert_eq!(nft::script(&plan), wanted);
@@ -179,7 +174,6 @@ net = ["fd00::/8"]
     let wanted = r#"*mangle
 :ADIT_CAPTURE - [0:0]
 :ADIT_OUTPUT - [0:0]
-:ADIT_POSTROUTING - [0:0]
 :ADIT_PREROUTING - [0:0]
 :ADIT_TPROXY - [0:0]
 -A ADIT_CAPTURE -j CONNMARK --set-xmark 0xad19/0xffffffff
@@ -192,13 +186,11 @@ net = ["fd00::/8"]
 -A ADIT_OUTPUT -p tcp -m addrtype --dst-type LOCAL -m comment --comment "to this host itself" -j RETURN
 -A ADIT_OUTPUT -p tcp -d 10.0.0.0/8 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE
 -A ADIT_OUTPUT -p tcp -d 192.168.0.0/16 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE
--A ADIT_POSTROUTING -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 ! -o lo -m comment --comment "captured, and would leave" -j DROP
 -A ADIT_PREROUTING -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 -m comment --comment "of a captured connection" -j ADIT_TPROXY
 -A ADIT_TPROXY -j CONNMARK --set-xmark 0xad19/0xffffffff
 -A ADIT_TPROXY -p tcp -j TPROXY --on-port 4140 --on-ip 127.0.0.1 --tproxy-mark 0xad18/0xffffffff
 -I OUTPUT -p tcp -m comment --comment "adit" -j ADIT_OUTPUT
 -I PREROUTING -p tcp -m comment --comment "adit" -j ADIT_PREROUTING
--I POSTROUTING -p tcp -m comment --comment "adit" -j ADIT_POSTROUTING
 COMMIT
 "#;
     assert_eq!(iptables::restore(&plan, Family::V4), wanted);
@@ -244,11 +236,6 @@ table inet adit {
 		type route hook output priority -140; policy accept;
 		meta mark 0xad18 counter ct mark set 0xad18 return comment "asks a service as its client"
 		ct direction reply ct mark 0xad18 counter meta mark set 0xad18 return comment "a service answers its client"
-	}
-
-	chain postrouting_guard {
-		type filter hook postrouting priority -140; policy accept;
-		meta l4proto tcp ct direction reply ct mark 0xad18 oifname != "lo" counter drop comment "answers that would leave"
 	}
 }
 "#;

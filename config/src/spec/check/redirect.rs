@@ -41,13 +41,17 @@ fn marks(spec: &NetfilterSpec, report: &mut Report) {
 
 /// An entry of no condition was meant to have one: nobody captures all there is.
 fn condition(selector: &SelectorSpec, report: &mut Report) {
-    let SelectorSpec { nets, ports, users, groups, cgroups, interfaces, .. } = selector;
-    let texts = [users, groups, cgroups, interfaces];
-    if selector.is_whole && nets.is_empty() && ports.is_empty() && texts.iter().all(|list| list.is_empty()) {
+    if selector.is_whole && has_none(selector) {
         let then = if selector.name == keys::INCLUDE { "every connection" } else { "none" };
         let message = format!("this {} has no condition, so {then} would be captured", selector.name);
         report.problem(selector.at, message, "add one, such as `net = [\"10.0.0.0/8\"]`");
     }
+}
+
+fn has_none(selector: &SelectorSpec) -> bool {
+    let SelectorSpec { nets, ports, users, groups, cgroups, interfaces, .. } = selector;
+    let texts = [users, groups, cgroups, interfaces];
+    nets.is_empty() && ports.is_empty() && texts.iter().all(|list| list.is_empty())
 }
 
 fn origin(selector: &SelectorSpec, report: &mut Report) {
@@ -70,7 +74,7 @@ fn origin(selector: &SelectorSpec, report: &mut Report) {
 /// What an exclude takes away whole would leave in plaintext, though an include names it.
 fn idle(redirect: &RedirectSpec, report: &mut Report) {
     for include in redirect.include.iter().filter(|include| include.is_whole) {
-        let takes = |exclude: &SelectorSpec| exclude.is_whole && takes_all(exclude, include);
+        let takes = |exclude: &SelectorSpec| exclude.is_whole && !has_none(exclude) && takes_all(exclude, include);
         let Some(index) = redirect.exclude.iter().position(takes) else { continue };
         let message = format!("this {} can never match: exclude {} takes all its connections", include.name, index + 1);
         report.problem(include.at, message, "make the exclude narrower, or remove one of them");

@@ -80,7 +80,10 @@ fn included_connections_come_to_the_door_with_their_destination_and_all_others_g
             assert_eq!(stage.hosts.on(Host::A, || asked(&Address::parse("127.0.0.1:6000"), None)), "service");
             // each is counted
             let status = stage.adit(&["status"]).expect_success();
-            let counted = |what: &str| status.lines().any(|line| line.contains(what) && !line.contains(" 0 packets"));
+            let counted = |what: &str| {
+                let line = status.lines().find(|line| line.trim_start().starts_with(what)).unwrap_or_default();
+                line.split_whitespace().nth_back(1).is_some_and(|packets| packets.parse::<u64>().unwrap() > 0)
+            };
             for what in ["include 1", "include 2", "include 3", "include 4", "exclude 1", "exclude 2"] {
                 assert!(counted(what), "{what} of {tool}: {status}");
             }
@@ -164,27 +167,6 @@ fn answers_to_a_clients_address_come_home() {
             assert_eq!(answer, "service", "{target} by {tool}");
         }
         let _ = stage.adit(&["remove"]).expect_success();
-    }
-}
-
-/// Whoever flushes `ip`'s rules, or starts systemd-networkd again, takes the ways away and leaves the rules.
-#[test]
-fn what_is_captured_leaves_for_nowhere_when_its_way_to_the_door_is_gone() {
-    need!("ip", "nft", "iptables-nft", "iptables-legacy");
-    need_that!(is_root(), "only root changes the kernel's rules");
-    let stage =
-        Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}[[outbound.redirect.include]]\nport = 6000\n"));
-    let _services = [6000, 6001].map(|port| Answers::on(&stage.hosts, Host::B, port, false));
-    for tool in TOOLS {
-        let _ = stage.adit(&["apply", tool]).expect_success();
-        for family in Family::BOTH {
-            let flag = if family == Family::V4 { "-4" } else { "-6" };
-            let _ = stage.hosts.say(Host::A, &["ip", flag, "rule", "del", "pref", "173"]).expect_success();
-            assert!(stage.hosts.on(Host::A, || try_ask(&Host::B.at(family, 6000))).is_err(), "{family:?} {tool}");
-            assert_eq!(stage.hosts.on(Host::A, || asked(&Host::B.at(family, 6001), None)), "service");
-        }
-        let status = stage.adit(&["status"]);
-        assert!(status.stdout.contains("missing: ip -4 rule add"), "{}", status.all());
     }
 }
 
