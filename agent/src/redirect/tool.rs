@@ -29,6 +29,8 @@ enum Cause {
     Missing(&'static str),
     /// It could not be run.
     Io(io::Error),
+    /// It would make a network namespace, which only root may.
+    Apart,
     /// It said no: its own words, and those of the lines it was given that it speaks of.
     Failed { said: String, lines: Vec<String> },
 }
@@ -67,6 +69,20 @@ pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Resul
     let lines = lines_of(&said, input);
     let said = if said.is_empty() { output.status.to_string() } else { said };
     Err(failed(Cause::Failed { said, lines }))
+}
+
+/// The same in a network namespace that is gone afterwards.
+///
+/// # Errors
+/// As for [`run`]; also where this process may make none.
+pub(super) fn run_apart(words: &[&str], input: &str) -> Result<String, ToolError> {
+    let all: Vec<_> = ["-n"].iter().chain(words).copied().collect();
+    run("unshare", &all, input).map_err(|mut error| {
+        if error.is_forbidden() {
+            error.0.cause = Cause::Apart;
+        }
+        error
+    })
 }
 
 /// The input is written beside the output being read: a pipe holds 64 KiB, and a script may be longer.
@@ -138,7 +154,7 @@ impl ToolError {
     fn ends_with(&self, causes: &[&str]) -> bool {
         match &self.0.cause {
             Cause::Failed { said, .. } => causes.iter().any(|cause| said.ends_with(cause)),
-            Cause::Missing(_) | Cause::Io(_) => false,
+            Cause::Missing(_) | Cause::Io(_) | Cause::Apart => false,
         }
     }
 }
@@ -150,6 +166,10 @@ impl fmt::Display for ToolError {
             Cause::Missing(package) => {
                 write!(f, "`{command}`: it is not installed; install Debian's package {package}")
             }
+            Cause::Apart => f.write_str(
+                "what is installed is held against what the tool makes of the file in a network namespace of its own, \
+                 which takes root (CAP_SYS_ADMIN); run this as root",
+            ),
             Cause::Io(error) => write!(f, "running `{command}`: {error}"),
             Cause::Failed { said, lines } => {
                 write!(f, "`{command}` says: {said}")?;
@@ -163,7 +183,7 @@ impl Error for ToolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.cause {
             Cause::Io(error) => Some(error),
-            Cause::Missing(_) | Cause::Failed { .. } => None,
+            Cause::Missing(_) | Cause::Apart | Cause::Failed { .. } => None,
         }
     }
 }
