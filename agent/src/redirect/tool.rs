@@ -9,6 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::lacks;
+
 /// Where Debian keeps them, which not every user's PATH has.
 const SYSTEM: &str = "/usr/sbin:/sbin";
 
@@ -66,6 +68,14 @@ pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Resul
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if let (None, Some((number, cause))) = (lacks::missing(&said), lacks::first_of_nft(&said, input)) {
+        let line = input.lines().nth(number.saturating_sub(1)).unwrap_or_default().trim();
+        let said = match lacks::modules_of(line, &cause) {
+            Some(modules) => format!("{cause}; load what this kernel lacks of {modules}"),
+            None => cause,
+        };
+        return Err(failed(Cause::Failed { said, lines: vec![line.to_owned()] }));
+    }
     let lines = lines_of(&said, input);
     let said = if said.is_empty() { output.status.to_string() } else { said };
     Err(failed(Cause::Failed { said, lines }))
@@ -172,7 +182,10 @@ impl fmt::Display for ToolError {
             ),
             Cause::Io(error) => write!(f, "running `{command}`: {error}"),
             Cause::Failed { said, lines } => {
-                write!(f, "`{command}` says: {said}")?;
+                match lacks::missing(said) {
+                    Some(missing) => return write!(f, "`{command}`: {missing}"),
+                    None => write!(f, "`{command}` says: {said}")?,
+                }
                 lines.iter().try_for_each(|line| write!(f, "\n  of the rule: {line}"))
             }
         }
