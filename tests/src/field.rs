@@ -96,7 +96,7 @@ pub struct Plan {
     services: String,
     a_more: String,
     b_more: String,
-    a_user: Option<&'static str>,
+    a_user: Option<(&'static str, &'static [&'static str])>,
     a_enter: &'static [&'static str],
 }
 
@@ -309,10 +309,10 @@ impl Plan {
         self
     }
 
-    /// A's agent runs as this user, and so without any capability.
+    /// A's agent runs as this user, with these capabilities and no other (`net_admin`).
     #[must_use]
-    pub fn a_runs_as(mut self, user: &'static str) -> Self {
-        self.a_user = Some(user);
+    pub fn a_runs_as(mut self, user: &'static str, capabilities: &'static [&'static str]) -> Self {
+        self.a_user = Some((user, capabilities));
         self
     }
 
@@ -372,8 +372,8 @@ impl Plan {
         let a = self.settle("a", &self.a_credential, &a_file);
         let mut enter_a = self.hosts.enter(Host::A);
         enter_a.extend(self.a_enter.iter().map(|word| (*word).to_owned()));
-        if let Some(user) = self.a_user {
-            enter_a.extend(self.become_user(user, &a));
+        if let Some((user, capabilities)) = self.a_user {
+            enter_a.extend(self.become_user(user, capabilities, &a));
         }
         let start = |name, dir: &Path, enter: &[String], words: &[&str]| {
             road.is_captured().then(|| Agent::start_with(name, dir, enter, words))
@@ -418,7 +418,7 @@ impl Plan {
 
     /// The words that make a command run as this user of the machine, who is given A's folder. The binary may be where
     /// only root can go, so the user has a copy.
-    fn become_user(&self, user: &str, dir: &Path) -> Vec<String> {
+    fn become_user(&self, user: &str, capabilities: &[&str], dir: &Path) -> Vec<String> {
         let copy = self.path("adit");
         fs::copy(binary(), &copy).expect("the binary can be copied");
         let id = |flag| {
@@ -432,7 +432,13 @@ impl Plan {
         }
         own(dir);
         own(self.dir.path());
-        let words = format!("shift; exec setpriv --reuid={uid} --regid={gid} --clear-groups {} \"$@\"", copy.display());
+        // A new user has none of root's capabilities but those that are said to outlive the change (capabilities(7)).
+        let kept =
+            ["-all".to_owned()].into_iter().chain(capabilities.iter().map(|capability| format!("+{capability}")));
+        let kept = kept.collect::<Vec<_>>().join(",");
+        let become_it =
+            format!("setpriv --reuid={uid} --regid={gid} --clear-groups --inh-caps={kept} --ambient-caps={kept}");
+        let words = format!("shift; exec {become_it} {} \"$@\"", copy.display());
         // What follows is the binary, in whose place the copy goes.
         ["sh", "-c", &words, "sh"].map(str::to_owned).to_vec()
     }

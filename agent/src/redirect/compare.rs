@@ -4,7 +4,8 @@
 
 use super::{
     RulesError,
-    installed::{Installed, Iptables, Tool},
+    command::Iptables,
+    installed::{Installed, Tool},
     iptables::{self, Saved},
     nft,
     plan::Plan,

@@ -1,11 +1,12 @@
 //! What of ours is in the kernel, and how it becomes something else: found by what it is called and tagged with, never by
 //! what the file says, so that it can be taken away whatever the file says by then.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::fs;
 
 use super::{
     RulesError,
-    iptables::{self, Saved},
+    command::Iptables,
+    iptables::Saved,
     nft,
     plan::Plan,
     rule::Family,
@@ -20,79 +21,6 @@ pub enum Tool {
     Nft,
     /// iptables and ip6tables.
     Iptables(Iptables),
-}
-
-/// One of the iptables commands of a host, which may have several: `iptables`, `iptables-legacy`, `/usr/sbin/iptables-nft`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Iptables {
-    folder: String,
-    /// What follows `iptables` in its name.
-    kind: String,
-}
-
-impl Iptables {
-    /// Those that Debian has.
-    const USUAL: [&'static str; 3] = ["iptables", "iptables-nft", "iptables-legacy"];
-
-    /// Reads a command's name, or its path.
-    ///
-    /// # Errors
-    /// It does not begin with `iptables`, so that those beside it cannot be told.
-    pub fn parse(command: &str) -> Result<Iptables, String> {
-        let at = command.rfind('/').map_or(0, |slash| slash + 1);
-        let (folder, name) = command.split_at(at);
-        let kind = name.strip_prefix("iptables").filter(|kind| kind.is_empty() || kind.starts_with('-'));
-        let kind = kind.ok_or("it is no command like `iptables` or `iptables-legacy`")?;
-        Ok(Iptables { folder: folder.to_owned(), kind: kind.to_owned() })
-    }
-
-    /// Its name.
-    pub fn name(&self) -> String {
-        self.program(Family::V4, "")
-    }
-
-    /// The one of a family, and for one task: `-restore`, `-save`.
-    pub(super) fn program(&self, family: Family, task: &str) -> String {
-        let base = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
-        };
-        format!("{}{base}{}{task}", self.folder, self.kind)
-    }
-
-    /// The file that it is in the end: several names lead to one.
-    fn file(&self) -> Option<PathBuf> {
-        find(&self.program(Family::V4, "-save")).and_then(|file| fs::canonicalize(file).ok())
-    }
-
-    /// Whether its tables are nft's.
-    fn is_nft(&self) -> bool {
-        run(&self.name(), &["--version"], "").is_ok_and(|version| version.contains("nf_tables"))
-    }
-
-    /// Those of this host, each once, `named` first.
-    fn all(named: Option<&Iptables>) -> Vec<Iptables> {
-        let usual = Self::USUAL.iter().filter_map(|name| Iptables::parse(name).ok());
-        let mut seen = BTreeSet::new();
-        let known = |command: &Iptables| command.file().is_some_and(|file| seen.insert(file));
-        named.cloned().into_iter().chain(usual).filter(known).collect()
-    }
-
-    fn saved(&self, family: Family) -> Result<Saved, ToolError> {
-        let save = self.program(family, "-save");
-        if find(&save).is_none() {
-            return Ok(Saved::default());
-        }
-        run(&save, &[] as &[&str], "").map(|text| Saved::parse(&text))
-    }
-
-    fn restore(&self, family: Family, text: &str) -> Result<(), ToolError> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        // Who else changes them meanwhile holds a lock.
-        run(&self.program(family, "-restore"), &["--noflush", "--wait", "5"], text).map(drop)
-    }
 }
 
 /// What of ours is installed.
@@ -174,11 +102,10 @@ impl Installed {
         }
         for (command, family, before) in &self.iptables {
             let next = match tool {
-                Tool::Iptables(named) if named == command => command.wanted(plan, *family, before),
+                Tool::Iptables(named) if named == command => command.wanted(plan, *family, before)?,
                 Tool::Iptables(_) | Tool::Nft => Saved::default(),
             };
-            command.restore(*family, &iptables::write(&next, before))?;
-            command.drop_made(*family, before, &next)?;
+            command.put(*family, &next, before)?;
         }
         change_ways("del", self.ways.iter().filter(|way| !wanted.contains(way)))
     }
@@ -195,46 +122,9 @@ impl Installed {
         for (command, family, now) in &now.iptables {
             let same = |(other, of, _): &&(Iptables, Family, Saved)| other == command && of == family;
             let before = self.iptables.iter().find(same).map(|(_, _, saved)| saved.clone()).unwrap_or_default();
-            command.restore(*family, &iptables::write(&before, now))?;
-            command.drop_made(*family, now, &before)?;
+            command.put(*family, &before, now)?;
         }
         change_ways("del", now.ways.iter().filter(|way| !self.ways.contains(way)))?;
-        Ok(())
-    }
-}
-
-impl Iptables {
-    /// What a plan wants, where a table that is there for its sake says so.
-    fn wanted(&self, plan: &Plan, family: Family, before: &Saved) -> Saved {
-        let mut wanted = iptables::wanted(plan, family);
-        if self.is_nft() {
-            for (name, table) in &mut wanted.tables {
-                if before.tables.get(name).is_none_or(iptables::Table::is_made) {
-                    table.set_made();
-                }
-            }
-        }
-        wanted
-    }
-
-    /// Takes away the tables that were made for ours, if there is nothing else in them.
-    fn drop_made(&self, family: Family, before: &Saved, next: &Saved) -> Result<(), ToolError> {
-        let gone = |name: &String| next.tables.get(name).is_none_or(iptables::Table::is_empty);
-        let made = before.tables.iter().filter(|(name, table)| table.is_made() && gone(name));
-        let made: Vec<_> = made.map(|(name, _)| name).collect();
-        if made.is_empty() || find("nft").is_none() {
-            return Ok(());
-        }
-        let now = self.saved(family)?;
-        for name in made {
-            if now.tables.get(name).is_some_and(|table| table.is_empty() && table.others == 0) {
-                let family = match family {
-                    Family::V4 => "ip",
-                    Family::V6 => "ip6",
-                };
-                run("nft", &["delete", "table", family, name.as_str()], "")?;
-            }
-        }
         Ok(())
     }
 }

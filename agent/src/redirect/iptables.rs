@@ -17,8 +17,9 @@ use super::{
 /// What every chain of ours begins with.
 const OURS: &str = "ADIT_";
 
-/// Only iptables' own tables of nft can be taken away again, and are, if this says that they were not there before.
-pub(super) const MADE: &str = "adit made this table";
+/// What the last rule of a chain of ours says, which does nothing else: the kernel's chain that leads to it was not there
+/// before.
+pub(super) const MADE: &str = "adit made the chain that leads here";
 
 /// How many ports one rule may list (xt_multiport); a range counts twice.
 const MULTIPORT: usize = 15;

@@ -5,6 +5,7 @@
 //! Everything of ours is called `adit`, or tagged so; nothing else is ever touched.
 
 mod choice;
+mod command;
 mod compare;
 mod groups;
 mod installed;
@@ -18,9 +19,10 @@ mod tests;
 mod tool;
 mod ways;
 
+pub use command::Iptables;
 pub use compare::{Counter, Report, Set};
 pub use groups::Groups;
-pub use installed::{Installed, Iptables, Tool};
+pub use installed::{Installed, Tool};
 pub use names::{Account, LookUp, PlanError};
 pub use plan::Plan;
 pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};

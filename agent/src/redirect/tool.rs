@@ -14,7 +14,10 @@ const SYSTEM: &str = "/usr/sbin:/sbin";
 
 /// Why a program did not do its work.
 #[derive(Debug)]
-pub struct ToolError {
+pub struct ToolError(Box<Failure>);
+
+#[derive(Debug)]
+struct Failure {
     /// What was run.
     command: String,
     cause: Cause,
@@ -36,7 +39,7 @@ enum Cause {
 /// It is missing, or fails; then with its own words.
 pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Result<String, ToolError> {
     let words: Vec<_> = [program].into_iter().chain(args.iter().map(AsRef::as_ref)).collect();
-    let failed = |cause| ToolError { command: words.join(" "), cause };
+    let failed = |cause| ToolError(Box::new(Failure { command: words.join(" "), cause }));
     let path = find(program).ok_or_else(|| failed(Cause::Missing(package(program))))?;
     let mut command = Command::new(path);
     command.args(args.iter().map(AsRef::as_ref)).env("PATH", search_path()).env("LC_ALL", "C");
@@ -56,10 +59,9 @@ fn feed(command: &mut Command, input: &str) -> io::Result<std::process::Output> 
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     std::thread::scope(|scope| {
-        let writing = scope.spawn(move || match stdin {
+        let writing = scope.spawn(move || {
             // Who fails early reads no more; that it failed is told by its status.
-            Some(mut stdin) => _ = stdin.write_all(input.as_bytes()),
-            None => {}
+            stdin.map(|mut stdin| stdin.write_all(input.as_bytes()))
         });
         let output = child.wait_with_output();
         let _ = writing.join();
@@ -108,8 +110,8 @@ fn lines_of(said: &str, input: &str) -> Vec<String> {
 
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = &self.command;
-        match &self.cause {
+        let Failure { command, cause } = &*self.0;
+        match cause {
             Cause::Missing(package) => {
                 write!(f, "`{command}`: it is not installed; install Debian's package {package}")
             }
@@ -124,7 +126,7 @@ impl fmt::Display for ToolError {
 
 impl Error for ToolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
+        match &self.0.cause {
             Cause::Io(error) => Some(error),
             Cause::Missing(_) | Cause::Failed { .. } => None,
         }

@@ -79,11 +79,13 @@ impl Finder {
     /// The same of a unix socket (SO_PEERCRED, unix(7)). Its control group is told where the kernel holds the process for
     /// us; a number alone may be another's by now.
     pub async fn of_unix(&self, socket: &UnixStream) -> Option<Workload> {
-        let uid = socket.peer_cred().ok()?.uid();
+        let cred = socket.peer_cred().ok()?;
+        let uid = cred.uid();
         if !self.is_somebody(uid) {
             return None;
         }
-        let groups = PeerProcess::of(socket).ok().and_then(|process| process.read("cgroup"));
+        let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
+        let groups = pid.and_then(|pid| PeerProcess::of(socket).ok()?.read(pid, "cgroup"));
         let cgroup = groups.as_deref().and_then(second_version);
         Some(self.workload(uid, cgroup).await)
     }

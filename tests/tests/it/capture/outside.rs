@@ -1,6 +1,7 @@
 //! What the rules must let alone or bring in: the agent's own traffic, connections of containers, hosts without an agent.
 
 use std::{
+    fs,
     io::ErrorKind,
     net::IpAddr,
     process::{self, Command},
@@ -20,6 +21,7 @@ use adit_tests::{
 
 roads! {
     the_agents_own_traffic_is_not_captured: captured;
+    an_agent_with_one_capability_of_roots_does_all_of_it: captured;
     a_containers_connections_are_captured_on_their_way_out: all;
     the_agents_own_traffic_is_told_by_its_user_where_it_has_no_mark: redirecting;
     with_strict_rules_a_service_is_reached_through_the_agent_only: redirecting;
@@ -59,10 +61,22 @@ fn the_agents_own_traffic_is_not_captured(road: Road) {
 }
 
 fn the_agents_own_traffic_is_told_by_its_user_where_it_has_no_mark(road: Road) {
-    let plan = Field::plan().a_also("[netfilter]\nmark = \"off\"\nuser = \"daemon\"\n").a_runs_as("daemon");
+    let plan = Field::plan().a_also("[netfilter]\nmark = \"off\"\nuser = \"daemon\"\n").a_runs_as("daemon", &[]);
     let field = plan.start(road);
     let _echo = echo(&field, Host::B, "[::]:7000");
     assert_no_loop(&field, 50);
+}
+
+/// The mark on its sockets, the transparent door, and whose connections come: as a unit with `AmbientCapabilities=`.
+fn an_agent_with_one_capability_of_roots_does_all_of_it(road: Road) {
+    let rules = "\n[[outbound.workload]]\nuser = \"root\"\nallow = true\n\n[[outbound.workload]]\ndeny = true\n";
+    let field = Field::plan().a_also(rules).a_runs_as("daemon", &["net_admin"]).start(road);
+    let _echo = echo(&field, Host::B, "[::]:7000");
+    assert_no_loop(&field, 20);
+    field.b().until_logged("workload=\"(root)\"");
+    // The user of a process, as its status has it: real, effective, saved, of files.
+    let status = fs::read_to_string(format!("/proc/{}/status", field.a().pid().as_raw_nonzero())).unwrap();
+    assert!(!status.contains("\nUid:\t0"), "{status}");
 }
 
 #[test]
