@@ -158,7 +158,7 @@ impl Streams {
     }
 }
 
-/// An address as [`Ends`] have it: an IPv4 one written as IPv6 is that one, and a scope says nothing.
+/// An address as [`Ends`](crate::addr::Ends) have it: an IPv4 one written as IPv6 is that one, and a scope says nothing.
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -56,6 +56,17 @@ impl End {
         Ok(Self::new(socket))
     }
 
+    /// The same bound to an interface (SO_BINDTODEVICE).
+    ///
+    /// # Errors
+    /// What setsockopt(2) and connect(2) say; a silence is [`ErrorKind::TimedOut`].
+    pub fn try_connect_by(interface: &str, address: &Address, span: Duration) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        socket.connect_timeout(&address.to_socket(), span)?;
+        Ok(Self::new(socket))
+    }
+
     pub(crate) fn new(socket: Socket) -> Self {
         let limits = socket.set_read_timeout(Some(LIMIT)).and(socket.set_write_timeout(Some(LIMIT)));
         limits.expect("a socket takes a time limit");

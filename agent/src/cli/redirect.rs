@@ -149,7 +149,7 @@ impl Apply {
             None => {
                 redirect::apply(&plan, &tool)?;
                 let (rules, chains, ways) = (plan.rules(), plan.chains.len(), plan.ways.len());
-                println!("applied: {rules} rules in {chains} chains; {ways} routing rules and routes");
+                println!("applied: rules {rules}, chains {chains}, routing rules and routes {ways}");
                 Ok(ExitCode::SUCCESS)
             }
             Some(limit) => confirm::apply(&plan, &tool, limit),

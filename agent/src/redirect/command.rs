@@ -88,9 +88,26 @@ impl Iptables {
         let text = iptables::write(next, before);
         if !text.is_empty() {
             // Who else changes them meanwhile holds a lock.
-            run(&self.program(family, "-restore"), &["--noflush", "--wait", "5"], &text)?;
+            let restored = run(&self.program(family, "-restore"), &["--noflush", "--wait", "5"], &text);
+            restored.map_err(|error| self.explain(family, &text, error))?;
         }
         clear_made(family, before, next)
+    }
+
+    /// The old iptables says no to a whole table. Which rule it is that this kernel does not know is found by giving it each
+    /// alone, in a network namespace that is gone afterwards.
+    fn explain(&self, family: Family, text: &str, error: ToolError) -> ToolError {
+        if error.names_a_line() {
+            return error;
+        }
+        let restore = self.program(family, "-restore");
+        let words = ["-n", "sh", "-c", "\"$0\" --noflush", restore.as_str()];
+        let refused = |input: &String| run("unshare", &words, input).is_err();
+        let culprit = one_by_one(text).into_iter().find(|(_, input)| refused(input));
+        match culprit {
+            Some((rule, _)) => error.about(rule),
+            None => error,
+        }
     }
 
     /// What a plan wants, where a chain of the kernel's that is there for its sake is known as such.
@@ -114,6 +131,22 @@ impl Iptables {
         }
         Ok(wanted)
     }
+}
+
+/// Each rule of ours in an input, and an input with this one alone: its table, and all chains that it may lead to.
+fn one_by_one(text: &str) -> Vec<(&str, String)> {
+    let mut head = String::new();
+    let mut inputs = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('*') {
+            head = format!("{line}\n");
+        } else if line.starts_with(':') {
+            head += &format!("{line}\n");
+        } else if line.starts_with("-A ") {
+            inputs.push((line, format!("{head}{line}\nCOMMIT\n")));
+        }
+    }
+    inputs
 }
 
 /// Takes away the kernel's chains that were there for ours alone, if nothing else has come to them since.
@@ -182,6 +215,16 @@ table ip filter {
         assert!(there.contains(&("nat".to_owned(), "OUTPUT".to_owned())));
         assert!(there.contains(&("filter".to_owned(), "INPUT".to_owned())));
         assert_eq!(there.len(), 2);
+    }
+
+    #[test]
+    fn each_rule_is_tried_alone_in_its_table() {
+        let text = "*nat\n:ADIT_A - [0:0]\n-A ADIT_A -j RETURN\nCOMMIT\n*filter\n:ADIT_B - [0:0]\n-D INPUT -j ADIT_B\n\
+                    -A ADIT_B -j ACCEPT\n-A ADIT_B -j DROP\nCOMMIT\n";
+        let inputs = one_by_one(text);
+        assert_eq!(inputs.len(), 3);
+        assert_eq!(inputs[2].0, "-A ADIT_B -j DROP");
+        assert_eq!(inputs[2].1, "*filter\n:ADIT_B - [0:0]\n-A ADIT_B -j DROP\nCOMMIT\n");
     }
 
     #[test]

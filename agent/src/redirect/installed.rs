@@ -41,8 +41,13 @@ impl Installed {
     /// A tool that is there and does not answer.
     pub fn find(tool: &Tool) -> Result<Installed, ToolError> {
         let mut installed = Installed::default();
-        if find("nft").is_some() && run("nft", &["list", "tables", "inet"], "")?.lines().any(is_ours) {
-            installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
+        if find("nft").is_some() {
+            let tables = run("nft", &["list", "tables", "inet"], "");
+            // A kernel that does not know a tool's kind of rules has none of it, and others can be asked for.
+            let tables = if *tool == Tool::Nft { tables? } else { tables.unwrap_or_default() };
+            if tables.lines().any(is_ours) {
+                installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
+            }
         }
         let named = match tool {
             Tool::Nft => None,
@@ -50,7 +55,9 @@ impl Installed {
         };
         for command in Iptables::all(named) {
             for family in families() {
-                installed.iptables.push((command.clone(), family, command.saved(family)?));
+                let saved = command.saved(family);
+                let saved = if Some(&command) == named { saved? } else { saved.unwrap_or_default() };
+                installed.iptables.push((command.clone(), family, saved));
             }
         }
         if find("ip").is_some() {
@@ -147,7 +154,7 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 }
 
 /// Where IPv6 is not, or is switched off everywhere, no connection of it can be.
-fn is_here(family: Family) -> bool {
+pub(super) fn is_here(family: Family) -> bool {
     let off = |interface: &str| {
         let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
         fs::read_to_string(file).map_or(true, |value| value.trim() == "1")

@@ -91,6 +91,7 @@ fn place(hook: Hook) -> (&'static str, &'static str) {
         Hook::RejectOutput => ("filter", "OUTPUT"),
         Hook::RejectForward => ("filter", "FORWARD"),
         Hook::StrictInput => ("filter", "INPUT"),
+        Hook::HomePostrouting => ("mangle", "POSTROUTING"),
     }
 }
 
@@ -115,7 +116,7 @@ fn helper(then: Then) -> Option<(&'static str, Vec<String>)> {
         Then::RouteHome(mark) => {
             ("ADIT_ANSWERS", vec![format!("MARK --set-xmark {mark:#x}/0xffffffff"), "ACCEPT".to_owned()])
         }
-        Then::Leave | Then::Redirect(_) | Then::Dnat(_) | Then::Reset => return None,
+        Then::Leave | Then::Redirect(_) | Then::Dnat(_) | Then::Reset | Then::Drop => return None,
     };
     let step = |step: &String| match step.strip_prefix("-p tcp ") {
         Some(target) => format!("-A {name} -p tcp -j {target}"),
@@ -134,6 +135,7 @@ fn target(then: Then) -> String {
         (Then::Redirect(port), None) => format!("REDIRECT --to-ports {port}"),
         (Then::Dnat(door), None) => format!("DNAT --to-destination {door}"),
         (Then::Reset, None) => "REJECT --reject-with tcp-reset".to_owned(),
+        (Then::Drop, None) => "DROP".to_owned(),
         (_, None) => "RETURN".to_owned(),
     }
 }
@@ -155,28 +157,31 @@ fn words(test: &Test) -> Vec<String> {
         Test::Mark(mark) => vec![format!("-m mark --mark {mark:#x}")],
         Test::CtMark(mark) => vec![format!("-m connmark --mark {mark:#x}")],
         Test::Net(nets) => nets.iter().map(|net| format!("-d {net}")).collect(),
-        Test::Port(ports) => {
-            let words = ports.iter().map(|ports| {
-                let Ports { first, last } = *ports;
-                if first == last { (first.to_string(), 1) } else { (format!("{first}:{last}"), 2) }
-            });
-            multiport(words)
-        }
+        Test::Port(ports) => multiport("dport", ports),
+        Test::FromPort(ports) => multiport("sport", ports),
         Test::User(users) => users.iter().map(|user| format!("-m owner --uid-owner {user}")).collect(),
         Test::Group(groups) => groups.iter().map(|group| format!("-m owner --gid-owner {group}")).collect(),
         Test::Cgroup(path) => vec![format!("-m cgroup --path \"{path}\"")],
         Test::Interface(names) => names.iter().map(|name| format!("-i {name}")).collect(),
         Test::ToThisHost => vec!["-m addrtype --dst-type LOCAL".to_owned()],
-        Test::NotNew => vec!["-m conntrack ! --ctstate NEW".to_owned()],
+        Test::FromElsewhere => vec!["-m addrtype ! --src-type LOCAL".to_owned()],
+        Test::Leaving => vec!["! -o lo".to_owned()],
+        Test::Decided => vec!["-m conntrack --ctstate ESTABLISHED,RELATED".to_owned()],
+        Test::Lost => vec!["-m conntrack --ctstate NEW -m tcp ! --syn".to_owned()],
+        Test::Unknown => vec!["-m conntrack --ctstate INVALID,UNTRACKED".to_owned()],
         Test::Original => vec!["-m conntrack --ctdir ORIGINAL".to_owned()],
         Test::Reply => vec!["-m conntrack --ctdir REPLY".to_owned()],
     }
 }
 
-/// As many to a rule as fit.
-fn multiport(ports: impl Iterator<Item = (String, usize)>) -> Vec<String> {
+/// As many to a rule as fit; `end` is the port's: `sport` or `dport`.
+fn multiport(end: &str, ports: &[Ports]) -> Vec<String> {
+    let words = ports.iter().map(|ports| {
+        let Ports { first, last } = *ports;
+        if first == last { (first.to_string(), 1) } else { (format!("{first}:{last}"), 2) }
+    });
     let mut rules: Vec<(Vec<String>, usize)> = Vec::new();
-    for (word, size) in ports {
+    for (word, size) in words {
         match rules.last_mut() {
             Some((words, full)) if *full + size <= MULTIPORT => {
                 words.push(word);
@@ -186,8 +191,8 @@ fn multiport(ports: impl Iterator<Item = (String, usize)>) -> Vec<String> {
         }
     }
     let spell = |words: &Vec<String>| match words.as_slice() {
-        [one] => format!("-m tcp --dport {one}"),
-        _ => format!("-m multiport --dports {}", words.join(",")),
+        [one] => format!("-m tcp --{end} {one}"),
+        _ => format!("-m multiport --{end}s {}", words.join(",")),
     };
     rules.iter().map(|(words, _)| spell(words)).collect()
 }

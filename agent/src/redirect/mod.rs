@@ -45,8 +45,8 @@ pub enum RulesError {
     Plan(PlanError),
     /// This process may not change or see them.
     Right,
-    /// A rule is about a control group that is not there.
-    NoGroup(String),
+    /// No rule can be made for a control group; why.
+    Group(String),
     /// A tool refused, and everything is as it was.
     Tool(ToolError),
     /// A tool refused, and so did one that was to make things what they were.
@@ -78,8 +78,8 @@ fn number(account: Account<'_>) -> io::Result<Option<u32>> {
 /// Then nothing has changed, unless the error says so.
 pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
     check_right()?;
-    if let Some(missing) = Groups::of(plan).missing() {
-        return Err(RulesError::NoGroup(missing.to_owned()));
+    if let Some(fault) = Groups::of(plan).fault() {
+        return Err(RulesError::Group(fault));
     }
     let before = Installed::find(tool)?;
     before.replace(plan, tool)?;
@@ -145,11 +145,7 @@ impl fmt::Display for RulesError {
                 "the rules of the kernel need CAP_NET_ADMIN: run this as root; an agent's unit gives it with \
                  AmbientCapabilities=CAP_NET_ADMIN",
             ),
-            Self::NoGroup(name) => write!(
-                f,
-                "/sys/fs/cgroup/{name}: there is no such control group, and a rule can only be made for one that is; \
-                 start what runs in it first, or name a slice that stays"
-            ),
+            Self::Group(fault) => f.write_str(fault),
             Self::Tool(error) => error.fmt(f),
             Self::Half(error, second) => {
                 write!(f, "{error}\nand what was there could not be put back whole: {second}")

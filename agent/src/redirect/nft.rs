@@ -52,6 +52,7 @@ fn place(hook: Hook) -> (&'static str, &'static str) {
         Hook::RejectOutput => ("output_reject", "filter hook output priority -10"),
         Hook::RejectForward => ("forward_reject", "filter hook forward priority -10"),
         Hook::StrictInput => ("input_strict", "filter hook input priority -10"),
+        Hook::HomePostrouting => ("postrouting_home", "filter hook postrouting priority -10"),
     }
 }
 
@@ -68,7 +69,7 @@ impl fmt::Display for Line<'_> {
             }));
         }
         // Where a port is asked for, that it is TCP is asked for with it.
-        if needs_tcp(*then) && !tests.iter().any(|test| matches!(test, Test::Port(_))) {
+        if needs_tcp(*then) && !tests.iter().any(|test| matches!(test, Test::Port(_) | Test::FromPort(_))) {
             words.push("meta l4proto tcp".to_owned());
         }
         words.extend(tests.iter().map(test));
@@ -80,7 +81,7 @@ impl fmt::Display for Line<'_> {
 
 fn needs_tcp(then: Then) -> bool {
     match then {
-        Then::Redirect(_) | Then::Dnat(_) | Then::Capture(_) | Then::Tproxy(..) | Then::Reset => true,
+        Then::Redirect(_) | Then::Dnat(_) | Then::Capture(_) | Then::Tproxy(..) | Then::Reset | Then::Drop => true,
         Then::Leave | Then::MarkConnection(_) | Then::RouteHome(_) => false,
     }
 }
@@ -91,12 +92,17 @@ fn test(test: &Test) -> String {
         Test::CtMark(mark) => format!("ct mark {mark:#x}"),
         Test::Net(nets) => format!("{} daddr {}", ip(nets), set(nets.iter().map(net))),
         Test::Port(ports) => format!("tcp dport {}", set(ports.iter().map(ToString::to_string))),
+        Test::FromPort(ports) => format!("tcp sport {}", set(ports.iter().map(ToString::to_string))),
         Test::User(users) => format!("meta skuid {}", set(users.iter().map(ToString::to_string))),
         Test::Group(groups) => format!("meta skgid {}", set(groups.iter().map(ToString::to_string))),
         Test::Cgroup(path) => format!("socket cgroupv2 level {} \"{path}\"", path.split('/').count()),
         Test::Interface(names) => format!("iifname {}", set(names.iter().map(|name| format!("\"{name}\"")))),
         Test::ToThisHost => "fib daddr type local".to_owned(),
-        Test::NotNew => "ct state != new".to_owned(),
+        Test::FromElsewhere => "fib saddr type != local".to_owned(),
+        Test::Leaving => "oifname != \"lo\"".to_owned(),
+        Test::Decided => "ct state { established, related }".to_owned(),
+        Test::Lost => "ct state new tcp flags & (fin | syn | rst | ack) != syn".to_owned(),
+        Test::Unknown => "ct state { invalid, untracked }".to_owned(),
         Test::Original => "ct direction original".to_owned(),
         Test::Reply => "ct direction reply".to_owned(),
     }
@@ -138,5 +144,6 @@ fn statement(then: Then) -> String {
         Then::MarkConnection(mark) => format!("ct mark set {mark:#x} return"),
         Then::RouteHome(mark) => format!("meta mark set {mark:#x} return"),
         Then::Reset => "reject with tcp reset".to_owned(),
+        Then::Drop => "drop".to_owned(),
     }
 }

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use adit_config::{Config, Inbound, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target};
+use adit_config::{Config, Inbound, Net, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target};
 
 use super::{
     choice::{Choice, Part, loopback, merged},
@@ -61,6 +61,9 @@ struct Draft {
     own: Vec<Rule>,
     /// Answers to transparent sources: they stand before everything in their place.
     home: Vec<Rule>,
+    /// What was to come to this host, and leaves it all the same: a routing rule of ours is gone, or who sends it is bound to
+    /// an interface (SO_BINDTODEVICE, socket(7)), so that it is routed by that one whatever its mark or its new destination.
+    stays: Vec<Rule>,
     /// Whether connections are given to a door by TPROXY.
     tproxy: bool,
 }
@@ -89,6 +92,7 @@ impl Draft {
             table: netfilter.route_table,
             own,
             home: Vec::new(),
+            stays: Vec::new(),
             tproxy: false,
         })
     }
@@ -127,6 +131,15 @@ impl Draft {
             let answers = vec![Test::Reply, Test::CtMark(route)];
             let answers = Rule::both(answers, Then::RouteHome(route), "a service answers its client");
             self.home = vec![asks, answers];
+            // Without its entry in connection tracking an answer would leave for the client, until the agent speaks next.
+            let ports = transparent_ports(config);
+            if !ports.is_empty() {
+                let answers = |test| vec![Test::FromPort(ports.clone()), test];
+                let lost = |test| Rule::both(answers(test), Then::Drop, "an answer to nobody knows whom");
+                self.home.extend([lost(Test::Lost), lost(Test::Unknown)]);
+            }
+            let leaving = |tests| Rule::both(tests, Then::Drop, "an answer that would leave");
+            self.stays.push(leaving(vec![Test::Reply, Test::CtMark(route), Test::Leaving]));
         }
     }
 
@@ -147,12 +160,13 @@ impl Draft {
             RedirectMode::Redirect => {
                 self.add(Hook::NatOutput, local.nat(&self.own));
                 self.add(Hook::NatPrerouting, forwarded.nat(&[]));
+                self.keep_redirected(&local);
             }
             RedirectMode::Tproxy if !includes.is_empty() => self.tproxy(&local, &forwarded),
             RedirectMode::Tproxy => {}
         }
-        self.add(Hook::RejectOutput, local.reject(&self.own));
-        self.add(Hook::RejectForward, forwarded.reject(&[]));
+        self.add(Hook::RejectOutput, local.reject(redirect.mode, &self.own));
+        self.add(Hook::RejectForward, forwarded.reject(redirect.mode, &[]));
         self.warn(&local, "add a loopback address of that family to listen, or name networks");
         self.warn(&forwarded, "listen at an address that the interface has, with expose = true, or name networks");
         Ok(())
@@ -185,7 +199,15 @@ impl Draft {
         self.tproxy = true;
         let marks = self.marks;
         let captured = || vec![Test::Original, Test::CtMark(marks.connection)];
-        let decided = || Rule::both(vec![Test::NotNew], Then::Leave, "decided when it began");
+        let leaving = |test| Rule::both(vec![test, Test::Leaving], Then::Drop, "captured, and would leave");
+        self.stays.push(leaving(Test::Mark(marks.route)));
+        self.stays.push(Rule { tests: [captured(), vec![Test::Leaving]].concat(), ..leaving(Test::Original) });
+        let decided = || Rule::both(vec![Test::Decided], Then::Leave, "decided when it began");
+        // A connection that connection tracking has forgotten is taken up by the next packet. Were that the door's, all that
+        // the application says would be an answer, which is not captured.
+        let answers =
+            Rule::both(vec![Test::Lost, Test::FromElsewhere], Then::Drop, "the door's, of a forgotten connection");
+        self.home.push(answers);
         if !local.includes.is_empty() {
             let mut rules = self.own.clone();
             rules.push(Rule::both(captured(), Then::Capture(marks), "of a captured connection"));
@@ -240,7 +262,24 @@ impl Draft {
         self.add(Hook::StrictInput, rules);
     }
 
+    /// Redirected to a loopback address, and routed elsewhere.
+    fn keep_redirected(&mut self, local: &Choices<'_>) {
+        for (family, door) in Family::BOTH.into_iter().zip(local.doors) {
+            let to = match door {
+                Some(Then::Redirect(port)) => SocketAddr::new(loopback(family), port),
+                Some(Then::Dnat(door)) => door,
+                _ => continue,
+            };
+            let tests =
+                vec![Test::Net(vec![Net::one(to.ip())]), Test::Port(vec![Ports::one(to.port())]), Test::Leaving];
+            let rule = Rule::both(tests, Then::Drop, "captured, and would leave");
+            self.stays.push(Rule { family: Some(family), ..rule });
+        }
+    }
+
     fn finish(mut self) -> Plan {
+        let stays = std::mem::take(&mut self.stays);
+        self.add(Hook::HomePostrouting, stays);
         if !self.home.is_empty() {
             match self.plan.chains.iter_mut().find(|chain| chain.hook == Hook::MarkOutput) {
                 Some(chain) => {
@@ -275,14 +314,23 @@ impl Choices<'_> {
         if rules.is_empty() { rules } else { own.iter().cloned().chain(rules).collect() }
     }
 
-    /// The same for families without a door. Only their first packets count, as where they are brought to one.
-    fn reject(&self, own: &[Rule]) -> Vec<Rule> {
-        let with: Vec<_> = self.doors.iter().map(|door| door.is_none().then_some(Then::Reset)).collect();
-        let rules = self.in_order(&with, ", without a door");
+    /// The same for families without a door. Only their first packets count, as where they are brought to one. And what NAT
+    /// leaves as it is, since connection tracking has no connection for it, goes nowhere.
+    fn reject(&self, mode: RedirectMode, own: &[Rule]) -> Vec<Rule> {
+        let with = |has: bool| self.doors.map(|door| (door.is_some() == has).then_some(Then::Reset));
+        let mut rules = self.in_order(&with(false), ", without a door");
+        if mode == RedirectMode::Redirect {
+            let unknown = self.in_order(&with(true), ", of no known connection").into_iter();
+            let only = |rule: Rule| match rule.then {
+                Then::Reset => Rule { tests: [vec![Test::Unknown], rule.tests].concat(), ..rule },
+                _ => rule,
+            };
+            rules.extend(unknown.map(only));
+        }
         if rules.is_empty() {
             return rules;
         }
-        let decided = Rule::both(vec![Test::NotNew], Then::Leave, "decided when it began");
+        let decided = Rule::both(vec![Test::Decided], Then::Leave, "decided when it began");
         own.iter().cloned().chain([decided]).chain(rules).collect()
     }
 
@@ -319,6 +367,18 @@ fn transparent_targets(config: &Config) -> Vec<Option<IpAddr>> {
     });
     let captures = inbound.policy.captures.iter().filter(|capture| capture.source == Source::Transparent).map(|_| None);
     services.chain(captures).collect()
+}
+
+/// The ports of services that see their client's address, as far as the file tells.
+fn transparent_ports(config: &Config) -> Vec<Ports> {
+    let Some(Inbound { policy, .. }) = &config.inbound else { return Vec::new() };
+    let services = policy.services.iter().filter(|service| service.source == Source::Transparent);
+    let services = services.filter_map(|service| match &service.to {
+        Target::Tcp(address) => Some(Ports::one(address.port())),
+        Target::Unix(_) | Target::Name(_) => None,
+    });
+    let captures = policy.captures.iter().filter(|capture| capture.source == Source::Transparent);
+    merged(&services.chain(captures.flat_map(|capture| capture.ports.iter().copied())).collect::<Vec<_>>())
 }
 
 fn has_transparent(config: &Config) -> bool {

@@ -49,6 +49,8 @@ pub enum Hook {
     RejectForward,
     /// Where what comes from other hosts is refused.
     StrictInput,
+    /// Where packets leave, which is known by then: what was to come to this host goes nowhere else.
+    HomePostrouting,
 }
 
 /// The rules of one place, in order.
@@ -84,6 +86,8 @@ pub enum Test {
     Net(Vec<Net>),
     /// Its destination port.
     Port(Vec<Ports>),
+    /// The port that it comes from.
+    FromPort(Vec<Ports>),
     /// The user whose socket sends it.
     User(Vec<u32>),
     /// The group whose socket sends it.
@@ -94,8 +98,16 @@ pub enum Test {
     Interface(Vec<String>),
     /// Its destination is an address of this host.
     ToThisHost,
-    /// It is not the first of its connection.
-    NotNew,
+    /// It comes from an address that this host does not have.
+    FromElsewhere,
+    /// It leaves by an interface that leads to other hosts.
+    Leaving,
+    /// It is not the first of its connection, which connection tracking knows.
+    Decided,
+    /// It is the first that connection tracking knows of its connection, and not the first there was.
+    Lost,
+    /// Connection tracking has no connection for it, and so rewrites nothing.
+    Unknown,
     /// It goes from who connected to who was connected to.
     Original,
     /// It goes the other way.
@@ -121,6 +133,8 @@ pub enum Then {
     RouteHome(u32),
     /// It is refused with a reset.
     Reset,
+    /// It goes nowhere.
+    Drop,
 }
 
 /// The marks of a captured connection.

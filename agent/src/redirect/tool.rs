@@ -33,6 +33,21 @@ enum Cause {
     Failed { said: String, lines: Vec<String> },
 }
 
+impl ToolError {
+    /// Whether the tool has said which of the lines it was given it means.
+    pub(super) fn names_a_line(&self) -> bool {
+        !matches!(&self.0.cause, Cause::Failed { lines, .. } if lines.is_empty())
+    }
+
+    /// The same, with the line that it must have meant.
+    pub(super) fn about(mut self, line: &str) -> ToolError {
+        if let Cause::Failed { lines, .. } = &mut self.0.cause {
+            lines.push(line.to_owned());
+        }
+        self
+    }
+}
+
 /// Runs a program to its end with `input` at its standard input; returns its standard output.
 ///
 /// # Errors

@@ -193,6 +193,28 @@ fn a_tool_that_fails_half_way_leaves_things_as_they_were() {
 }
 
 #[test]
+fn a_rule_that_the_kernel_does_not_take_is_shown_with_the_part_of_the_file_that_asks_for_it() {
+    need!("ip", "iptables-nft", "iptables-legacy", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    // a control group that the file system shows, and that the kernel does not find from where it is asked
+    let path = format!("adit-refused-{}", std::process::id());
+    let group = Group::make(&path);
+    let enter: Vec<String> = group.enter().into_iter().chain(["unshare".to_owned(), "--cgroup".to_owned()]).collect();
+    let enter: Vec<&str> = enter.iter().map(String::as_str).collect();
+    let include = format!("{INCLUDE}[[outbound.redirect.include]]\ncgroup = \"{path}\"\n");
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{include}"));
+    stage.others_rules();
+    let before = stage.kernel();
+    for tool in ["--iptables=iptables-nft", "--iptables=iptables-legacy"] {
+        let failed = stage.adit_within(&enter, &["apply", tool]);
+        assert_eq!(failed.status.code(), Some(1), "{tool}");
+        let of_the_rule = failed.stderr.lines().find(|line| line.starts_with("  of the rule: "));
+        assert!(of_the_rule.is_some_and(|line| line.contains("\"include 2\"")), "{tool}: {}", failed.stderr);
+        assert_eq!(stage.kernel(), before, "{tool}");
+    }
+}
+
+#[test]
 fn a_missing_tool_is_named_with_the_package_that_brings_it() {
     need!("ip", "nft");
     need_that!(is_root(), "only root changes the kernel's rules");
@@ -247,6 +269,9 @@ fn a_control_group_that_is_made_anew_is_told_and_one_that_is_not_there_refused()
     let path = format!("adit-test-{}", std::process::id());
     let include = format!("[[outbound.redirect.include]]\ncgroup = \"{path}\"\n");
     let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{include}"));
+    let nowhere = ["sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
+    let refused = stage.adit_within(&nowhere, &["apply"]);
+    assert!(refused.stderr.contains("/sys/fs/cgroup is no cgroup2"), "{}", refused.stderr);
     let refused = stage.adit_within(&MOUNT, &["apply"]);
     assert_eq!(refused.status.code(), Some(1));
     let wanted = format!("/sys/fs/cgroup/{path}: there is no such control group");
@@ -255,6 +280,9 @@ fn a_control_group_that_is_made_anew_is_told_and_one_that_is_not_there_refused()
     let _ = stage.adit_within(&MOUNT, &["apply"]).expect_success();
     assert_eq!(stage.adit_within(&MOUNT, &["status"]).status.code(), Some(0));
     drop(first);
+    let status = stage.adit_within(&MOUNT, &["status"]);
+    assert_eq!(status.status.code(), Some(3), "{}", status.all());
+    assert!(status.stdout.contains(&wanted), "{}", status.stdout);
     let _second = Group::make(&path);
     let status = stage.adit_within(&MOUNT, &["status"]);
     assert_eq!(status.status.code(), Some(3), "{}", status.all());
@@ -292,6 +320,22 @@ fn an_agent_that_holds_the_rules_has_them_before_it_is_ready_and_takes_them_away
     assert_eq!(failed.status.code(), Some(1));
     assert!(failed.all().contains("this host has no user \"nobody-of-this-host\""), "{}", failed.all());
     assert_eq!(stage.kernel(), before);
+}
+
+#[test]
+fn an_agent_that_holds_the_rules_makes_them_again_for_a_control_group_that_was_made_anew() {
+    need!("ip", "nft", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let path = format!("adit-renewed-{}", std::process::id());
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}[[outbound.redirect.include]]\ncgroup = \"{path}\"\n"));
+    let first = Group::make(&path);
+    let enter: Vec<String> = stage.hosts.enter(Host::A).into_iter().chain(MOUNT.map(str::to_owned)).collect();
+    let mut agent = Agent::start_with("the agent", stage.dir.path(), &enter, &["--redirect"]);
+    drop(first);
+    let _second = Group::make(&path);
+    agent.until_logged("made anew: what it connected to until now was not captured");
+    assert_eq!(stage.adit_within(&MOUNT, &["status"]).status.code(), Some(0));
+    agent.stop();
 }
 
 /// Hosts, and a file for A.

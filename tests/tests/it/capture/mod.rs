@@ -9,4 +9,5 @@ mod outside;
 mod programs;
 mod rules;
 mod sources;
+mod strays;
 mod workloads;

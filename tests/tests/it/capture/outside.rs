@@ -223,7 +223,8 @@ fn only_the_control_groups_that_are_included_are_captured() {
     need_the_field!();
     for (number, tool) in [Tool::Nftables, Tool::IptablesNft, Tool::IptablesLegacy].into_iter().enumerate() {
         // given rules about the connections of one control group; the tool looks it up where it is mounted
-        let group = Group::make(&format!("adit-{}-{number}/within", process::id()));
+        let outer = Group::make(&format!("adit-{}-{number}", process::id()));
+        let group = Group::make(&format!("{}/within", outer.path()));
         let include = format!("[[outbound.redirect.include]]\nport = [7000]\ncgroup = [\"{}\"]\n", group.path());
         let road = Road::Captured(tool, Mode::Redirect);
         let field = Field::plan().includes(&include).start_without_rules(road);
