@@ -159,7 +159,11 @@ impl Apply {
 
 impl Remove {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let removed = redirect::remove(&self.with.tool())?.names();
+        let removed = redirect::remove(&self.with.tool())?;
+        for command in &removed.unseen {
+            eprintln!("adit: warning: whether {command} has rules of adit's was not looked at, which only root may");
+        }
+        let removed = removed.names();
         if removed.is_empty() {
             println!("nothing of adit's is installed");
         }
