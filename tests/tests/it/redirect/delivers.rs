@@ -122,6 +122,29 @@ fn a_family_that_the_door_does_not_listen_for_is_refused_and_not_let_through() {
 }
 
 #[test]
+fn a_captured_connection_whose_way_home_is_gone_goes_nowhere() {
+    need!("ip", "nft", "iptables-nft", "iptables-legacy");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}{RULES}"));
+    let _service = Answers::on(&stage.hosts, Host::B, 6000, false);
+    let _door = Answers::door(&stage.hosts, true);
+    for tool in TOOLS {
+        let _ = stage.adit(&["apply", tool]).expect_success();
+        for (family, ip) in [(Family::V4, "ip"), (Family::V6, "ip -6")] {
+            let to = Host::B.at(family, 6000);
+            assert_eq!(stage.hosts.on(Host::A, || asked(&to, None)), format!("door for {to}"));
+            // as a network manager does that clears what it does not know
+            stage.host(&format!("{ip} rule del fwmark 0xad18"));
+            for host in [Host::A, Host::Container] {
+                let led = stage.hosts.on(host, || try_ask(&to));
+                assert!(led.is_err(), "{host:?} {family:?} {tool}: {led:?}");
+            }
+        }
+        assert!(stage.adit(&["status"]).stdout.contains("missing: ip -6 rule add"));
+    }
+}
+
+#[test]
 fn strict_ports_are_closed_to_other_hosts_and_open_to_this_one() {
     need!("ip", "nft", "iptables-nft", "iptables-legacy");
     need_that!(is_root(), "only root changes the kernel's rules");
