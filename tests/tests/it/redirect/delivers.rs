@@ -81,7 +81,8 @@ fn included_connections_come_to_the_door_with_their_destination_and_all_others_g
             // each is counted
             let status = stage.adit(&["status"]).expect_success();
             let counted = |what: &str| {
-                let line = status.lines().find(|line| line.trim_start().starts_with(what)).unwrap_or_default();
+                let line =
+                    status.lines().find(|line| line.trim_start().starts_with(&format!("{what}  "))).unwrap_or_default();
                 line.split_whitespace().nth_back(1).is_some_and(|packets| packets.parse::<u64>().unwrap() > 0)
             };
             for what in ["include 1", "include 2", "include 3", "include 4", "exclude 1", "exclude 2"] {
