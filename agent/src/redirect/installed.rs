@@ -32,6 +32,8 @@ pub struct Installed {
     pub(super) iptables: Vec<(Iptables, Family, Saved)>,
     /// Rules and routes.
     pub(super) ways: Vec<Way>,
+    /// Commands of iptables that do not show this process what they have.
+    pub unseen: Vec<String>,
 }
 
 impl Installed {
@@ -41,13 +43,8 @@ impl Installed {
     /// A tool that is there and does not answer.
     pub fn find(tool: &Tool) -> Result<Installed, ToolError> {
         let mut installed = Installed::default();
-        if find("nft").is_some() {
-            let tables = run("nft", &["list", "tables", "inet"], "");
-            // A kernel that does not know a tool's kind of rules has none of it, and others can be asked for.
-            let tables = if *tool == Tool::Nft { tables? } else { tables.unwrap_or_default() };
-            if tables.lines().any(is_ours) {
-                installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
-            }
+        if find("nft").is_some() && of_kernel(run("nft", &["list", "tables", "inet"], ""))?.lines().any(is_ours) {
+            installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
         }
         let named = match tool {
             Tool::Nft => None,
@@ -55,9 +52,13 @@ impl Installed {
         };
         for command in Iptables::all(named) {
             for family in families() {
-                let saved = command.saved(family);
-                let saved = if Some(&command) == named { saved? } else { saved.unwrap_or_default() };
-                installed.iptables.push((command.clone(), family, saved));
+                match of_kernel(command.saved(family)) {
+                    // Those of iptables-legacy are root's alone to see, whatever an agent of another user may do.
+                    Err(error) if error.is_forbidden() && named != Some(&command) => {
+                        installed.unseen.push(command.program(family, ""));
+                    }
+                    saved => installed.iptables.push((command.clone(), family, saved?)),
+                }
             }
         }
         if find("ip").is_some() {
@@ -102,9 +103,6 @@ impl Installed {
             Tool::Iptables(command) => {
                 // One that is not there says so.
                 run(&command.program(Family::V4, "-restore"), &["--version"], "")?;
-                if self.nft.is_some() {
-                    run("nft", &["-f", "-"], nft::REMOVE)?;
-                }
             }
         }
         for (command, family, before) in &self.iptables {
@@ -113,6 +111,10 @@ impl Installed {
                 Tool::Iptables(_) | Tool::Nft => Saved::default(),
             };
             command.put(*family, &next, before)?;
+        }
+        // Once the others are in place: at no moment is there nothing.
+        if *tool != Tool::Nft && self.nft.is_some() {
+            run("nft", &["-f", "-"], nft::REMOVE)?;
         }
         change_ways("del", self.ways.iter().filter(|way| !wanted.contains(way)))
     }
@@ -133,6 +135,14 @@ impl Installed {
         }
         change_ways("del", now.ways.iter().filter(|way| !self.ways.contains(way)))?;
         Ok(())
+    }
+}
+
+/// Of what the kernel does not have, nothing is there.
+fn of_kernel<T: Default>(found: Result<T, ToolError>) -> Result<T, ToolError> {
+    match found {
+        Err(error) if error.is_of_kernel() => Ok(T::default()),
+        found => found,
     }
 }
 

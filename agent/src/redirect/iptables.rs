@@ -161,7 +161,8 @@ fn words(test: &Test) -> Vec<String> {
         Test::FromPort(ports) => multiport("sport", ports),
         Test::User(users) => users.iter().map(|user| format!("-m owner --uid-owner {user}")).collect(),
         Test::Group(groups) => groups.iter().map(|group| format!("-m owner --gid-owner {group}")).collect(),
-        Test::Cgroup(path) => vec![format!("-m cgroup --path \"{path}\"")],
+        // Within quotes it takes the character that follows a backslash for itself.
+        Test::Cgroup(path) => vec![format!("-m cgroup --path \"{}\"", path.replace('\\', "\\\\"))],
         Test::Interface(names) => names.iter().map(|name| format!("-i {name}")).collect(),
         Test::ToThisHost => vec!["-m addrtype --dst-type LOCAL".to_owned()],
         Test::FromElsewhere => vec!["-m addrtype ! --src-type LOCAL".to_owned()],

@@ -29,7 +29,13 @@ pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};
 pub use tool::ToolError;
 pub use ways::Way;
 
-use std::{error::Error, fmt, io};
+use std::{
+    error::Error,
+    fmt,
+    fs::{File, TryLockError},
+    io,
+    time::{Duration, Instant},
+};
 
 use adit_config::Config;
 
@@ -37,6 +43,11 @@ use crate::sys::{
     self,
     caps::{Capability, Privileges},
 };
+
+/// The longest that somebody else is waited for who changes the rules: five thousand of them take iptables some seconds.
+const TURN: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why rules were not installed, removed or looked at.
 #[derive(Debug)]
@@ -81,6 +92,7 @@ pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
     if let Some(fault) = Groups::of(plan).fault() {
         return Err(RulesError::Group(fault));
     }
+    let _turn = turn();
     let before = Installed::find(tool)?;
     before.replace(plan, tool)?;
     Ok(before)
@@ -92,6 +104,7 @@ pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
 /// A tool refuses.
 pub fn put_back(before: &Installed, tool: &Tool) -> Result<(), RulesError> {
     check_right()?;
+    let _turn = turn();
     before.put_back(tool)
 }
 
@@ -101,6 +114,7 @@ pub fn put_back(before: &Installed, tool: &Tool) -> Result<(), RulesError> {
 /// A tool refuses.
 pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
     check_right()?;
+    let _turn = turn();
     let before = Installed::find(tool)?;
     if !before.is_empty() {
         Installed::default().put_back(tool)?;
@@ -114,7 +128,22 @@ pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
 /// A tool refuses, or this process may not ask.
 pub fn look(plan: &Plan, tool: &Tool) -> Result<Report, RulesError> {
     check_right()?;
+    let _turn = turn();
     compare::look(plan, tool)
+}
+
+/// Two who change the rules at once would each take away what the other has just put there, so they take turns in a network
+/// namespace. Anybody in it may hold this lock, and is not waited for longer than any of us takes.
+fn turn() -> io::Result<File> {
+    let namespace = File::open("/proc/thread-self/ns/net")?;
+    let end = Instant::now() + TURN;
+    while let Err(TryLockError::WouldBlock) = namespace.try_lock() {
+        if Instant::now() >= end {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(namespace)
 }
 
 fn check_right() -> Result<(), RulesError> {

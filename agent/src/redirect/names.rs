@@ -61,7 +61,7 @@ pub(super) fn number(place: &str, account: Account<'_>, look_up: LookUp<'_>) -> 
 /// is let through (systemd.unit(5)), and none that could end a quoted word.
 pub(super) fn cgroup(place: &str, name: &str) -> Result<String, PlanError> {
     let trimmed = name.trim_matches('/');
-    let known = |c: char| c.is_alphanumeric() || "/:-_.@\\".contains(c);
+    let known = |c: char| c.is_alphanumeric() || "/:-_.@\\+=,~".contains(c);
     let whole = |part: &str| !part.is_empty() && part != "." && part != "..";
     if trimmed.split('/').all(whole) && trimmed.chars().all(known) {
         return Ok(trimmed.to_owned());

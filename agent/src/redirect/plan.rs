@@ -206,7 +206,7 @@ impl Draft {
         // A connection that connection tracking has forgotten is taken up by the next packet. Were that the door's, all that
         // the application says would be an answer, which is not captured.
         let answers =
-            Rule::both(vec![Test::Lost, Test::FromElsewhere], Then::Drop, "the door's, of a forgotten connection");
+            Rule::both(vec![Test::Lost, Test::FromElsewhere], Then::Drop, "of a door, whose connection is forgotten");
         self.home.push(answers);
         if !local.includes.is_empty() {
             let mut rules = self.own.clone();

@@ -98,6 +98,28 @@ table inet adit {
 		ip6 daddr fd00::/8 tcp dport { 6000-6100, 6379 } counter redirect to :4141 comment "include 1"
 		meta nfproto ipv6 tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter redirect to :4141 comment "include 2"
 	}
+
+	chain output_reject {
+		type filter hook output priority -10; policy accept;
+		meta mark 0xad17 counter return comment "own traffic, by its mark"
+		meta skuid 990 counter return comment "own traffic, by its user"
+		ct state { established, related } counter return comment "decided when it began"
+		ip daddr 10.0.0.1 counter return comment "exclude 1"
+		socket cgroupv2 level 1 "b.slice" counter return comment "exclude 2"
+		socket cgroupv2 level 2 "system.slice/a.service" counter return comment "exclude 2"
+		ct state { invalid, untracked } ip daddr 127.0.0.5 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		fib daddr type local counter return comment "to this host itself"
+		ct state { invalid, untracked } ip daddr 10.0.0.0/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		meta nfproto ipv4 ct state { invalid, untracked } tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
+		ct state { invalid, untracked } ip6 daddr fd00::/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		meta nfproto ipv6 ct state { invalid, untracked } tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
+	}
+
+	chain postrouting_home {
+		type filter hook postrouting priority -10; policy accept;
+		ip daddr 127.0.0.1 tcp dport 4140 oifname != "lo" counter drop comment "captured, and would leave"
+		ip6 daddr ::1 tcp dport 4141 oifname != "lo" counter drop comment "captured, and would leave"
+	}
 }
 "#;
     assert_eq!(nft::script(&plan), wanted);
@@ -125,10 +147,11 @@ delete table inet adit
 table inet adit {
 	chain output_mark {
 		type route hook output priority -140; policy accept;
+		meta l4proto tcp ct state new tcp flags & (fin | syn | rst | ack) != syn fib saddr type != local counter drop comment "of a door, whose connection is forgotten"
 		meta mark 0xad17 counter return comment "own traffic, by its mark"
 		meta skuid 990 counter return comment "own traffic, by its user"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 accept comment "of a captured connection"
-		ct state != new counter return comment "decided when it began"
+		ct state { established, related } counter return comment "decided when it began"
 		fib daddr type local counter return comment "to this host itself"
 		meta l4proto tcp ip daddr 10.0.0.0/8 counter ct mark set 0xad19 meta mark set 0xad18 accept comment "include 1"
 	}
@@ -138,12 +161,18 @@ table inet adit {
 		meta nfproto ipv4 meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip to 127.0.0.1:4140 accept comment "of a captured connection"
 		meta nfproto ipv6 meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip6 to [::1]:4141 accept comment "of a captured connection"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter reject with tcp reset comment "captured, and the agent is away"
-		ct state != new counter return comment "decided when it began"
+		ct state { established, related } counter return comment "decided when it began"
 		ip daddr 10.0.0.1 counter return comment "exclude 1"
 		fib daddr type local counter return comment "to this host itself"
 		meta nfproto ipv4 tcp dport 6379 iifname "docker0" counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip to 127.0.0.1:4140 accept comment "include 2"
 		meta nfproto ipv6 tcp dport 6379 iifname "docker0" counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip6 to [::1]:4141 accept comment "include 2"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter reject with tcp reset comment "captured, and the agent is away"
+	}
+
+	chain postrouting_home {
+		type filter hook postrouting priority -10; policy accept;
+		meta l4proto tcp meta mark 0xad18 oifname != "lo" counter drop comment "captured, and would leave"
+		meta l4proto tcp ct direction original ct mark 0xad19 oifname != "lo" counter drop comment "captured, and would leave"
 	}
 }
 "#;
@@ -174,23 +203,28 @@ net = ["fd00::/8"]
     let wanted = r#"*mangle
 :ADIT_CAPTURE - [0:0]
 :ADIT_OUTPUT - [0:0]
+:ADIT_POSTROUTING - [0:0]
 :ADIT_PREROUTING - [0:0]
 :ADIT_TPROXY - [0:0]
 -A ADIT_CAPTURE -j CONNMARK --set-xmark 0xad19/0xffffffff
 -A ADIT_CAPTURE -j MARK --set-xmark 0xad18/0xffffffff
 -A ADIT_CAPTURE -j ACCEPT
+-A ADIT_OUTPUT -p tcp -m conntrack --ctstate NEW -m tcp ! --syn -m addrtype ! --src-type LOCAL -m comment --comment "of a door, whose connection is forgotten" -j DROP
 -A ADIT_OUTPUT -p tcp -m mark --mark 0xad17 -m comment --comment "own traffic, by its mark" -j RETURN
 -A ADIT_OUTPUT -p tcp -m owner --uid-owner 990 -m comment --comment "own traffic, by its user" -j RETURN
 -A ADIT_OUTPUT -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 -m comment --comment "of a captured connection" -j ADIT_CAPTURE
--A ADIT_OUTPUT -p tcp -m conntrack ! --ctstate NEW -m comment --comment "decided when it began" -j RETURN
+-A ADIT_OUTPUT -p tcp -m conntrack --ctstate ESTABLISHED,RELATED -m comment --comment "decided when it began" -j RETURN
 -A ADIT_OUTPUT -p tcp -m addrtype --dst-type LOCAL -m comment --comment "to this host itself" -j RETURN
 -A ADIT_OUTPUT -p tcp -d 10.0.0.0/8 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE
 -A ADIT_OUTPUT -p tcp -d 192.168.0.0/16 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE
+-A ADIT_POSTROUTING -p tcp -m mark --mark 0xad18 ! -o lo -m comment --comment "captured, and would leave" -j DROP
+-A ADIT_POSTROUTING -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 ! -o lo -m comment --comment "captured, and would leave" -j DROP
 -A ADIT_PREROUTING -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 -m comment --comment "of a captured connection" -j ADIT_TPROXY
 -A ADIT_TPROXY -j CONNMARK --set-xmark 0xad19/0xffffffff
 -A ADIT_TPROXY -p tcp -j TPROXY --on-port 4140 --on-ip 127.0.0.1 --tproxy-mark 0xad18/0xffffffff
 -I OUTPUT -p tcp -m comment --comment "adit" -j ADIT_OUTPUT
 -I PREROUTING -p tcp -m comment --comment "adit" -j ADIT_PREROUTING
+-I POSTROUTING -p tcp -m comment --comment "adit" -j ADIT_POSTROUTING
 COMMIT
 "#;
     assert_eq!(iptables::restore(&plan, Family::V4), wanted);
@@ -236,6 +270,13 @@ table inet adit {
 		type route hook output priority -140; policy accept;
 		meta mark 0xad18 counter ct mark set 0xad18 return comment "asks a service as its client"
 		ct direction reply ct mark 0xad18 counter meta mark set 0xad18 return comment "a service answers its client"
+		tcp sport 6379 ct state new tcp flags & (fin | syn | rst | ack) != syn counter drop comment "an answer to nobody knows whom"
+		tcp sport 6379 ct state { invalid, untracked } counter drop comment "an answer to nobody knows whom"
+	}
+
+	chain postrouting_home {
+		type filter hook postrouting priority -10; policy accept;
+		meta l4proto tcp ct direction reply ct mark 0xad18 oifname != "lo" counter drop comment "an answer that would leave"
 	}
 }
 "#;
@@ -292,7 +333,9 @@ fn the_agents_own_traffic_comes_first_wherever_processes_are_captured_or_refused
             .collect();
         assert_eq!(chains.len(), 2, "one that captures IPv4, one that refuses IPv6");
         for chain in chains {
-            let first: Vec<_> = chain.rules.iter().take(2).map(|rule| (rule.tests.as_slice(), rule.then)).collect();
+            // What is dropped on the way is nobody's connection.
+            let rules = chain.rules.iter().filter(|rule| rule.then != Then::Drop);
+            let first: Vec<_> = rules.take(2).map(|rule| (rule.tests.as_slice(), rule.then)).collect();
             let (mark, user) = ([Test::Mark(0xad17)], [Test::User(vec![990])]);
             assert_eq!(first, [(&mark[..], Then::Leave), (&user[..], Then::Leave)], "{:?}", chain.hook);
         }
@@ -306,7 +349,7 @@ fn more_ports_than_a_rule_of_iptables_holds_are_several_rules() {
     let ports = ports.join(", ");
     let plan = plan(&redirecting(&format!("{BOTH_DOORS}[[outbound.redirect.include]]\nport = [{ports}]\n")));
     let restore = iptables::restore(&plan, Family::V4);
-    let rules: Vec<_> = restore.lines().filter(|line| line.contains("include 1")).collect();
+    let rules: Vec<_> = restore.lines().filter(|line| line.contains("\"include 1\"")).collect();
     assert_eq!(rules.len(), 2, "{rules:#?}");
     assert!(rules[0].contains("1024,1026 ") && rules[1].contains("-m tcp --dport 2000:2001"), "{rules:#?}");
 }

@@ -123,6 +123,26 @@ fn lines_of(said: &str, input: &str) -> Vec<String> {
     numbers.into_iter().filter_map(line).filter(|line| line != "COMMIT" && !line.is_empty()).collect()
 }
 
+impl ToolError {
+    /// Whether the kernel has nothing of what the tool is for: what the C library calls EPROTONOSUPPORT, EOPNOTSUPP, and
+    /// EINVAL of a netlink family that has no such part.
+    pub(super) fn is_of_kernel(&self) -> bool {
+        self.ends_with(&["Protocol not supported", "Operation not supported", "Invalid argument"])
+    }
+
+    /// Whether this process may not use the tool.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.ends_with(&["Permission denied", "Operation not permitted"])
+    }
+
+    fn ends_with(&self, causes: &[&str]) -> bool {
+        match &self.0.cause {
+            Cause::Failed { said, .. } => causes.iter().any(|cause| said.ends_with(cause)),
+            Cause::Missing(_) | Cause::Io(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { command, cause } = &*self.0;

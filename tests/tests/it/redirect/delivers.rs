@@ -81,7 +81,8 @@ fn included_connections_come_to_the_door_with_their_destination_and_all_others_g
             // each is counted
             let status = stage.adit(&["status"]).expect_success();
             let counted = |what: &str| {
-                let line = status.lines().find(|line| line.trim_start().starts_with(what)).unwrap_or_default();
+                let line =
+                    status.lines().find(|line| line.trim_start().starts_with(&format!("{what}  "))).unwrap_or_default();
                 line.split_whitespace().nth_back(1).is_some_and(|packets| packets.parse::<u64>().unwrap() > 0)
             };
             for what in ["include 1", "include 2", "include 3", "include 4", "exclude 1", "exclude 2"] {
@@ -118,6 +119,29 @@ fn a_family_that_the_door_does_not_listen_for_is_refused_and_not_let_through() {
             assert!(stage.hosts.on(Host::A, || try_ask(&to)).is_err(), "{mode} {tool}");
             assert_eq!(stage.hosts.on(Host::A, || asked(&to, Some(0xad17))), "service", "the agent's own");
         }
+    }
+}
+
+#[test]
+fn a_captured_connection_whose_way_home_is_gone_goes_nowhere() {
+    need!("ip", "nft", "iptables-nft", "iptables-legacy");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}[outbound.redirect]\n{NEAR}{RULES}"));
+    let _service = Answers::on(&stage.hosts, Host::B, 6000, false);
+    let _door = Answers::door(&stage.hosts, true);
+    for tool in TOOLS {
+        let _ = stage.adit(&["apply", tool]).expect_success();
+        for (family, ip) in [(Family::V4, "ip"), (Family::V6, "ip -6")] {
+            let to = Host::B.at(family, 6000);
+            assert_eq!(stage.hosts.on(Host::A, || asked(&to, None)), format!("door for {to}"));
+            // as a network manager does that clears what it does not know
+            stage.host(&format!("{ip} rule del fwmark 0xad18"));
+            for host in [Host::A, Host::Container] {
+                let led = stage.hosts.on(host, || try_ask(&to));
+                assert!(led.is_err(), "{host:?} {family:?} {tool}: {led:?}");
+            }
+        }
+        assert!(stage.adit(&["status"]).stdout.contains("missing: ip -6 rule add"));
     }
 }
 
