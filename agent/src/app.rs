@@ -105,10 +105,17 @@ pub async fn run(
         house.chores.spawn(rules.watch(house.stop.clone()));
     }
     let following = follow(source, app.view(), asked, hangup, house.stop.clone(), move |config| {
-        let plan = rules.as_deref().map(|rules| Ok((rules, rules::plan(&config)?))).transpose()?;
+        let before = applies.in_force();
+        if rules.is_some() {
+            // What cannot be written down changes nothing.
+            rules::plan(&config)?;
+        }
         let mut applied = applies.apply(config)?;
-        if let Some((rules, plan)) = plan {
-            rules.follow(plan, &mut applied);
+        // Not by the file: what of it waits for a restart, the sockets and the doors are not by yet.
+        let now = applies.in_force();
+        match rules.as_deref() {
+            Some(rules) => rules.follow(rules::plan(&now)?, &mut applied),
+            None => rules::remind(&before, &now, &mut applied),
         }
         Ok::<_, StartError>(applied)
     });

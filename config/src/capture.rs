@@ -101,8 +101,15 @@ impl Captures {
         Captured::Named { name: default_name_of(destination), rule: None, certificate: None }
     }
 
+    /// The first port of a rule, by its number from 1; 1 where it has every port.
+    #[must_use]
+    pub fn port_of(&self, rule: usize) -> u16 {
+        let rule = rule.checked_sub(1).and_then(|index| self.rules.get(index));
+        rule.and_then(|rule| rule.ports.first()).map_or(1, |ports| ports.first)
+    }
+
     /// The host names that its rules ask for, each with the number of its rule, from 1.
-    pub fn hosts(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn hosts(&self) -> impl DoubleEndedIterator<Item = (usize, &str)> {
         self.rules.iter().enumerate().filter_map(|(index, rule)| match &rule.matches {
             CaptureMatch::Host(host) => Some((index + 1, host.as_str())),
             CaptureMatch::Net(_) => None,

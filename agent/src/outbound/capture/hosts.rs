@@ -2,7 +2,7 @@
 //! An address that has left the answer counts for a while longer: applications keep addresses longer than DNS does.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -70,19 +70,20 @@ impl Hosts {
 
     /// Follows the host names of these rules, and no others. What is known of those that stay is kept.
     pub fn follow(&self, rules: &Captures) {
-        let wanted: BTreeSet<&str> = rules.hosts().map(|(_, host)| host).collect();
+        // It is the addresses that count, and the port of the first rule is the one that people expect to see.
+        let wanted: BTreeMap<&str, u16> = rules.hosts().map(|(rule, host)| (host, rules.port_of(rule))).rev().collect();
         let mut followed = self.followed();
-        followed.retain(|host, _| wanted.contains(host.as_str()));
-        for host in wanted {
+        followed.retain(|host, _| wanted.contains_key(host.as_str()));
+        for (host, port) in wanted {
             if !followed.contains_key(host) {
-                followed.extend(self.begin(host).map(|begun| (host.to_owned(), begun)));
+                followed.extend(self.begin(host, port).map(|begun| (host.to_owned(), begun)));
             }
         }
     }
 
-    fn begin(&self, host: &str) -> Option<Host> {
-        // Any port: it is the addresses that count. The file's check has read the name.
-        let bound = Bound::parse(&Name::parse(&format!("/#/dns/{host}/1")).ok()?).ok()?;
+    fn begin(&self, host: &str, port: u16) -> Option<Host> {
+        // The file's check has read the name.
+        let bound = Bound::parse(&Name::parse(&format!("/#/dns/{host}/{port}")).ok()?).ok()?;
         let (tell, known) = watch::channel(Known { lacks: Some(Lack::Answer), ..Known::default() });
         let until = self.namers.stop().child_token();
         self.namers.tasks().spawn(follow(self.namers.watch(&bound), tell, until.clone()));
