@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use crate::{
-    redirect::{self, Groups, Plan, RulesError, Tool},
+    redirect::{self, Groups, Plan, RulesError, Stamp, Tool},
     reload::Applied,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Rules {
 struct Held {
     plan: Plan,
     groups: Groups,
+    /// Of the rules as they were put in place; none where that could not be told.
+    stamp: Option<Stamp>,
 }
 
 impl Rules {
@@ -86,7 +88,17 @@ impl Rules {
 
     /// Takes them away; no reload puts them back.
     fn release(&self) {
-        if self.held().take().is_none() {
+        let Some(held) = self.held().take() else { return };
+        let now = redirect::stamp(&self.tool).ok();
+        if let (Some(mine), Some(now)) = (held.stamp, now)
+            && mine != now
+            && !now.is_of_none()
+        {
+            // Another agent's, or an operator's: without them its connections would go their way in plaintext.
+            warn!(
+                "the kernel's rules are not those that this agent put in place, and stay; `adit redirect remove` takes \
+                   them away"
+            );
             return;
         }
         match redirect::remove(&self.tool) {
@@ -131,5 +143,6 @@ fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {
     // Looked at first: one that changes meanwhile is then another the next time.
     let groups = Groups::of(&plan);
     redirect::apply(&plan, tool)?;
-    Ok(Held { plan, groups })
+    let stamp = redirect::stamp(tool).ok();
+    Ok(Held { plan, groups, stamp })
 }

@@ -138,6 +138,35 @@ impl Installed {
     }
 }
 
+/// What tells rules from others of adit's that were put in their place since: the number that the kernel gave the table, and
+/// what the chains say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    table: Option<String>,
+    chains: Vec<(String, Saved)>,
+}
+
+impl Stamp {
+    /// That of the rules which are in place.
+    ///
+    /// # Errors
+    /// A tool that is there and does not answer.
+    pub(super) fn of(tool: &Tool) -> Result<Stamp, ToolError> {
+        let found = Installed::find(tool)?;
+        // Its first line ends in `# handle 12`: no two tables have the same.
+        let listing = found.nft.map(|_| run("nft", &["-a", "list", "table", "inet", "adit"], "")).transpose()?;
+        let table = listing.and_then(|listing| listing.lines().next().map(str::to_owned));
+        let filled = found.iptables.into_iter().filter(|(_, _, saved)| !saved.is_empty());
+        let chains = filled.map(|(command, family, saved)| (command.program(family, ""), saved.rules_only()));
+        Ok(Stamp { table, chains: chains.collect() })
+    }
+
+    /// Whether it is that of no rules at all.
+    pub fn is_of_none(&self) -> bool {
+        self.table.is_none() && self.chains.is_empty()
+    }
+}
+
 /// Of what the kernel does not have, nothing is there.
 fn of_kernel<T: Default>(found: Result<T, ToolError>) -> Result<T, ToolError> {
     match found {

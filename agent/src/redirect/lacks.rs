@@ -31,6 +31,15 @@ pub(super) fn missing(said: &str) -> Option<String> {
     if NO_NFT.iter().any(|words| said.contains(words)) {
         return Some(format!("this kernel has no nf_tables: load the module nf_tables, {ELSE}"));
     }
+    match said {
+        "RTNETLINK answers: File exists" => {
+            return Some("others have it already: write another route_table, or route_mark, in [netfilter]".to_owned());
+        }
+        "RTNETLINK answers: Operation not supported" => {
+            return Some("this kernel has no policy routing: it takes one with CONFIG_IP_MULTIPLE_TABLES".to_owned());
+        }
+        _ => {}
+    }
     if let Some(table) = between(said, "unable to initialize table '", "'") {
         let base = if said.contains("ip6tables") { "ip6table" } else { "iptable" };
         return Some(format!("this kernel has no table {table} of iptables: load the module {base}_{table}"));

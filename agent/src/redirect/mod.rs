@@ -23,7 +23,7 @@ mod ways;
 pub use command::Iptables;
 pub use compare::{Counter, Report, Set};
 pub use groups::Groups;
-pub use installed::{Installed, Tool};
+pub use installed::{Installed, Stamp, Tool};
 pub use names::{Account, LookUp, PlanError};
 pub use plan::Plan;
 pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};
@@ -121,6 +121,14 @@ pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
         Installed::default().put_back(tool)?;
     }
     Ok(before)
+}
+
+/// The stamp of the rules that are in place.
+///
+/// # Errors
+/// A tool refuses.
+pub fn stamp(tool: &Tool) -> Result<Stamp, RulesError> {
+    Ok(Stamp::of(tool)?)
 }
 
 /// What is installed, and whether it is what the plan says.

@@ -329,6 +329,43 @@ fn an_agent_that_holds_the_rules_has_them_before_it_is_ready_and_takes_them_away
 }
 
 #[test]
+fn an_agent_takes_no_rules_away_that_were_put_in_the_place_of_its_own() {
+    need!("ip", "nft", "iptables-legacy", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    for tool in ["", "--iptables=iptables-legacy"] {
+        let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{INCLUDE}"));
+        let enter = stage.hosts.enter(Host::A);
+        let mut agent = Agent::start_with("the agent", stage.dir.path(), &enter, &["--redirect"]);
+        let _ = stage.adit(&["apply", tool]).expect_success();
+        agent.stop();
+        let status = stage.adit(&["status"]);
+        assert_eq!(status.status.code(), Some(0), "{tool}: {}", status.all());
+        let _ = stage.adit(&["remove"]).expect_success();
+        // and none that are not there are none of somebody else's
+        agent.restart();
+        let _ = stage.adit(&["remove"]).expect_success();
+        agent.stop();
+        assert_eq!(stage.adit(&["remove"]).expect_success(), "nothing of adit's is installed\n");
+    }
+}
+
+#[test]
+fn rules_that_several_apply_at_once_are_in_place_whole() {
+    need!("ip", "nft", "iptables-nft", "iptables-legacy", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&all_of_it("tproxy"));
+    for tool in TOOLS {
+        std::thread::scope(|scope| {
+            let apply = || scope.spawn(|| stage.adit(&["apply", tool]).expect_success());
+            let applying: Vec<_> = (0..4).map(|_| apply()).collect();
+            applying.into_iter().for_each(|one| _ = one.join().unwrap());
+        });
+        assert_eq!(stage.adit(&["status"]).status.code(), Some(0), "{tool}");
+        let _ = stage.adit(&["remove"]).expect_success();
+    }
+}
+
+#[test]
 fn an_agent_that_holds_the_rules_makes_them_again_for_a_control_group_that_was_made_anew() {
     need!("ip", "nft", "unshare");
     need_that!(is_root(), "only root changes the kernel's rules");
