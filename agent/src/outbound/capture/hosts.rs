@@ -179,6 +179,7 @@ impl Known {
         let counts = |left: &Option<Instant>| left.is_none_or(|left| now.duration_since(left) < remember);
         match (self.addresses.get(&ip), &self.lacks) {
             (Some(left), _) if counts(left) => HostHas::Yes,
+            (_, None) if self.addresses.is_empty() => HostHas::Never,
             (_, None) => HostHas::No,
             (_, Some(_)) => HostHas::Unknown,
         }
@@ -200,10 +201,12 @@ impl HostStatus {
             some.sort();
             some
         };
-        let fault = known.lacks.as_ref().map(|lack| match lack {
-            Lack::Answer => "nothing is known yet".to_owned(),
-            Lack::Failed(why) => why.to_string(),
-        });
+        let fault = match &known.lacks {
+            Some(Lack::Answer) => Some("nothing is known yet".to_owned()),
+            Some(Lack::Failed(why)) => Some(why.to_string()),
+            None if known.addresses.is_empty() => Some("it has never had an address".to_owned()),
+            None => None,
+        };
         Self { host: host.to_owned(), fault, addresses: of(true), remembered: of(false) }
     }
 }
@@ -245,6 +248,9 @@ mod tests {
         assert_eq!(known.has(a, HOUR, now), HostHas::Unknown);
         known.note(&Addrs::Failed("servfail".into()), now);
         assert_eq!(known.has(a, HOUR, now), HostHas::Unknown);
+        known.note(&Addrs::Neg, now);
+        assert_eq!(known.has(a, HOUR, now), HostHas::Never);
+        known.note(&answer(&["10.0.0.2"]), now);
         known.note(&Addrs::Neg, now);
         assert_eq!(known.has(a, HOUR, now), HostHas::No);
         known.note(&Addrs::Failed("servfail".into()), now);
