@@ -103,8 +103,17 @@ impl Captures {
 
     /// The host names that its rules ask for, each with the number of its rule, from 1.
     pub fn hosts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.of_hosts().map(|(number, host, _)| (number, host))
+    }
+
+    /// Those of the rules about a port, with the rules' numbers from 1.
+    pub fn hosts_at(&self, port: u16) -> impl Iterator<Item = (usize, &str)> {
+        self.of_hosts().filter(move |(_, _, rule)| rule.is_about(port)).map(|(number, host, _)| (number, host))
+    }
+
+    fn of_hosts(&self) -> impl Iterator<Item = (usize, &str, &CaptureRule)> {
         self.rules.iter().enumerate().filter_map(|(index, rule)| match &rule.matches {
-            CaptureMatch::Host(host) => Some((index + 1, host.as_str())),
+            CaptureMatch::Host(host) => Some((index + 1, host.as_str(), rule)),
             CaptureMatch::Net(_) => None,
         })
     }

@@ -85,15 +85,21 @@ impl Capture {
         };
         loop {
             match self.name(original) {
-                Captured::Named { name, rule: None, .. } if self.passes(&name, table) => return Found::Pass(name),
+                Captured::Named { name, rule: None, .. } if self.passes(&name, table) => {
+                    let Some((rule, host)) = self.without_address(original.port()) else { return Found::Pass(name) };
+                    let why = format!("{host} has no address in DNS, so that this may be its own");
+                    return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, why);
+                }
                 Captured::Named { name, certificate, .. } => {
                     let certificate = certificate.or_else(|| self.certificate.clone());
                     return Found::Carry(Asks { to: name, certificate, original: Some(original) });
                 }
-                Captured::Waits { rule, host } => match self.hosts.told(&host, deadline).await {
-                    Ok(()) => {}
-                    Err(why) => return refuse(End::Unreachable, rule, why),
-                },
+                Captured::Waits { rule, host } => {
+                    match self.hosts.told(&host, original.ip().to_canonical(), deadline).await {
+                        Ok(()) => {}
+                        Err(why) => return refuse(End::Unreachable, rule, why),
+                    }
+                }
                 Captured::Faulty { rule, message } => {
                     return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, message);
                 }
@@ -107,7 +113,10 @@ impl Capture {
     /// Why it may not.
     pub fn may_pass(&self, original: SocketAddr, table: &Dtab) -> Result<(), String> {
         match self.name(original) {
-            Captured::Named { name, rule: None, .. } if self.passes(&name, table) => Ok(()),
+            Captured::Named { name, rule: None, .. } if self.passes(&name, table) => {
+                let may_be = |(rule, _)| Err(format!("[[outbound.capture]] {rule} may be about it"));
+                self.without_address(original.port()).map_or(Ok(()), may_be)
+            }
             Captured::Named { rule: None, .. } if self.unmatched == Unmatched::Pass => {
                 Err("a rule of the table is about it".to_owned())
             }
@@ -120,6 +129,11 @@ impl Capture {
 
     fn name(&self, original: SocketAddr) -> Captured {
         self.rules.name(original, |host, ip| self.hosts.has(host, ip, self.remember))
+    }
+
+    /// A rule about this port whose host name has no address, nor ever had one: which are its own, nobody can tell.
+    fn without_address(&self, port: u16) -> Option<(usize, &str)> {
+        self.rules.hosts_at(port).find(|(_, host)| self.hosts.has_none(host))
     }
 
     /// Whether what no capture rule names goes on in plaintext: the file says so, and no rule of the table is about it.

@@ -92,20 +92,30 @@ impl Hosts {
     /// Whether a host name has an address, or had it less than `remember` ago.
     pub fn has(&self, host: &str, ip: IpAddr, remember: Duration) -> HostHas {
         let Some(known) = self.known(host) else { return HostHas::Unknown };
-        known.borrow().has(ip, remember, Instant::now())
+        let has = known.borrow().has(ip, remember, Instant::now());
+        // Of the two queries one may have failed: that says nothing about the addresses of its kind.
+        if has == HostHas::No && self.namers.lacks(host, ip.is_ipv4()).is_some() { HostHas::Unknown } else { has }
     }
 
-    /// Waits until something is known of a host name.
+    /// Whether DNS knows a host name, but no address of it, nor ever did.
+    pub fn has_none(&self, host: &str) -> bool {
+        self.known(host).is_some_and(|known| known.borrow().has_none())
+    }
+
+    /// Waits until something is known of a host name's addresses of the kind that `ip` is of.
     ///
     /// # Errors
     /// Why nothing is, by `deadline` or at once.
-    pub async fn told(&self, host: &str, deadline: tokio::time::Instant) -> Result<(), String> {
+    pub async fn told(&self, host: &str, ip: IpAddr, deadline: tokio::time::Instant) -> Result<(), String> {
         let Some(mut known) = self.known(host) else { return Err(format!("{host} is followed no more")) };
         let settled = known.wait_for(|known| known.lacks != Some(Lack::Answer));
         match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(known)) => match &known.lacks {
                 Some(Lack::Failed(why)) => Err(format!("the addresses of {host} could not be found out: {why}")),
-                Some(Lack::Answer) | None => Ok(()),
+                Some(Lack::Answer) | None => match self.namers.lacks(host, ip.is_ipv4()) {
+                    Some(why) => Err(format!("the addresses of {host} could not be found out: {why}")),
+                    None => Ok(()),
+                },
             },
             Ok(Err(_)) => Err(format!("{host} is followed no more")),
             Err(_) => Err(format!("the addresses of {host} were not found out in time")),
@@ -172,6 +182,10 @@ impl Known {
             let Some((_, ip)) = gone else { return };
             self.addresses.remove(&ip);
         }
+    }
+
+    fn has_none(&self) -> bool {
+        self.lacks.is_none() && self.addresses.is_empty()
     }
 
     fn has(&self, ip: IpAddr, remember: Duration, now: Instant) -> HostHas {
@@ -248,6 +262,17 @@ mod tests {
         assert_eq!(known.has(a, HOUR, now), HostHas::No);
         known.note(&Addrs::Failed("servfail".into()), now);
         assert_eq!(known.has(a, HOUR, now), HostHas::No, "an answer was there");
+    }
+
+    #[test]
+    fn a_name_that_had_an_address_once_is_not_without_one() {
+        let (mut known, now) = (unknown(), Instant::now());
+        assert!(!known.has_none(), "nothing is known");
+        known.note(&Addrs::Neg, now);
+        assert!(known.has_none());
+        known.note(&answer(&["10.0.0.1"]), now);
+        known.note(&Addrs::Neg, now);
+        assert!(!known.has_none());
     }
 
     #[test]
