@@ -145,8 +145,8 @@ pub struct Outbound {
 }
 
 impl Default for Outbound {
-    /// Nothing leads anywhere. Processes are looked for: it costs a hundredth of what opening a stream does, and answers
-    /// the first question of every operator.
+    /// Nothing leads anywhere. Processes are looked for: it costs a short connection a fortieth of what it takes anyway,
+    /// and answers the first question of every operator.
     fn default() -> Outbound {
         Outbound {
             dtab: Dtab::default(),

@@ -22,7 +22,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes one, below the root of cgroup2, and the ones above it.
+    /// Makes one, below the root of cgroup2, and those above it that are not there: they stay, as others may use them.
     #[must_use]
     pub fn make(path: &str) -> Self {
         let _ = apart("mkdir -p", path).expect_success();

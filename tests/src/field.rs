@@ -22,7 +22,7 @@ use crate::{
     process::{Finished, run},
 };
 
-/// Host A's identity.
+/// Host A's identity, beside its addresses.
 pub const A: &str = "a.adit.example";
 /// Host B's identity, beside its addresses.
 pub const B: &str = "b.adit.example";
@@ -96,7 +96,7 @@ pub struct Plan {
     services: String,
     a_more: String,
     b_more: String,
-    a_user: Option<&'static str>,
+    a_user: Option<(&'static str, &'static [&'static str])>,
     a_enter: &'static [&'static str],
 }
 
@@ -116,6 +116,14 @@ impl Road {
         }
     }
 
+    /// What the agents' files say, where there are agents.
+    fn mode(self) -> Mode {
+        match self {
+            Self::Direct => Mode::Redirect,
+            Self::Captured(_, mode) => mode,
+        }
+    }
+
     /// True if agents are on it.
     #[must_use]
     pub fn is_captured(self) -> bool {
@@ -129,12 +137,12 @@ impl Field {
     #[must_use]
     pub fn plan() -> Plan {
         let authority = Authority::new("adit tests");
-        let b = Leaf::dns(&[B]).ip(Host::B.ip(Family::V4)).ip(Host::B.ip(Family::V6));
+        let leaf = |name, host: Host| Leaf::dns(&[name]).ip(host.ip(Family::V4)).ip(host.ip(Family::V6));
         Plan {
             hosts: Hosts::join(),
             dir: tempfile::tempdir().expect("a temporary folder can be made"),
-            a_credential: authority.issue(&Leaf::dns(&[A])),
-            b_credential: authority.issue(&b),
+            a_credential: authority.issue(&leaf(A, Host::A)),
+            b_credential: authority.issue(&leaf(B, Host::B)),
             authority,
             table: "/dst/{ip}/{port} => /$/inet/{ip}/4143 ;".to_owned(),
             peers: "[[outbound.peer]]\nname = \"/dst/{ip}/{port}\"\nidentity = \"ip:{ip}\"\n".to_owned(),
@@ -301,10 +309,10 @@ impl Plan {
         self
     }
 
-    /// A's agent runs as this user, and so without any capability.
+    /// A's agent runs as this user, with these capabilities and no other (`net_admin`).
     #[must_use]
-    pub fn a_runs_as(mut self, user: &'static str) -> Self {
-        self.a_user = Some(user);
+    pub fn a_runs_as(mut self, user: &'static str, capabilities: &'static [&'static str]) -> Self {
+        self.a_user = Some((user, capabilities));
         self
     }
 
@@ -313,6 +321,12 @@ impl Plan {
     pub fn a_enters(mut self, enter: &'static [&'static str]) -> Self {
         self.a_enter = enter;
         self
+    }
+
+    /// The tables about captured connections that A's file will have on this road, for a B that captures too.
+    #[must_use]
+    pub fn outbound(&self, road: Road) -> String {
+        self.a_file(road.mode())
     }
 
     /// A file with a credential in the field's folder, PREFIX.pem and PREFIX.key, for a further `[[tls.certificate]]`.
@@ -353,17 +367,13 @@ impl Plan {
     }
 
     fn start_with(self, road: Road, words: &[&str]) -> Field {
-        let mode = match road {
-            Road::Direct => Mode::Redirect,
-            Road::Captured(_, mode) => mode,
-        };
-        let (a_file, b_file) = (self.a_file(mode), self.b_file());
+        let (a_file, b_file) = (self.a_file(road.mode()), self.b_file());
         let b = self.settle("b", &self.b_credential, &b_file);
         let a = self.settle("a", &self.a_credential, &a_file);
         let mut enter_a = self.hosts.enter(Host::A);
         enter_a.extend(self.a_enter.iter().map(|word| (*word).to_owned()));
-        if let Some(user) = self.a_user {
-            enter_a.extend(self.become_user(user, &a));
+        if let Some((user, capabilities)) = self.a_user {
+            enter_a.extend(self.become_user(user, capabilities, &a));
         }
         let start = |name, dir: &Path, enter: &[String], words: &[&str]| {
             road.is_captured().then(|| Agent::start_with(name, dir, enter, words))
@@ -408,7 +418,7 @@ impl Plan {
 
     /// The words that make a command run as this user of the machine, who is given A's folder. The binary may be where
     /// only root can go, so the user has a copy.
-    fn become_user(&self, user: &str, dir: &Path) -> Vec<String> {
+    fn become_user(&self, user: &str, capabilities: &[&str], dir: &Path) -> Vec<String> {
         let copy = self.path("adit");
         fs::copy(binary(), &copy).expect("the binary can be copied");
         let id = |flag| {
@@ -422,7 +432,13 @@ impl Plan {
         }
         own(dir);
         own(self.dir.path());
-        let words = format!("shift; exec setpriv --reuid={uid} --regid={gid} --clear-groups {} \"$@\"", copy.display());
+        // A new user has none of root's capabilities but those that are said to outlive the change (capabilities(7)).
+        let kept =
+            ["-all".to_owned()].into_iter().chain(capabilities.iter().map(|capability| format!("+{capability}")));
+        let kept = kept.collect::<Vec<_>>().join(",");
+        let become_it =
+            format!("setpriv --reuid={uid} --regid={gid} --clear-groups --inh-caps={kept} --ambient-caps={kept}");
+        let words = format!("shift; exec {become_it} {} \"$@\"", copy.display());
         // What follows is the binary, in whose place the copy goes.
         ["sh", "-c", &words, "sh"].map(str::to_owned).to_vec()
     }

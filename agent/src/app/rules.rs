@@ -92,7 +92,7 @@ impl Rules {
         match redirect::remove(&self.tool) {
             Ok(_) => info!("the kernel's rules are taken away"),
             Err(error) => {
-                error!("the kernel's rules are still in place; `adit redirect remove` takes them away: {error}")
+                error!("the kernel's rules are still in place; `adit redirect remove` takes them away: {error}");
             }
         }
     }

@@ -18,7 +18,8 @@ pub(super) struct Ping {
     /// The configuration file, whose rules and certificates the probe uses.
     #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
     config: PathBuf,
-    /// The id of the certificate to show; without it, that of the first listener for this name, or the default one.
+    /// The id of the certificate to show; without it, that of the first listener for this name, or the default one. Rules for
+    /// workloads and captures choose for applications alone.
     #[arg(long, value_name = "ID")]
     certificate: Option<String>,
 }

@@ -31,8 +31,14 @@ enum Command {
     /// Print the rules that the configuration asks for, as nft or iptables-restore reads them.
     Print(Print),
     /// Install the rules, in the place of those that are installed: all of them, or none.
+    ///
+    /// They stay until `remove`, or until the host starts again, whether an agent runs or not: what they bring to an agent
+    /// that is down is refused. Start the agent first, and apply them again after a change of the file that they follow,
+    /// which `status` tells.
     Apply(Apply),
     /// Take every rule of adit's away, whichever tool installed it and whatever the file says.
+    ///
+    /// From then on applications connect past the agent, in plaintext, and `strict` ports are open.
     Remove(Remove),
     /// Say what is installed, whether it is what the configuration asks for, and what the rules have counted.
     ///
@@ -143,7 +149,7 @@ impl Apply {
             None => {
                 redirect::apply(&plan, &tool)?;
                 let (rules, chains, ways) = (plan.rules(), plan.chains.len(), plan.ways.len());
-                println!("applied: {rules} rules in {chains} chains; {ways} routing rules and routes");
+                println!("applied: rules {rules}, chains {chains}, routing rules and routes {ways}");
                 Ok(ExitCode::SUCCESS)
             }
             Some(limit) => confirm::apply(&plan, &tool, limit),
@@ -153,7 +159,11 @@ impl Apply {
 
 impl Remove {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let removed = redirect::remove(&self.with.tool())?.names();
+        let removed = redirect::remove(&self.with.tool())?;
+        for command in &removed.unseen {
+            eprintln!("adit: warning: whether {command} has rules of adit's was not looked at, which only root may");
+        }
+        let removed = removed.names();
         if removed.is_empty() {
             println!("nothing of adit's is installed");
         }

@@ -23,11 +23,12 @@ pub(super) struct Run {
     /// Once every door is open, write their addresses here, a line of JSON each.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Install the rules of the configuration before the agent is ready, as `adit redirect apply` does, and take them away
-    /// once it has drained.
+    /// Install the rules of the configuration before the agent is ready, as `adit redirect apply` does, replace them at a
+    /// reload, and take them away once it has drained; applications then connect past it, in plaintext.
     #[arg(long)]
     redirect: bool,
-    /// Install them with iptables and ip6tables instead of nft; or with this command, such as iptables-legacy.
+    /// With --redirect: install the rules with iptables and ip6tables instead of nft; or with this command, such as
+    /// iptables-legacy.
     #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "iptables",
         value_parser = Iptables::parse, requires = "redirect")]
     iptables: Option<Iptables>,

@@ -19,8 +19,8 @@ use crate::identity::text::printable;
 /// Show whose stream a local connection is, by the address that its other side sees. Nobody has it: exit code 1.
 #[derive(Debug, Args)]
 pub(super) struct Whois {
-    /// What a service sees as its client's address, or an application's own end of a connection to a listener:
-    /// 127.0.0.1:53122.
+    /// What a service sees as its client's address, or an application's own end of a connection that it made to a listener
+    /// or that was captured: 127.0.0.1:53122.
     #[arg(value_name = "ADDRESS")]
     address: SocketAddr,
     /// The configuration file, whose admin section says where the agent answers.

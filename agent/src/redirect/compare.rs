@@ -4,7 +4,9 @@
 
 use super::{
     RulesError,
-    installed::{Installed, Iptables, Tool},
+    command::Iptables,
+    groups::Groups,
+    installed::{Installed, Tool, is_here},
     iptables::{self, Saved},
     nft,
     plan::Plan,
@@ -59,23 +61,19 @@ struct Placed {
 /// A tool that does not answer, or cannot read the plan.
 pub(super) fn look(plan: &Plan, tool: &Tool) -> Result<Report, RulesError> {
     let installed = Installed::find(tool)?;
-    let mut report = Report { ways: installed.ways.clone(), ..Report::default() };
-    if let Some(table) = &installed.nft {
-        let wanted = if plan.chains.is_empty() { String::new() } else { rendered(&nft::script(plan))? };
-        let here = run("nft", &["-s", "list", "table", "inet", "adit"], "")?;
-        report.differences.extend(differences(&of_nft(&wanted), &of_nft(&here)));
-        let rules = of_nft(&here).iter().filter(|placed| !placed.rule.starts_with("type ")).count();
-        report.sets.push(Set { name: format!("nft table {}", nft::TABLE), rules, counters: counters_of_nft(table) });
-    }
-    for command in commands(&installed) {
-        look_at_chains(&mut report, &installed, command, plan)?;
+    let mut report = Report { sets: sets(&installed)?, ways: installed.ways.clone(), ..Report::default() };
+    match Groups::of(plan).fault() {
+        // No tool can say what it would make of it.
+        Some(fault) => report.differences.push(fault),
+        None => report.differences = of_rules(&installed, plan)?,
     }
     match report.sets.as_slice() {
         [] if !plan.chains.is_empty() => report.differences.push("no rules are installed".to_owned()),
         [_, _, ..] => report.differences.push("two tools have rules of adit's; apply keeps one".to_owned()),
         _ => {}
     }
-    let (here, wanted) = (&installed.ways, &plan.ways);
+    let here = &installed.ways;
+    let wanted: Vec<_> = plan.ways.iter().filter(|way| is_here(way.family())).collect();
     let missing = wanted.iter().filter(|way| !here.contains(way)).map(|way| format!("missing: {way}"));
     let extra = here.iter().filter(|way| !wanted.contains(way)).map(|way| format!("not wanted: {way}"));
     report.differences.extend(missing.chain(extra));
@@ -100,26 +98,50 @@ fn commands(installed: &Installed) -> Vec<&Iptables> {
     commands
 }
 
-fn look_at_chains(
-    report: &mut Report,
-    installed: &Installed,
-    command: &Iptables,
-    plan: &Plan,
-) -> Result<(), RulesError> {
-    let mut set = Set { name: format!("chains of {}", command.name()), rules: 0, counters: Vec::new() };
-    for (_, family, here) in installed.iptables.iter().filter(|(other, ..)| other == command) {
-        let wanted = rendered_chains(command, *family, &iptables::restore(plan, *family))?;
-        let here_placed = of_iptables(*family, here);
-        report.differences.extend(differences(&of_iptables(*family, &wanted), &here_placed));
-        for rule in here.tables.values().flat_map(iptables::Table::overtaken) {
-            report.differences.push(format!("stands before the jump to adit's chain ({}): {rule}", family.as_str()));
-        }
-        set.rules += here_placed.len();
-        let counted = run(&command.program(*family, "-save"), &["-c"], "")?;
-        add(&mut set.counters, counters_of_iptables(&counted));
+/// What there is, and what it has counted.
+fn sets(installed: &Installed) -> Result<Vec<Set>, ToolError> {
+    let mut sets = Vec::new();
+    if let Some(table) = &installed.nft {
+        let rules = of_nft(table).iter().filter(|placed| !placed.rule.starts_with("type ")).count();
+        sets.push(Set { name: format!("nft table {}", nft::TABLE), rules, counters: counters_of_nft(table) });
     }
-    report.sets.push(set);
-    Ok(())
+    for command in commands(installed) {
+        let mut set = Set { name: format!("chains of {}", command.name()), rules: 0, counters: Vec::new() };
+        for (_, family, here) in of_command(installed, command) {
+            set.rules += of_iptables(*family, here).len();
+            let counted = run(&command.program(*family, "-save"), &["-c"], "")?;
+            add(&mut set.counters, counters_of_iptables(&counted));
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}
+
+/// What differs between the rules that are there and those of the plan.
+fn of_rules(installed: &Installed, plan: &Plan) -> Result<Vec<String>, ToolError> {
+    let mut found = Vec::new();
+    if installed.nft.is_some() {
+        let wanted = if plan.chains.is_empty() { String::new() } else { rendered(&nft::script(plan))? };
+        let here = run("nft", &["-s", "list", "table", "inet", "adit"], "")?;
+        found.extend(differences(&of_nft(&wanted), &of_nft(&here)));
+    }
+    for command in commands(installed) {
+        for (_, family, here) in of_command(installed, command) {
+            let wanted = rendered_chains(command, *family, &iptables::restore(plan, *family))?;
+            found.extend(differences(&of_iptables(*family, &wanted), &of_iptables(*family, here)));
+            for rule in here.tables.values().flat_map(iptables::Table::overtaken) {
+                found.push(format!("stands before the jump to adit's chain ({}): {rule}", family.as_str()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn of_command<'a>(
+    installed: &'a Installed,
+    command: &'a Iptables,
+) -> impl Iterator<Item = &'a (Iptables, Family, Saved)> {
+    installed.iptables.iter().filter(move |(other, ..)| other == command)
 }
 
 /// What nft makes of a script.

@@ -3,10 +3,15 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
+use rustix::fs::statfs;
+
 use super::{plan::Plan, rule::Test};
 
 /// Where nft looks for them.
 const MOUNT: &str = "/sys/fs/cgroup";
+
+/// CGROUP2_SUPER_MAGIC of linux/magic.h.
+const CGROUP2: u64 = 0x6367_7270;
 
 /// The groups of a plan, and which ones they were.
 #[derive(Debug)]
@@ -33,9 +38,21 @@ impl Groups {
         self.0.iter().find(other).map(|(name, _)| name.as_str())
     }
 
-    /// The first that is not there.
-    pub(super) fn missing(&self) -> Option<&str> {
-        self.0.iter().find(|(_, was)| was.is_none()).map(|(name, _)| name.as_str())
+    /// Why no rule can be made for one of them. nft takes any folder there for a control group, and its rule would match
+    /// nobody.
+    pub(super) fn fault(&self) -> Option<String> {
+        let (first, _) = self.0.first()?;
+        if !statfs(MOUNT).is_ok_and(|found| u64::try_from(found.f_type) == Ok(CGROUP2)) {
+            return Some(format!(
+                "{MOUNT} is no cgroup2, which a rule for the control group {first} needs; start the system with the unified \
+                 hierarchy (systemd.unified_cgroup_hierarchy=1)"
+            ));
+        }
+        let (missing, _) = self.0.iter().find(|(_, was)| was.is_none())?;
+        Some(format!(
+            "{MOUNT}/{missing}: there is no such control group, and a rule can only be made for one that is; start what \
+             runs in it first, or name a slice that stays"
+        ))
     }
 }
 

@@ -1,11 +1,12 @@
 //! What of ours is in the kernel, and how it becomes something else: found by what it is called and tagged with, never by
 //! what the file says, so that it can be taken away whatever the file says by then.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::fs;
 
 use super::{
     RulesError,
-    iptables::{self, Saved},
+    command::Iptables,
+    iptables::Saved,
     nft,
     plan::Plan,
     rule::Family,
@@ -22,79 +23,6 @@ pub enum Tool {
     Iptables(Iptables),
 }
 
-/// One of the iptables commands of a host, which may have several: `iptables`, `iptables-legacy`, `/usr/sbin/iptables-nft`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Iptables {
-    folder: String,
-    /// What follows `iptables` in its name.
-    kind: String,
-}
-
-impl Iptables {
-    /// Those that Debian has.
-    const USUAL: [&'static str; 3] = ["iptables", "iptables-nft", "iptables-legacy"];
-
-    /// Reads a command's name, or its path.
-    ///
-    /// # Errors
-    /// It does not begin with `iptables`, so that those beside it cannot be told.
-    pub fn parse(command: &str) -> Result<Iptables, String> {
-        let at = command.rfind('/').map_or(0, |slash| slash + 1);
-        let (folder, name) = command.split_at(at);
-        let kind = name.strip_prefix("iptables").filter(|kind| kind.is_empty() || kind.starts_with('-'));
-        let kind = kind.ok_or("it is no command like `iptables` or `iptables-legacy`")?;
-        Ok(Iptables { folder: folder.to_owned(), kind: kind.to_owned() })
-    }
-
-    /// Its name.
-    pub fn name(&self) -> String {
-        self.program(Family::V4, "")
-    }
-
-    /// The one of a family, and for one task: `-restore`, `-save`.
-    pub(super) fn program(&self, family: Family, task: &str) -> String {
-        let base = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
-        };
-        format!("{}{base}{}{task}", self.folder, self.kind)
-    }
-
-    /// The file that it is in the end: several names lead to one.
-    fn file(&self) -> Option<PathBuf> {
-        find(&self.program(Family::V4, "-save")).and_then(|file| fs::canonicalize(file).ok())
-    }
-
-    /// Whether its tables are nft's.
-    fn is_nft(&self) -> bool {
-        run(&self.name(), &["--version"], "").is_ok_and(|version| version.contains("nf_tables"))
-    }
-
-    /// Those of this host, each once, `named` first.
-    fn all(named: Option<&Iptables>) -> Vec<Iptables> {
-        let usual = Self::USUAL.iter().filter_map(|name| Iptables::parse(name).ok());
-        let mut seen = BTreeSet::new();
-        let known = |command: &Iptables| command.file().is_some_and(|file| seen.insert(file));
-        named.cloned().into_iter().chain(usual).filter(known).collect()
-    }
-
-    fn saved(&self, family: Family) -> Result<Saved, ToolError> {
-        let save = self.program(family, "-save");
-        if find(&save).is_none() {
-            return Ok(Saved::default());
-        }
-        run(&save, &[] as &[&str], "").map(|text| Saved::parse(&text))
-    }
-
-    fn restore(&self, family: Family, text: &str) -> Result<(), ToolError> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        // Who else changes them meanwhile holds a lock.
-        run(&self.program(family, "-restore"), &["--noflush", "--wait", "5"], text).map(drop)
-    }
-}
-
 /// What of ours is installed.
 #[derive(Clone, Debug, Default)]
 pub struct Installed {
@@ -104,6 +32,8 @@ pub struct Installed {
     pub(super) iptables: Vec<(Iptables, Family, Saved)>,
     /// Rules and routes.
     pub(super) ways: Vec<Way>,
+    /// Commands of iptables that do not show this process what they have.
+    pub unseen: Vec<String>,
 }
 
 impl Installed {
@@ -113,7 +43,7 @@ impl Installed {
     /// A tool that is there and does not answer.
     pub fn find(tool: &Tool) -> Result<Installed, ToolError> {
         let mut installed = Installed::default();
-        if find("nft").is_some() && run("nft", &["list", "tables", "inet"], "")?.lines().any(is_ours) {
+        if find("nft").is_some() && of_kernel(run("nft", &["list", "tables", "inet"], ""))?.lines().any(is_ours) {
             installed.nft = Some(run("nft", &["list", "table", "inet", "adit"], "")?);
         }
         let named = match tool {
@@ -122,7 +52,13 @@ impl Installed {
         };
         for command in Iptables::all(named) {
             for family in families() {
-                installed.iptables.push((command.clone(), family, command.saved(family)?));
+                match of_kernel(command.saved(family)) {
+                    // Those of iptables-legacy are root's alone to see, whatever an agent of another user may do.
+                    Err(error) if error.is_forbidden() && named != Some(&command) => {
+                        installed.unseen.push(command.program(family, ""));
+                    }
+                    saved => installed.iptables.push((command.clone(), family, saved?)),
+                }
             }
         }
         if find("ip").is_some() {
@@ -167,18 +103,18 @@ impl Installed {
             Tool::Iptables(command) => {
                 // One that is not there says so.
                 run(&command.program(Family::V4, "-restore"), &["--version"], "")?;
-                if self.nft.is_some() {
-                    run("nft", &["-f", "-"], nft::REMOVE)?;
-                }
             }
         }
         for (command, family, before) in &self.iptables {
             let next = match tool {
-                Tool::Iptables(named) if named == command => command.wanted(plan, *family, before),
+                Tool::Iptables(named) if named == command => command.wanted(plan, *family, before)?,
                 Tool::Iptables(_) | Tool::Nft => Saved::default(),
             };
-            command.restore(*family, &iptables::write(&next, before))?;
-            command.drop_made(*family, before, &next)?;
+            command.put(*family, &next, before)?;
+        }
+        // Once the others are in place: at no moment is there nothing.
+        if *tool != Tool::Nft && self.nft.is_some() {
+            run("nft", &["-f", "-"], nft::REMOVE)?;
         }
         change_ways("del", self.ways.iter().filter(|way| !wanted.contains(way)))
     }
@@ -195,47 +131,18 @@ impl Installed {
         for (command, family, now) in &now.iptables {
             let same = |(other, of, _): &&(Iptables, Family, Saved)| other == command && of == family;
             let before = self.iptables.iter().find(same).map(|(_, _, saved)| saved.clone()).unwrap_or_default();
-            command.restore(*family, &iptables::write(&before, now))?;
-            command.drop_made(*family, now, &before)?;
+            command.put(*family, &before, now)?;
         }
         change_ways("del", now.ways.iter().filter(|way| !self.ways.contains(way)))?;
         Ok(())
     }
 }
 
-impl Iptables {
-    /// What a plan wants, where a table that is there for its sake says so.
-    fn wanted(&self, plan: &Plan, family: Family, before: &Saved) -> Saved {
-        let mut wanted = iptables::wanted(plan, family);
-        if self.is_nft() {
-            for (name, table) in &mut wanted.tables {
-                if before.tables.get(name).is_none_or(iptables::Table::is_made) {
-                    table.set_made();
-                }
-            }
-        }
-        wanted
-    }
-
-    /// Takes away the tables that were made for ours, if there is nothing else in them.
-    fn drop_made(&self, family: Family, before: &Saved, next: &Saved) -> Result<(), ToolError> {
-        let gone = |name: &String| next.tables.get(name).is_none_or(iptables::Table::is_empty);
-        let made = before.tables.iter().filter(|(name, table)| table.is_made() && gone(name));
-        let made: Vec<_> = made.map(|(name, _)| name).collect();
-        if made.is_empty() || find("nft").is_none() {
-            return Ok(());
-        }
-        let now = self.saved(family)?;
-        for name in made {
-            if now.tables.get(name).is_some_and(|table| table.is_empty() && table.others == 0) {
-                let family = match family {
-                    Family::V4 => "ip",
-                    Family::V6 => "ip6",
-                };
-                run("nft", &["delete", "table", family, name.as_str()], "")?;
-            }
-        }
-        Ok(())
+/// Of what the kernel does not have, nothing is there.
+fn of_kernel<T: Default>(found: Result<T, ToolError>) -> Result<T, ToolError> {
+    match found {
+        Err(error) if error.is_of_kernel() => Ok(T::default()),
+        found => found,
     }
 }
 
@@ -257,7 +164,7 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 }
 
 /// Where IPv6 is not, or is switched off everywhere, no connection of it can be.
-fn is_here(family: Family) -> bool {
+pub(super) fn is_here(family: Family) -> bool {
     let off = |interface: &str| {
         let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
         fs::read_to_string(file).map_or(true, |value| value.trim() == "1")

@@ -17,8 +17,9 @@ use super::{
 /// What every chain of ours begins with.
 const OURS: &str = "ADIT_";
 
-/// Only iptables' own tables of nft can be taken away again, and are, if this says that they were not there before.
-pub(super) const MADE: &str = "adit made this table";
+/// What the last rule of a chain of ours says, which does nothing else: the kernel's chain that leads to it was not there
+/// before.
+pub(super) const MADE: &str = "adit made the chain that leads here";
 
 /// How many ports one rule may list (xt_multiport); a range counts twice.
 const MULTIPORT: usize = 15;
@@ -160,14 +161,14 @@ fn words(test: &Test) -> Vec<String> {
         Test::FromPort(ports) => multiport("sport", ports),
         Test::User(users) => users.iter().map(|user| format!("-m owner --uid-owner {user}")).collect(),
         Test::Group(groups) => groups.iter().map(|group| format!("-m owner --gid-owner {group}")).collect(),
-        Test::Cgroup(path) => vec![format!("-m cgroup --path \"{path}\"")],
+        // Within quotes it takes the character that follows a backslash for itself.
+        Test::Cgroup(path) => vec![format!("-m cgroup --path \"{}\"", path.replace('\\', "\\\\"))],
         Test::Interface(names) => names.iter().map(|name| format!("-i {name}")).collect(),
         Test::ToThisHost => vec!["-m addrtype --dst-type LOCAL".to_owned()],
         Test::FromElsewhere => vec!["-m addrtype ! --src-type LOCAL".to_owned()],
         Test::Leaving => vec!["! -o lo".to_owned()],
         Test::Decided => vec!["-m conntrack --ctstate ESTABLISHED,RELATED -m tcp ! --syn".to_owned()],
-        Test::Opens => vec!["-m tcp --syn".to_owned()],
-        Test::Unchanged => vec!["-m conntrack ! --ctstate DNAT".to_owned()],
+        Test::Rewritten => vec!["-m conntrack --ctstate DNAT".to_owned()],
         Test::Lost => vec!["-m conntrack --ctstate NEW -m tcp ! --syn".to_owned()],
         Test::Unknown => vec!["-m conntrack --ctstate INVALID,UNTRACKED".to_owned()],
         Test::Original => vec!["-m conntrack --ctdir ORIGINAL".to_owned()],

@@ -5,6 +5,7 @@
 //! Everything of ours is called `adit`, or tagged so; nothing else is ever touched.
 
 mod choice;
+mod command;
 mod compare;
 mod groups;
 mod installed;
@@ -18,16 +19,23 @@ mod tests;
 mod tool;
 mod ways;
 
+pub use command::Iptables;
 pub use compare::{Counter, Report, Set};
 pub use groups::Groups;
-pub use installed::{Installed, Iptables, Tool};
+pub use installed::{Installed, Tool};
 pub use names::{Account, LookUp, PlanError};
 pub use plan::Plan;
 pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};
 pub use tool::ToolError;
 pub use ways::Way;
 
-use std::{error::Error, fmt, io};
+use std::{
+    error::Error,
+    fmt,
+    fs::{File, TryLockError},
+    io,
+    time::{Duration, Instant},
+};
 
 use adit_config::Config;
 
@@ -36,6 +44,11 @@ use crate::sys::{
     caps::{Capability, Privileges},
 };
 
+/// The longest that somebody else is waited for who changes the rules: five thousand of them take iptables some seconds.
+const TURN: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Why rules were not installed, removed or looked at.
 #[derive(Debug)]
 pub enum RulesError {
@@ -43,8 +56,8 @@ pub enum RulesError {
     Plan(PlanError),
     /// This process may not change or see them.
     Right,
-    /// A rule is about a control group that is not there.
-    NoGroup(String),
+    /// No rule can be made for a control group; why.
+    Group(String),
     /// A tool refused, and everything is as it was.
     Tool(ToolError),
     /// A tool refused, and so did one that was to make things what they were.
@@ -76,9 +89,10 @@ fn number(account: Account<'_>) -> io::Result<Option<u32>> {
 /// Then nothing has changed, unless the error says so.
 pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
     check_right()?;
-    if let Some(missing) = Groups::of(plan).missing() {
-        return Err(RulesError::NoGroup(missing.to_owned()));
+    if let Some(fault) = Groups::of(plan).fault() {
+        return Err(RulesError::Group(fault));
     }
+    let _turn = turn();
     let before = Installed::find(tool)?;
     before.replace(plan, tool)?;
     Ok(before)
@@ -90,6 +104,7 @@ pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
 /// A tool refuses.
 pub fn put_back(before: &Installed, tool: &Tool) -> Result<(), RulesError> {
     check_right()?;
+    let _turn = turn();
     before.put_back(tool)
 }
 
@@ -99,6 +114,7 @@ pub fn put_back(before: &Installed, tool: &Tool) -> Result<(), RulesError> {
 /// A tool refuses.
 pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
     check_right()?;
+    let _turn = turn();
     let before = Installed::find(tool)?;
     if !before.is_empty() {
         Installed::default().put_back(tool)?;
@@ -112,7 +128,22 @@ pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
 /// A tool refuses, or this process may not ask.
 pub fn look(plan: &Plan, tool: &Tool) -> Result<Report, RulesError> {
     check_right()?;
+    let _turn = turn();
     compare::look(plan, tool)
+}
+
+/// Two who change the rules at once would each take away what the other has just put there, so they take turns in a network
+/// namespace. Anybody in it may hold this lock, and is not waited for longer than any of us takes.
+fn turn() -> io::Result<File> {
+    let namespace = File::open("/proc/thread-self/ns/net")?;
+    let end = Instant::now() + TURN;
+    while let Err(TryLockError::WouldBlock) = namespace.try_lock() {
+        if Instant::now() >= end {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(namespace)
 }
 
 fn check_right() -> Result<(), RulesError> {
@@ -143,11 +174,7 @@ impl fmt::Display for RulesError {
                 "the rules of the kernel need CAP_NET_ADMIN: run this as root; an agent's unit gives it with \
                  AmbientCapabilities=CAP_NET_ADMIN",
             ),
-            Self::NoGroup(name) => write!(
-                f,
-                "/sys/fs/cgroup/{name}: there is no such control group, and a rule can only be made for one that is; \
-                 start what runs in it first, or name a slice that stays"
-            ),
+            Self::Group(fault) => f.write_str(fault),
             Self::Tool(error) => error.fmt(f),
             Self::Half(error, second) => {
                 write!(f, "{error}\nand what was there could not be put back whole: {second}")

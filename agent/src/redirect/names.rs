@@ -38,8 +38,6 @@ pub enum PlanError {
         /// What it says.
         name: String,
     },
-    /// A door whose port the kernel chooses: rules would not know it.
-    Port,
 }
 
 /// The longest name of an interface: IFNAMSIZ of linux/if.h, less its closing zero.
@@ -63,7 +61,7 @@ pub(super) fn number(place: &str, account: Account<'_>, look_up: LookUp<'_>) -> 
 /// is let through (systemd.unit(5)), and none that could end a quoted word.
 pub(super) fn cgroup(place: &str, name: &str) -> Result<String, PlanError> {
     let trimmed = name.trim_matches('/');
-    let known = |c: char| c.is_alphanumeric() || "/:-_.@\\".contains(c);
+    let known = |c: char| c.is_alphanumeric() || "/:-_.@\\+=,~".contains(c);
     let whole = |part: &str| !part.is_empty() && part != "." && part != "..";
     if trimmed.split('/').all(whole) && trimmed.chars().all(known) {
         return Ok(trimmed.to_owned());
@@ -84,15 +82,15 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAccount { place, what, name } => {
-                write!(f, "{place}: this host has no {what} {name:?}; add it, or name another")
+                write!(
+                    f,
+                    "{place}: this host has no {what} {name:?}; add it, or write the number of one of a directory"
+                )
             }
             Self::LookUp(what, error) => write!(f, "{what}: {error}"),
             Self::Name { place, what, name } => {
                 write!(f, "{place}: {name:?} cannot be the name of a {what} in a rule; check how it is written")
             }
-            Self::Port => f.write_str(
-                "[outbound.redirect] listen: a rule cannot lead to port 0, which the system chooses; name a port",
-            ),
         }
     }
 }
@@ -101,7 +99,7 @@ impl Error for PlanError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::LookUp(_, error) => Some(error),
-            Self::NoAccount { .. } | Self::Name { .. } | Self::Port => None,
+            Self::NoAccount { .. } | Self::Name { .. } => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use adit_config::{Config, Inbound, ListenAddr, Net, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target};
+use adit_config::{Config, Inbound, Net, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target};
 
 use super::{
     choice::{Choice, Part, loopback, merged},
@@ -150,9 +150,6 @@ impl Draft {
         };
         let excludes = choices("exclude", &redirect.exclude)?;
         let includes = choices("include", &redirect.include)?;
-        if !includes.is_empty() && redirect.listen.iter().any(|door| door.port() == 0) {
-            return Err(PlanError::Port);
-        }
         let of = |from: Origin| Choices {
             excludes: excludes.iter().filter(|choice| choice.from == from).collect(),
             includes: includes.iter().filter(|choice| choice.from == from).collect(),
@@ -209,7 +206,7 @@ impl Draft {
         // A connection that connection tracking has forgotten is taken up by the next packet. Were that the door's, all that
         // the application says would be an answer, which is not captured.
         let answers =
-            Rule::both(vec![Test::Lost, Test::FromElsewhere], Then::Drop, "the door's, of a forgotten connection");
+            Rule::both(vec![Test::Lost, Test::FromElsewhere], Then::Drop, "of a door, whose connection is forgotten");
         self.home.push(answers);
         if !local.includes.is_empty() {
             let mut rules = self.own.clone();
@@ -260,12 +257,6 @@ impl Draft {
         if self.tproxy {
             let captured = vec![Test::CtMark(self.marks.connection)];
             rules.push(Rule::both(captured, Then::Leave, "of a captured connection"));
-        }
-        let own: Vec<_> =
-            own_ports(config).into_iter().filter(|own| ports.iter().any(|ports| ports.contains(*own))).collect();
-        if !own.is_empty() {
-            let own = merged(&own.into_iter().map(Ports::one).collect::<Vec<_>>());
-            rules.push(Rule::both(vec![Test::Port(own)], Then::Leave, "doors of the agent"));
         }
         rules.push(Rule::both(vec![Test::Original, Test::Port(ports)], Then::Reset, "strict"));
         self.add(Hook::StrictInput, rules);
@@ -329,12 +320,10 @@ impl Choices<'_> {
         let with = |has: bool| self.doors.map(|door| (door.is_some() == has).then_some(Then::Reset));
         let mut rules = self.in_order(&with(false), ", without a door");
         if mode == RedirectMode::Redirect {
-            for missed in [vec![Test::Unknown], vec![Test::Opens, Test::Unchanged]] {
-                let only = |rule: Rule| match rule.then {
-                    Then::Reset => Rule { tests: [missed.clone(), rule.tests].concat(), ..rule },
-                    _ => rule,
-                };
-                rules.extend(self.in_order(&with(true), ", missed by NAT").into_iter().map(only));
+            let missed = self.in_order(&with(true), ", of no known connection");
+            if !missed.is_empty() {
+                rules.push(Rule::both(vec![Test::Rewritten], Then::Leave, "brought to the door"));
+                rules.extend(missed);
             }
         }
         if rules.is_empty() {
@@ -408,21 +397,4 @@ fn strict_ports(inbound: &Inbound) -> Vec<Ports> {
             merged(&services.chain(captures).collect::<Vec<_>>())
         }
     }
-}
-
-/// The ports of the doors that other hosts may come to.
-fn own_ports(config: &Config) -> Vec<u16> {
-    let inbound = config.inbound.iter().flat_map(|inbound| &inbound.listen).copied();
-    let outbound = config.outbound.iter().flat_map(|outbound| {
-        let listeners = outbound.listeners.iter().filter_map(|listener| match &listener.listen {
-            ListenAddr::Tcp(address) => Some(*address),
-            ListenAddr::Unix(_) => None,
-        });
-        listeners.chain(outbound.redirect.iter().flat_map(|redirect| redirect.listen.iter().copied()))
-    });
-    let doors = inbound.chain(outbound).chain(config.admin.listen);
-    let mut ports: Vec<_> = doors.filter(|door| !door.ip().is_loopback()).map(|door| door.port()).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
 }

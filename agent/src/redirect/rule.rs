@@ -105,10 +105,8 @@ pub enum Test {
     /// It is not the first of its connection, which connection tracking knows. (A first one, SYN, may find the entry of an
     /// earlier connection of the same addresses and ports there, which was not captured.)
     Decided,
-    /// It is the first of its connection.
-    Opens,
-    /// NAT has left the destination of its connection as it was.
-    Unchanged,
+    /// NAT has given its connection another destination.
+    Rewritten,
     /// It is the first that connection tracking knows of its connection, and not the first there was.
     Lost,
     /// Connection tracking has no connection for it, and so rewrites nothing.

@@ -14,7 +14,10 @@ const SYSTEM: &str = "/usr/sbin:/sbin";
 
 /// Why a program did not do its work.
 #[derive(Debug)]
-pub struct ToolError {
+pub struct ToolError(Box<Failure>);
+
+#[derive(Debug)]
+struct Failure {
     /// What was run.
     command: String,
     cause: Cause,
@@ -30,13 +33,28 @@ enum Cause {
     Failed { said: String, lines: Vec<String> },
 }
 
+impl ToolError {
+    /// Whether the tool has said which of the lines it was given it means.
+    pub(super) fn names_a_line(&self) -> bool {
+        !matches!(&self.0.cause, Cause::Failed { lines, .. } if lines.is_empty())
+    }
+
+    /// The same, with the line that it must have meant.
+    pub(super) fn about(mut self, line: &str) -> ToolError {
+        if let Cause::Failed { lines, .. } = &mut self.0.cause {
+            lines.push(line.to_owned());
+        }
+        self
+    }
+}
+
 /// Runs a program to its end with `input` at its standard input; returns its standard output.
 ///
 /// # Errors
 /// It is missing, or fails; then with its own words.
 pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Result<String, ToolError> {
     let words: Vec<_> = [program].into_iter().chain(args.iter().map(AsRef::as_ref)).collect();
-    let failed = |cause| ToolError { command: words.join(" "), cause };
+    let failed = |cause| ToolError(Box::new(Failure { command: words.join(" "), cause }));
     let path = find(program).ok_or_else(|| failed(Cause::Missing(package(program))))?;
     let mut command = Command::new(path);
     command.args(args.iter().map(AsRef::as_ref)).env("PATH", search_path()).env("LC_ALL", "C");
@@ -56,10 +74,9 @@ fn feed(command: &mut Command, input: &str) -> io::Result<std::process::Output> 
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     std::thread::scope(|scope| {
-        let writing = scope.spawn(move || match stdin {
+        let writing = scope.spawn(move || {
             // Who fails early reads no more; that it failed is told by its status.
-            Some(mut stdin) => _ = stdin.write_all(input.as_bytes()),
-            None => {}
+            stdin.map(|mut stdin| stdin.write_all(input.as_bytes()))
         });
         let output = child.wait_with_output();
         let _ = writing.join();
@@ -106,10 +123,30 @@ fn lines_of(said: &str, input: &str) -> Vec<String> {
     numbers.into_iter().filter_map(line).filter(|line| line != "COMMIT" && !line.is_empty()).collect()
 }
 
+impl ToolError {
+    /// Whether the kernel has nothing of what the tool is for: what the C library calls EPROTONOSUPPORT, EOPNOTSUPP, and
+    /// EINVAL of a netlink family that has no such part.
+    pub(super) fn is_of_kernel(&self) -> bool {
+        self.ends_with(&["Protocol not supported", "Operation not supported", "Invalid argument"])
+    }
+
+    /// Whether this process may not use the tool.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.ends_with(&["Permission denied", "Operation not permitted"])
+    }
+
+    fn ends_with(&self, causes: &[&str]) -> bool {
+        match &self.0.cause {
+            Cause::Failed { said, .. } => causes.iter().any(|cause| said.ends_with(cause)),
+            Cause::Missing(_) | Cause::Io(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = &self.command;
-        match &self.cause {
+        let Failure { command, cause } = &*self.0;
+        match cause {
             Cause::Missing(package) => {
                 write!(f, "`{command}`: it is not installed; install Debian's package {package}")
             }
@@ -124,7 +161,7 @@ impl fmt::Display for ToolError {
 
 impl Error for ToolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
+        match &self.0.cause {
             Cause::Io(error) => Some(error),
             Cause::Missing(_) | Cause::Failed { .. } => None,
         }

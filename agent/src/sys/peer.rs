@@ -42,17 +42,16 @@ impl PeerProcess {
 
     /// Its number, unless it is gone, or lives where this process sees none (pidfd_open(2): the line `Pid:` of its
     /// descriptor in proc_pid_fdinfo(5)).
-    pub fn pid(&self) -> Option<u32> {
+    fn pid(&self) -> Option<u32> {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.held.as_raw_fd())).ok()?;
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
         // -1 once it was waited for, 0 where it is in no namespace of ours.
         pid.trim().parse().ok().filter(|pid| *pid > 0)
     }
 
-    /// What `/proc/PID/<file>` says of it. Its number is looked at before and after: while it has one, that is nobody
-    /// else's.
-    pub fn read(&self, file: &str) -> Option<String> {
-        let pid = self.pid()?;
+    /// What `/proc/PID/<file>` says of it, where `pid` is the number that the socket tells (SO_PEERCRED). Looked at
+    /// afterwards whether it still has that number: then nobody else had it meanwhile.
+    pub fn read(&self, pid: u32, file: &str) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
         (self.pid() == Some(pid)).then_some(text)
     }
@@ -67,7 +66,8 @@ mod tests {
         let (one, _other) = UnixStream::pair().unwrap();
         let peer = PeerProcess::of(&one).unwrap();
         assert_eq!(peer.pid(), Some(std::process::id()));
-        assert!(peer.read("status").unwrap().starts_with("Name:"));
-        assert_eq!(peer.read("no such file"), None);
+        assert!(peer.read(std::process::id(), "status").unwrap().starts_with("Name:"));
+        assert_eq!(peer.read(std::process::id(), "no such file"), None);
+        assert_eq!(peer.read(1, "status"), None, "that is another's number");
     }
 }

@@ -79,11 +79,13 @@ impl Finder {
     /// The same of a unix socket (SO_PEERCRED, unix(7)). Its control group is told where the kernel holds the process for
     /// us; a number alone may be another's by now.
     pub async fn of_unix(&self, socket: &UnixStream) -> Option<Workload> {
-        let uid = socket.peer_cred().ok()?.uid();
+        let cred = socket.peer_cred().ok()?;
+        let uid = cred.uid();
         if !self.is_somebody(uid) {
             return None;
         }
-        let groups = PeerProcess::of(socket).ok().and_then(|process| process.read("cgroup"));
+        let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
+        let groups = pid.and_then(|pid| PeerProcess::of(socket).ok()?.read(pid, "cgroup"));
         let cgroup = groups.as_deref().and_then(second_version);
         Some(self.workload(uid, cgroup).await)
     }
@@ -93,12 +95,11 @@ impl Finder {
     /// # Errors
     /// What will be unknown, and why.
     pub fn check(&self) -> Result<(), String> {
-        let found = || -> io::Result<_> {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            // Whoever listens has ends too, the other of them empty.
-            self.diag.owner(Pair::new(listener.local_addr()?, SocketAddr::from(([0, 0, 0, 0], 0))))
-        };
-        match found() {
+        let listener = TcpListener::bind("127.0.0.1:0");
+        // Without a loopback nothing can be told, nor is anything amiss.
+        let Some(at) = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok()) else { return Ok(()) };
+        // Whoever listens has ends too, the other of them empty.
+        match self.diag.owner(Pair::new(at, SocketAddr::from(([0, 0, 0, 0], 0)))) {
             Ok(Some(owner)) if owner.cgroup.is_some() => Ok(()),
             Ok(Some(_)) => Err("the kernel does not tell control groups of sockets (it does since Linux 5.9, with \
                                 CONFIG_SOCK_CGROUP_DATA): the units of connections are unknown"

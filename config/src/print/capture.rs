@@ -28,12 +28,19 @@ pub(super) fn redirect(redirect: Option<&Redirect>, page: &mut Page) {
 fn selector(header: &str, selector: &Selector, page: &mut Page) {
     page.section(header);
     page.key("from", quote(selector.from.as_str()));
-    page.key("net", list(selector.nets.iter().map(quote)));
-    page.key("port", ports(&selector.ports));
-    page.key("user", texts(&selector.users));
-    page.key("group", texts(&selector.groups));
-    page.key("cgroup", texts(&selector.cgroups));
-    page.key("interface", texts(&selector.interfaces));
+    let nets = list(selector.nets.iter().map(quote));
+    let [users, groups, cgroups, interfaces] =
+        [&selector.users, &selector.groups, &selector.cgroups, &selector.interfaces].map(|list| texts(list));
+    let lists = [
+        ("net", nets),
+        ("port", ports(&selector.ports)),
+        ("user", users),
+        ("group", groups),
+        ("cgroup", cgroups),
+        ("interface", interfaces),
+    ];
+    // An empty one is refused, for it would mean the contrary of what it says.
+    lists.into_iter().filter(|(_, list)| list != "[]").for_each(|(key, list)| page.key(key, list));
 }
 
 fn texts(texts: &[String]) -> String {

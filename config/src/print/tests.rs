@@ -115,7 +115,12 @@ fn any_selector() -> impl Strategy<Value = Selector> {
 fn any_redirect() -> impl Strategy<Value = Redirect> {
     let settings = (one_of(RedirectMode::WORDS), one_of(Unmatched::WORDS), waits(0), maybe(vec!["default".to_owned()]));
     let selectors = || prop::collection::vec(any_selector(), 0..3);
-    (settings, selectors(), selectors()).prop_map(|((mode, unmatched, remember, certificate), include, exclude)| {
+    // Of a network that no include has, so that none takes one away.
+    let excludes = selectors().prop_map(|selectors| {
+        let nets = vec![Net::parse("192.0.2.1").expect("a network")];
+        selectors.into_iter().map(|selector| Selector { nets: nets.clone(), ..selector }).collect()
+    });
+    (settings, selectors(), excludes).prop_map(|((mode, unmatched, remember, certificate), include, exclude)| {
         Redirect {
             listen: vec!["0.0.0.0:4140".parse().expect("an address"), "[::]:4140".parse().expect("an address")],
             mode,

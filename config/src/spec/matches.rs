@@ -76,7 +76,8 @@ pub(super) fn interface(field: &Field<'_>) -> Result<String, Wrong> {
     let help = "write the name of one, at most 15 letters, digits and `-_.:@`, such as \"docker0\"";
     let text = text(field, help)?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
-    if !text.is_empty() && text.len() <= MAX_INTERFACE && text.bytes().all(is_name) {
+    let is_option = text.starts_with('-') || matches!(text, "" | "." | "..");
+    if !is_option && text.len() <= MAX_INTERFACE && text.bytes().all(is_name) {
         return Ok(text.to_owned());
     }
     Err(Wrong::new(format!("{} {text:?}, which is no interface", field.is()), help))
@@ -88,10 +89,24 @@ pub(super) fn cgroup(field: &Field<'_>) -> Result<String, Wrong> {
     let text = text(field, help)?;
     let path = text.strip_prefix('/').unwrap_or(text);
     let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_cgroup_byte);
+    from_mount(field, text, path)?;
     if path.split('/').all(is_segment) {
         return Ok(path.to_owned());
     }
     Err(Wrong::new(format!("{} {text:?}, which is no control group", field.is()), help))
+}
+
+/// Where cgroup2 is mounted. A path that begins with it is taken for one from there, and is none.
+const MOUNT: &str = "sys/fs/cgroup/";
+
+fn from_mount(field: &Field<'_>, text: &str, path: &str) -> Result<(), Wrong> {
+    match path.strip_prefix(MOUNT) {
+        None => Ok(()),
+        Some(rest) => {
+            let message = format!("{} {text:?}, which says where cgroup2 is mounted", field.is());
+            Err(Wrong::new(message, format!("write \"/{rest}\"")))
+        }
+    }
 }
 
 /// What systemd, and those who make containers, name control groups with; `\` is in names that systemd escaped
@@ -104,7 +119,18 @@ fn is_cgroup_byte(byte: u8) -> bool {
 pub(super) fn unit(field: &Field<'_>) -> Result<Glob, Wrong> {
     const HELP: &str = "write a unit, such as \"web.service\" or \"web@*.service\"";
     let text = text(field, HELP)?;
-    glob(field, text, text.bytes().all(|byte| byte == b'*' || is_cgroup_byte(byte)), HELP)
+    let found = glob(field, text, text.bytes().all(|byte| byte == b'*' || is_cgroup_byte(byte)), HELP)?;
+    if !may_end_a_unit(text.rsplit('*').next().unwrap_or(text), text.contains('*')) {
+        let message = format!("{} {text:?}, and no unit with processes is called so", field.is());
+        return Err(Wrong::new(message, "end it in .service, .scope, .socket, .mount or .swap, or with `*`"));
+    }
+    Ok(found)
+}
+
+/// Whether a unit that processes can be in (systemd.unit(5)) ends like this.
+fn may_end_a_unit(end: &str, is_open: bool) -> bool {
+    let kinds = [".service", ".scope", ".socket", ".mount", ".swap"];
+    kinds.iter().any(|kind| end.ends_with(kind) || (is_open && kind.ends_with(end)))
 }
 
 /// A control group from the root of cgroup2; one `*` stands for any text.
@@ -112,7 +138,10 @@ pub(super) fn cgroups(field: &Field<'_>) -> Result<Glob, Wrong> {
     const HELP: &str =
         "write a path from the root of cgroup2, such as \"/system.slice/web.service\" or \"/user.slice/*\"";
     let text = text(field, HELP)?;
-    let is_path = text.starts_with('/') && text.bytes().all(|byte| b"*/".contains(&byte) || is_cgroup_byte(byte));
+    from_mount(field, text, text.strip_prefix('/').unwrap_or(text))?;
+    let is_path = text.starts_with('/')
+        && (text == "/" || !text.ends_with('/'))
+        && text.bytes().all(|byte| b"*/".contains(&byte) || is_cgroup_byte(byte));
     glob(field, text, is_path, HELP)
 }
 

@@ -85,6 +85,9 @@ pub(super) fn read<'a>(outbound: &Section<'a>, report: &mut Report) -> Option<Re
 
 fn selector(section: &Section<'_>, report: &mut Report) -> SelectorSpec {
     let before = report.problems_so_far();
+    for key in ["net", "port", "user", "group", "cgroup", "interface"] {
+        section.refuse_empty(key, "leave it out to mean all", report);
+    }
     let from = section.read("from", report, |f| value::choice(f, &Origin::WORDS));
     let mut spec = SelectorSpec {
         at: section.at,

@@ -397,7 +397,7 @@ fn as_the_client(tool: Tool) {
             // and B's agent knows it by that
             let socket = field.b().dir().join("admin.sock").display().to_string();
             let page = adit(&["whois", &served.other().to_string(), "--socket", &socket]).expect_success();
-            assert!(page.contains(&format!("peer      {A}\n")), "{page}");
+            assert!(page.contains(&format!("peer      {A}, 10.77.0.1, fd77::1\n")), "{page}");
             drop(served);
             assert_eq!(client.receive_rest(), b"answer");
         }

@@ -37,12 +37,18 @@ fn two_users_show_two_identities_through_one_listener_and_the_far_policy_admits_
     // when both use one listener in turn
     assert_eq!(call_as(WWW_DATA.1, &mesh.front(ECHO)).expect_success(), "hello");
     assert!(!call_as(BACKUP.1, &mesh.front(ECHO)).status.success());
+    let both_rest = || (mesh.a.metric("adit_tunnels_idle") == 2.0).then_some(());
+    until("the tunnels of both to come back", LIMIT, both_rest);
     assert_eq!(call_as(WWW_DATA.1, &mesh.front(ECHO)).expect_success(), "hello");
     // then the far side admitted one, and both sides' records say who it was
-    assert!(mesh.a.log().contains(&format!("rule 1 does not admit {A}")), "{}", mesh.a.log());
-    for log in [mesh.a.log(), mesh.b.log()] {
+    mesh.a.until_logged(&format!("rule 1 does not admit {A}"));
+    let tells = |agent: &Agent, user: &str| {
+        let user = format!("({user})");
+        agent.log().lines().any(|line| line.contains("workload=") && line.contains(&user)).then_some(())
+    };
+    for agent in [&mesh.a, &mesh.b] {
         for user in [WWW_DATA.0, BACKUP.0] {
-            assert!(log.lines().any(|line| line.contains("workload=") && line.contains(&format!("({user})"))), "{log}");
+            until("the record to say who it was", LIMIT, || tells(agent, user));
         }
     }
     // and no tunnel of one was used for the other
@@ -59,7 +65,7 @@ fn a_denied_user_is_refused_and_the_other_host_never_hears_of_it() {
     let mesh = Mesh::plan().service(ECHO, service.address()).a_also(&rule).start();
     assert!(!call_as(BACKUP.1, &mesh.front(ECHO)).status.success());
     mesh.a.until_logged("[[outbound.workload]] 1: it denies user backup");
-    assert!(mesh.a.log().contains("end=refused (denied) side=\"agent\""), "{}", mesh.a.log());
+    mesh.a.until_logged("end=refused (denied) side=\"agent\"");
     assert!(!service.has_caller());
     assert_eq!(mesh.b.metric("adit_handshakes_total{side=\"acceptor\",outcome=\"ok\"}"), 0.0);
     // and others pass
@@ -135,8 +141,8 @@ fn a_systemd_unit_is_known_by_its_control_group() {
     // then the one was known by its unit, and the other was not
     assert_eq!(of_unit.expect_success(), "hello");
     assert!(!of_none.status.success(), "{}", of_none.all());
-    assert!(mesh.b.log().contains("workload=\"web.service ("), "{}", mesh.b.log());
-    assert!(mesh.b.log().contains(&format!("rule 1 does not admit {A}")), "{}", mesh.b.log());
+    mesh.b.until_logged("workload=\"web.service (");
+    mesh.b.until_logged(&format!("rule 1 does not admit {A}"));
 }
 
 #[test]

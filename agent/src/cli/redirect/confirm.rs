@@ -16,6 +16,7 @@ use tokio::{
 use crate::redirect::{self, Plan, RulesError, Tool};
 
 /// What ended the wait.
+#[derive(Clone, Copy)]
 enum Said {
     Yes,
     /// Why not.
@@ -69,7 +70,7 @@ async fn enter() {
         }
     });
     if entered.await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

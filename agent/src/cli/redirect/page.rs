@@ -27,11 +27,10 @@ pub(super) fn page(plan: &Plan, report: &Report) -> String {
     let counters: Vec<_> = report.sets.iter().flat_map(|set| &set.counters).collect();
     let width = counters.iter().map(|counter| counter.comment.len()).max().unwrap_or_default();
     if !counters.is_empty() {
-        let _ = writeln!(text, "counted:");
+        let _ = writeln!(text, "{:width$}  {:>10}  {:>12}", "counted", "packets", "bytes", width = width + 2);
     }
     for counter in counters {
-        let (comment, packets, bytes) = (&counter.comment, counter.packets, counter.bytes);
-        let _ = writeln!(text, "  {comment:width$}  {packets} packets, {bytes} bytes");
+        let _ = writeln!(text, "  {:width$}  {:>10}  {:>12}", counter.comment, counter.packets, counter.bytes);
     }
     text
 }

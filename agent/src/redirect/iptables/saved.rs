@@ -18,8 +18,6 @@ pub(crate) struct Table {
     pub(crate) chains: BTreeMap<String, Vec<String>>,
     /// The rules of others' chains that lead to ours.
     pub(crate) jumps: Vec<String>,
-    /// How many rules and chains there are beside ours.
-    pub(crate) others: usize,
     /// Others' rules that stand before a jump of ours.
     pub(crate) before_ours: Vec<String>,
 }
@@ -49,7 +47,6 @@ impl Saved {
         let mut rules = self.clone();
         rules.tables.retain(|_, table| !table.is_empty());
         for table in rules.tables.values_mut() {
-            table.others = 0;
             table.before_ours.clear();
             table.chains.values_mut().for_each(|lines| lines.retain(|line| !line.contains(MADE)));
         }
@@ -62,27 +59,29 @@ impl Table {
         self.chains.is_empty() && self.jumps.is_empty()
     }
 
-    /// Whether it was not there before ours was.
-    pub(crate) fn is_made(&self) -> bool {
-        self.chains.values().flatten().any(|line| line.contains(MADE))
+    /// The kernel's chains that lead to ours.
+    pub(crate) fn builtins(&self) -> Vec<String> {
+        self.jumps.iter().filter_map(|jump| jump.split(' ').nth(1)).map(str::to_owned).collect()
     }
 
-    /// Says in a chain of ours that this table is there for its sake.
-    pub(crate) fn set_made(&mut self) {
-        if let Some((name, lines)) = self.chains.iter_mut().next() {
-            lines.push(format!("-A {name} -m comment --comment \"{MADE}\""));
-        }
+    /// Those of them that were not there before ours were.
+    pub(crate) fn made(&self) -> impl Iterator<Item = String> {
+        let made = self.chains.iter().filter(|(_, lines)| lines.iter().any(|line| line.contains(MADE)));
+        made.filter_map(|(name, _)| name.strip_prefix(OURS)).map(str::to_owned)
+    }
+
+    /// Says in the chain that this one of the kernel's leads to that it is there for its sake.
+    pub(crate) fn set_made(&mut self, builtin: &str) {
+        let name = format!("{OURS}{builtin}");
+        let line = format!("-A {name} -m comment --comment \"{MADE}\"");
+        self.chains.entry(name).or_default().push(line);
     }
 
     fn take(&mut self, line: &str) {
         if let Some(chain) = line.strip_prefix(':') {
-            let mut words = chain.split(' ');
-            let (name, policy) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            match name.starts_with(OURS) {
-                true => _ = self.chains.entry(name.to_owned()).or_default(),
-                // A chain of the kernel's, with the policy it begins with, is as good as none.
-                false if policy != "ACCEPT" => self.others += 1,
-                false => {}
+            let name = chain.split(' ').next().unwrap_or_default();
+            if name.starts_with(OURS) {
+                self.chains.entry(name.to_owned()).or_default();
             }
             return;
         }
@@ -93,7 +92,6 @@ impl Table {
         } else if leads_to_ours(rule) {
             self.jumps.push(line.to_owned());
         } else {
-            self.others += 1;
             let head = format!("-A {chain} ");
             if !self.jumps.iter().any(|jump| jump.starts_with(&head)) {
                 self.before_ours.push(line.to_owned());
@@ -146,10 +144,16 @@ COMMIT
         assert_eq!(nat.chains["ADIT_OUTPUT"].len(), 1);
         assert!(nat.chains["ADIT_OUTPUT"][0].starts_with("-A ADIT_OUTPUT -p tcp"));
         assert_eq!(nat.jumps, ["-A OUTPUT -p tcp -m comment --comment adit -j ADIT_OUTPUT"]);
-        assert_eq!(nat.others, 3, "a chain and two rules");
         assert_eq!(nat.overtaken(), ["-A OUTPUT ! -d 127.0.0.0/8 -j DOCKER"]);
         assert!(saved.tables["filter"].is_empty());
-        assert_eq!(saved.tables["filter"].others, 1, "its policy is no usual one");
+    }
+
+    #[test]
+    fn a_chain_of_the_kernels_that_is_there_for_ours_is_known() {
+        let mut table = Saved::parse(SAVED).tables["nat"].clone();
+        assert_eq!((table.builtins(), table.made().count()), (vec!["OUTPUT".to_owned()], 0));
+        table.set_made("OUTPUT");
+        assert_eq!(table.made().collect::<Vec<_>>(), ["OUTPUT"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::net::{Net, covers};
 use crate::redirect::{Origin, RedirectMode, Unmatched};
 use crate::spec::Spec;
 use crate::spec::keys;
@@ -18,6 +19,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         condition(selector, report);
         origin(selector, report);
     }
+    idle(redirect, report);
     nothing(redirect, report);
     plaintext(redirect, report);
     own(&spec.netfilter, redirect, report);
@@ -39,13 +41,17 @@ fn marks(spec: &NetfilterSpec, report: &mut Report) {
 
 /// An entry of no condition was meant to have one: nobody captures all there is.
 fn condition(selector: &SelectorSpec, report: &mut Report) {
-    let SelectorSpec { nets, ports, users, groups, cgroups, interfaces, .. } = selector;
-    let texts = [users, groups, cgroups, interfaces];
-    if selector.is_whole && nets.is_empty() && ports.is_empty() && texts.iter().all(|list| list.is_empty()) {
+    if selector.is_whole && has_none(selector) {
         let then = if selector.name == keys::INCLUDE { "every connection" } else { "none" };
         let message = format!("this {} has no condition, so {then} would be captured", selector.name);
         report.problem(selector.at, message, "add one, such as `net = [\"10.0.0.0/8\"]`");
     }
+}
+
+fn has_none(selector: &SelectorSpec) -> bool {
+    let SelectorSpec { nets, ports, users, groups, cgroups, interfaces, .. } = selector;
+    let texts = [users, groups, cgroups, interfaces];
+    nets.is_empty() && ports.is_empty() && texts.iter().all(|list| list.is_empty())
 }
 
 fn origin(selector: &SelectorSpec, report: &mut Report) {
@@ -63,6 +69,34 @@ fn origin(selector: &SelectorSpec, report: &mut Report) {
         let help = format!("leave it out, or write `from = \"{}\"`", other.as_str());
         report.problem(first.at, format!("`{key}` has no meaning for {why}"), help);
     }
+}
+
+/// What an exclude takes away whole would leave in plaintext, though an include names it.
+fn idle(redirect: &RedirectSpec, report: &mut Report) {
+    for include in redirect.include.iter().filter(|include| include.is_whole) {
+        let takes = |exclude: &SelectorSpec| exclude.is_whole && !has_none(exclude) && takes_all(exclude, include);
+        let Some(index) = redirect.exclude.iter().position(takes) else { continue };
+        let message = format!("this {} can never match: exclude {} takes all its connections", include.name, index + 1);
+        report.problem(include.at, message, "make the exclude narrower, or remove one of them");
+    }
+}
+
+/// Whether no connection gets past the exclude that the include is about, as far as the file tells.
+fn takes_all(exclude: &SelectorSpec, include: &SelectorSpec) -> bool {
+    let nets = |net: &At<Net>| exclude.nets.iter().any(|wide| wide.value.covers(&net.value));
+    let nets = exclude.nets.is_empty() || (!include.nets.is_empty() && include.nets.iter().all(nets));
+    let ports = |selector: &SelectorSpec| selector.ports.iter().map(|ports| ports.value).collect::<Vec<_>>();
+    let texts = |wide: &[At<String>], narrow: &[At<String>]| {
+        let is_in = |one: &At<String>| wide.iter().any(|other| other.value == one.value);
+        wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(is_in))
+    };
+    exclude.from == include.from
+        && nets
+        && covers(&ports(exclude), &ports(include))
+        && texts(&exclude.users, &include.users)
+        && texts(&exclude.groups, &include.groups)
+        && texts(&exclude.cgroups, &include.cgroups)
+        && texts(&exclude.interfaces, &include.interfaces)
 }
 
 fn nothing(redirect: &RedirectSpec, report: &mut Report) {
@@ -128,6 +162,6 @@ fn forwarded(redirect: &RedirectSpec, report: &mut Report) {
 fn any_port(redirect: &RedirectSpec, report: &mut Report) {
     for listen in redirect.listen.iter().filter(|listen| listen.value.port() == 0 && !redirect.include.is_empty()) {
         let message = "`adit redirect` cannot make rules for port 0, which is another one each time";
-        report.warn(listen.at, message, "write the port");
+        report.problem(listen.at, message, "write the port");
     }
 }

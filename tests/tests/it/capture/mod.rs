@@ -8,5 +8,6 @@ mod names;
 mod outside;
 mod programs;
 mod rules;
+mod sources;
 mod strays;
 mod workloads;

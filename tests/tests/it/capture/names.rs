@@ -4,11 +4,13 @@
 use std::io::ErrorKind;
 
 use adit_tests::{
+    address::Address,
     agent::Agent,
     authority::Leaf,
     dns::Dns,
     end::End,
     field::{A, B, Field, Mode, Road, Tool},
+    listener::Listener,
     load::Service,
     need, need_the_field,
     netns::{Family, Host},
@@ -161,6 +163,17 @@ fn both_records_tell_the_application_and_where_it_was_meant_to_go() {
 }
 
 #[test]
+fn an_ipv4_address_in_the_dress_of_ipv6_is_called_what_it_is() {
+    need_the_field!();
+    for mode in [Mode::Redirect, Mode::Tproxy] {
+        let field = Road::Captured(Tool::Nftables, mode).walk();
+        let _echo = echo(&field, "[::]:7000");
+        field.hosts.on(Host::A, || End::try_echo(&Address::parse("[::ffff:10.77.0.2]:7000"))).unwrap();
+        field.b().until_logged("name=/dst/10.77.0.2/7000");
+    }
+}
+
+#[test]
 fn who_answers_for_an_address_must_have_it_in_its_certificate() {
     need_the_field!();
     // given a B whose certificate has another host's addresses
@@ -172,6 +185,7 @@ fn who_answers_for_an_address_must_have_it_in_its_certificate() {
     let wire = field.hosts.listen();
     for family in Family::BOTH {
         refused(&field, family, 7000);
+        field.a().until_logged(&format!("{}", Host::B.ip(family)));
     }
     assert!(!service.has_caller());
     assert!(!wire.holds("let me in"));
@@ -283,4 +297,43 @@ fn what_may_be_a_hosts_that_dns_does_not_know_is_refused_and_never_passed_on() {
     field.a().until_logged("nobody.mesh.example has no address in DNS");
     // and what is not about that port is passed on as ever
     talk(&field, Family::V4, 6380).unwrap();
+}
+
+#[test]
+fn a_host_without_an_agent_is_not_reached_at_all() {
+    need_the_field!();
+    let field = Field::plan().door("unmatched = \"pass\"\n").start(CAPTURED);
+    let plain = field.hosts.on(Host::C, || Listener::at(&Address::parse("[::]:7000")));
+    let wire = field.hosts.listen();
+    for family in Family::BOTH {
+        let mut client = field.hosts.on(Host::A, || End::connect(&Host::C.at(family, 7000)));
+        assert_eq!(client.failure_after(b"is anybody there?"), Some(ErrorKind::ConnectionReset));
+        field.a().until_logged(&format!("name=/dst/{}/7000", Host::C.ip(family)));
+    }
+    assert!(!plain.has_caller());
+    assert!(!wire.holds("is anybody there?"));
+}
+
+#[test]
+fn a_reload_that_withdraws_plaintext_ends_what_was_passed_on() {
+    need_the_field!();
+    let plan = Field::plan().table("/dst/{ip}/7000 => /$/inet/{ip}/4143 ;").door("unmatched = \"pass\"\n");
+    let mut field = plan.start(CAPTURED);
+    let (known, unknown) = (field.service(7000), field.service(7001));
+    let (mut carried, mut carried_far) = field.ends(Family::V4, &known);
+    let (mut plain, mut plain_far) = field.ends(Family::V4, &unknown);
+    for (end, far) in [(&mut carried, &mut carried_far), (&mut plain, &mut plain_far)] {
+        end.send(b"before");
+        assert_eq!(far.receive(6), b"before");
+    }
+    // when the file lets nothing pass any more
+    field.a().edit(|text| text.replace("unmatched = \"pass\"\n", ""));
+    let _ = field.a_mut().reload().expect_success();
+    // then what was passed on ends at both ends, what is carried goes on, and a new one is refused
+    assert_eq!(plain.failure(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(plain_far.failure(), Some(ErrorKind::ConnectionReset));
+    carried.send(b"after");
+    assert_eq!(carried_far.receive(5), b"after");
+    refused(&field, Family::V4, 7001);
+    assert_eq!(passed(field.a()), 1.0);
 }

@@ -1,6 +1,7 @@
 //! What the rules must let alone or bring in: the agent's own traffic, connections of containers, hosts without an agent.
 
 use std::{
+    fs,
     io::ErrorKind,
     net::IpAddr,
     process::{self, Command},
@@ -10,7 +11,7 @@ use adit_tests::{
     address::Address,
     cgroup::{self, Group},
     end::End,
-    field::{Field, Mode, Road, Tool},
+    field::{self, Field, Mode, Road, Tool},
     load::{Load, Service},
     need_the_field,
     netns::{Family, Host, inside},
@@ -20,9 +21,11 @@ use adit_tests::{
 
 roads! {
     the_agents_own_traffic_is_not_captured: captured;
+    an_agent_with_one_capability_of_roots_does_all_of_it: captured;
     a_containers_connections_are_captured_on_their_way_out: all;
     the_agents_own_traffic_is_told_by_its_user_where_it_has_no_mark: redirecting;
     with_strict_rules_a_service_is_reached_through_the_agent_only: redirecting;
+    hosts_that_are_all_alike_capture_and_serve_each_other: captured;
 }
 
 fn echo(field: &Field, host: Host, at: &str) -> Service {
@@ -58,10 +61,22 @@ fn the_agents_own_traffic_is_not_captured(road: Road) {
 }
 
 fn the_agents_own_traffic_is_told_by_its_user_where_it_has_no_mark(road: Road) {
-    let plan = Field::plan().a_also("[netfilter]\nmark = \"off\"\nuser = \"daemon\"\n").a_runs_as("daemon");
+    let plan = Field::plan().a_also("[netfilter]\nmark = \"off\"\nuser = \"daemon\"\n").a_runs_as("daemon", &[]);
     let field = plan.start(road);
     let _echo = echo(&field, Host::B, "[::]:7000");
     assert_no_loop(&field, 50);
+}
+
+/// The mark on its sockets, the transparent door, and whose connections come: as a unit with `AmbientCapabilities=`.
+fn an_agent_with_one_capability_of_roots_does_all_of_it(road: Road) {
+    let rules = "\n[[outbound.workload]]\nuser = \"root\"\nallow = true\n\n[[outbound.workload]]\ndeny = true\n";
+    let field = Field::plan().a_also(rules).a_runs_as("daemon", &["net_admin"]).start(road);
+    let _echo = echo(&field, Host::B, "[::]:7000");
+    assert_no_loop(&field, 20);
+    field.b().until_logged("workload=\"(root)\"");
+    // The user of a process, as its status has it: real, effective, saved, of files.
+    let status = fs::read_to_string(format!("/proc/{}/status", field.a().pid().as_raw_nonzero())).unwrap();
+    assert!(!status.contains("\nUid:\t0"), "{status}");
 }
 
 #[test]
@@ -143,6 +158,35 @@ fn with_strict_rules_a_service_is_reached_through_the_agent_only(road: Road) {
     }
 }
 
+fn hosts_that_are_all_alike_capture_and_serve_each_other(road: Road) {
+    // given two hosts that capture all there is, serve one port, and are strict about it
+    let serves = |allow| format!("strict = true\n\n[[inbound.capture]]\nports = [7000]\nallow = [\"{allow}\"]\n");
+    let plan = Field::plan().services(&serves(field::A));
+    let (outbound, door) = (plan.outbound(road), "\n[inbound]\nlisten = [\"0.0.0.0:4143\", \"[::]:4143\"]\n");
+    let field = plan.a_also(door).a_also(&serves(field::B)).b_also(&outbound).start(road);
+    let _ = field.rules_on(Host::B, &["apply"]).expect_success();
+    let _echoes = [echo(&field, Host::A, "[::]:7000"), echo(&field, Host::B, "[::]:7000")];
+    let wire = field.hosts.listen();
+    for family in Family::BOTH {
+        let talk = |from, to: Host| field.hosts.on(from, || End::try_echo(&to.at(family, 7000)));
+        // when each calls the other, then that is one stream at each end, and none that goes round
+        talk(Host::A, Host::B).unwrap();
+        talk(Host::B, Host::A).unwrap();
+        // and a host that calls itself is let alone, and one that has no agent is refused
+        for host in [Host::A, Host::B] {
+            talk(host, host).unwrap();
+            assert_eq!(talk(Host::C, host).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        }
+    }
+    for agent in [field.a(), field.b()] {
+        for direction in ["outbound", "inbound"] {
+            let streams = format!("adit_streams_opened_total{{direction=\"{direction}\"}}");
+            assert_eq!(agent.metric(&streams), 2.0, "{direction}");
+        }
+    }
+    assert_eq!(wire.frames("tcp and not port 4143 and not host 10.77.0.3 and not host fd77::3"), Vec::<String>::new());
+}
+
 #[test]
 fn only_the_users_and_groups_that_are_included_are_captured() {
     need_the_field!();
@@ -177,9 +221,10 @@ fn only_the_users_and_groups_that_are_included_are_captured() {
 #[test]
 fn only_the_control_groups_that_are_included_are_captured() {
     need_the_field!();
-    for (number, tool) in [Tool::Nftables, Tool::IptablesNft].into_iter().enumerate() {
+    for (number, tool) in [Tool::Nftables, Tool::IptablesNft, Tool::IptablesLegacy].into_iter().enumerate() {
         // given rules about the connections of one control group; the tool looks it up where it is mounted
-        let group = Group::make(&format!("adit-{}-{number}/within", process::id()));
+        let outer = Group::make(&format!("adit-{}-{number}", process::id()));
+        let group = Group::make(&format!("{}/within", outer.path()));
         let include = format!("[[outbound.redirect.include]]\nport = [7000]\ncgroup = [\"{}\"]\n", group.path());
         let road = Road::Captured(tool, Mode::Redirect);
         let field = Field::plan().includes(&include).start_without_rules(road);

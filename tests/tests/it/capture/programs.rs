@@ -1,15 +1,20 @@
 //! Real programs that know nothing of the agent: redis-cli, psql and curl, to the real address of the other host.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::{self, Command},
+    time::Duration,
+};
 
 use adit_tests::{
     address::Address,
+    agent::binary,
     end::End,
     field::Road,
-    need, need_that,
+    need, need_that, need_the_field,
     netns::{Family, Host, inside},
     postgres::{self, Postgres},
-    process::Program,
+    process::{Program, run},
     redis::Redis,
     roads,
 };
@@ -74,6 +79,25 @@ fn curl_fetches(road: Road) {
         assert_eq!(answer, secret);
     }
     field.assert_unheard(&wire, secret);
+}
+
+#[test]
+fn the_story_that_the_script_tells_is_true() {
+    need_the_field!();
+    need!("redis-server", "redis-cli", "bash");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/netns");
+    let mut command = Command::new(script);
+    command.args(["-p", &format!("adit-{}", process::id()), "demo"]).env("ADIT_BIN", binary());
+    let told = run(&mut command, Duration::from_secs(60));
+    assert!(told.status.success(), "{}", told.all());
+    let told = told.stdout;
+    // It says what the bystander got of each secret, and that the rules are those of the file.
+    for (secret, lines) in [("before", 1), ("after", 0), ("dead", 0)] {
+        let heard = told.lines().find(|line| line.starts_with("wire: ") && line.contains(secret)).unwrap();
+        assert!(heard.ends_with(&format!(": {lines}")), "{heard}");
+    }
+    assert!(told.contains("\nconfiguration: matches\n"), "{told}");
+    assert!(told.trim_end().ends_with("$ nft list ruleset"), "nothing is left at the end: {told}");
 }
 
 /// A small HTTP server on B, at port 80 of all its addresses.

@@ -1,20 +1,25 @@
 //! The rules on a real host: put in place and taken away without a trace, told apart from what they should be, held for the
 //! agent's life, and taken away again unless somebody confirms them.
 
+use std::time::Duration;
+
 use adit_tests::{
     end::End,
     field::{Field, Mode, Road, Tool},
-    load::Service,
+    load::{Load, Service},
     need_the_field,
     netns::{Family, Host, Hosts},
     roads,
+    wait::{LIMIT, until},
 };
 
 roads! {
     removal_leaves_the_hosts_own_rules_byte_for_byte: captured;
     status_tells_whether_the_rules_are_those_of_the_file: captured;
     an_agent_that_holds_its_rules_takes_them_with_it: captured;
+    rules_that_are_replaced_under_load_let_nothing_by: captured;
     rules_that_nobody_confirms_go_again: redirecting;
+    rules_that_somebody_confirms_stay: redirecting;
 }
 
 /// Rules of the host's own, of every kind, in every chain that ours go to.
@@ -51,6 +56,9 @@ for family in -4 -6; do
 done
 grep . /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/route_localnet /proc/sys/net/ipv4/ip_forward
 ";
+
+/// Long enough for a SYN to have been sent again, which goes the first one's way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn all(hosts: &Hosts, host: Host) -> String {
     hosts.say(host, &["bash", "-c", &format!("{OLD_TABLES}{ALL}")]).expect_success()
@@ -141,10 +149,42 @@ fn an_agent_that_holds_its_rules_takes_them_with_it(road: Road) {
     talk(&field).unwrap();
     assert_eq!(captured(&field), 1.0);
     assert_ne!(all(&field.hosts, Host::A), before);
-    // and when it ends, they end with it
+    // and when it dies, they stay, so that nothing goes by itself
+    field.a_mut().kill();
+    assert!(field.hosts.on(Host::A, || End::try_connect_within(&Host::B.at(Family::V4, 7000), PATIENCE)).is_err());
+    // and when it is back and ends, they end with it
+    field.a_mut().restart();
+    talk(&field).unwrap();
     field.a_mut().stop();
     assert_same(&before, &all(&field.hosts, Host::A));
     talk(&field).unwrap();
+}
+
+fn rules_that_are_replaced_under_load_let_nothing_by(road: Road) {
+    // given connections that are captured, one after another
+    let field = Field::plan().start(road);
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "[::]:7000");
+    let at = Host::B.at(Family::V4, 7000).to_string();
+    let wire = field.hosts.listen();
+    let mut steady = Load::start_inside(&field.hosts.enter(Host::A), &["steady", &at, "4", "1"]);
+    let _ = steady.until("begun", LIMIT);
+    // when the rules are replaced again and again, by the same ones and by others
+    for round in 0..6 {
+        let (one, other) = ("port = [\"1-65535\"]", "port = [7000, 6379]");
+        field.a().edit(|text| match round % 3 {
+            0 => text.replace("fd77::/64\"]", &format!("fd77::/64\"]\n{one}")),
+            1 => text.replace(one, other),
+            _ => text.replace(&format!("\n{other}"), ""),
+        });
+        let before = captured(&field);
+        let _ = field.rules("apply");
+        until("more connections", LIMIT, || (captured(&field) > before + 8.0).then_some(()));
+    }
+    // then none has failed, and none has gone by itself
+    let done = steady.rest(LIMIT).into_iter().next_back().unwrap();
+    assert_eq!((&done["event"], &done["failed"], &done["hung"]), (&"done".into(), &0.into(), &0.into()), "{done}");
+    assert_eq!(done["answered"].as_f64().unwrap(), captured(&field));
+    assert!(wire.frames("tcp port 7000").is_empty());
 }
 
 fn rules_that_nobody_confirms_go_again(road: Road) {
@@ -157,6 +197,19 @@ fn rules_that_nobody_confirms_go_again(road: Road) {
     assert_same(&before, &all(&field.hosts, Host::A));
     talk(&field).unwrap();
     assert_eq!(captured(&field), 0.0);
+}
+
+fn rules_that_somebody_confirms_stay(road: Road) {
+    let field = Field::plan().start_without_rules(road);
+    let _echo = Service::start_inside(&field.hosts.enter(Host::B), "echo", "[::]:7000");
+    // when somebody presses Enter in time
+    let enter = ["sh", "-c", "echo | \"$@\"", "sh"];
+    let kept = field.rules_within(Host::A, &enter, &["apply", "--confirm", "30s"]);
+    assert!(kept.status.success(), "{}", kept.all());
+    // then they stay
+    talk(&field).unwrap();
+    assert_eq!(captured(&field), 1.0);
+    assert!(field.rules_on(Host::A, &["status"]).status.success());
 }
 
 #[test]
