@@ -93,10 +93,12 @@ impl Capture {
                 }
                 Captured::Default { name, .. } => return self.carry(original, name, None),
                 Captured::Named { name, certificate, .. } => return self.carry(original, name, certificate),
-                Captured::Waits { rule, host } => match self.hosts.told(&host, deadline).await {
-                    Ok(()) => {}
-                    Err(why) => return refuse(End::Unreachable, rule, why),
-                },
+                Captured::Waits { rule, host } => {
+                    match self.hosts.told(&host, original.ip().to_canonical(), deadline).await {
+                        Ok(()) => {}
+                        Err(why) => return refuse(End::Unreachable, rule, why),
+                    }
+                }
                 Captured::Faulty { rule, message } => {
                     return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, message);
                 }

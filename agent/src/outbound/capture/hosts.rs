@@ -93,20 +93,28 @@ impl Hosts {
     /// Whether a host name has an address, or had it less than `remember` ago.
     pub fn has(&self, host: &str, ip: IpAddr, remember: Duration) -> HostHas {
         let Some(known) = self.known(host) else { return HostHas::Unknown };
-        known.borrow().has(ip, remember, Instant::now())
+        let has = known.borrow().has(ip, remember, Instant::now());
+        match has {
+            // Of the two queries one may have failed: that says nothing about the addresses of its kind.
+            HostHas::No | HostHas::Never if self.namers.lacks(host, ip.is_ipv4()).is_some() => HostHas::Unknown,
+            has => has,
+        }
     }
 
-    /// Waits until something is known of a host name.
+    /// Waits until something is known of a host name's addresses of the kind that `ip` is of.
     ///
     /// # Errors
     /// Why nothing is, by `deadline` or at once.
-    pub async fn told(&self, host: &str, deadline: tokio::time::Instant) -> Result<(), String> {
+    pub async fn told(&self, host: &str, ip: IpAddr, deadline: tokio::time::Instant) -> Result<(), String> {
         let Some(mut known) = self.known(host) else { return Err(format!("{host} is followed no more")) };
         let settled = known.wait_for(|known| known.lacks != Some(Lack::Answer));
         match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(known)) => match &known.lacks {
                 Some(Lack::Failed(why)) => Err(format!("the addresses of {host} could not be found out: {why}")),
-                Some(Lack::Answer) | None => Ok(()),
+                Some(Lack::Answer) | None => match self.namers.lacks(host, ip.is_ipv4()) {
+                    Some(why) => Err(format!("the addresses of {host} could not be found out: {why}")),
+                    None => Ok(()),
+                },
             },
             Ok(Err(_)) => Err(format!("{host} is followed no more")),
             Err(_) => Err(format!("the addresses of {host} were not found out in time")),
