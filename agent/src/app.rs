@@ -129,7 +129,8 @@ pub async fn run(
 /// Whether this host has what `config` asks for, apart from files and addresses.
 fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
     privileges::check(config, rules, own).map_err(StartError::Privileges)?;
-    privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
+    let users = privileges::check_own(config, own).and_then(|()| privileges::check_users(config));
+    users.map_err(|error| StartError::System("reading the configuration", error))
 }
 
 /// The outbound side alone, with no door open: for a look at what a stream would meet. Ending `stop` ends its chores.
