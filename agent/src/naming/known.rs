@@ -140,6 +140,12 @@ impl Known {
         }
     }
 
+    /// Why one of the queries, in the order they are asked in, was never answered, if it was not.
+    pub(super) fn lacks(&self, query: usize) -> Option<&str> {
+        let never = self.parts.get(query).is_none_or(Option::is_none);
+        never.then(|| self.last_error.as_deref().unwrap_or("it was not looked up yet"))
+    }
+
     /// How many records are beyond the bound.
     pub(super) fn cut(&self) -> usize {
         self.records().len().saturating_sub(MAX_RECORDS)
@@ -238,6 +244,21 @@ mod tests {
             }
             other => format!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn one_of_two_queries_that_was_never_answered_is_lacked_until_it_is() {
+        let (settings, now) = (Settings::default(), Instant::now());
+        let failed = || Answer::Failed("servfail".to_owned());
+        let mut known = Known::default();
+        assert!(known.lacks(0).is_some() && known.lacks(1).is_some());
+        let mut take = |v6| {
+            known.take(Answers(vec![found(&["10.0.0.1"]), v6]), &settings, now, 0);
+            (known.lacks(0).map(str::to_owned), known.lacks(1).map(str::to_owned))
+        };
+        assert_eq!(take(failed()), (None, Some("servfail".to_owned())));
+        assert_eq!(take(empty()), (None, None));
+        assert_eq!(take(failed()), (None, None), "it was answered once");
     }
 
     #[test]

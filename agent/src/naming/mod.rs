@@ -140,6 +140,16 @@ impl Namers {
         lead.map(|lead| lead.status(Instant::now()))
     }
 
+    /// Why nothing is known of a host's addresses of this kind, if nothing is, whatever is known of the others.
+    #[must_use]
+    pub fn lacks(&self, host: &str, is_ipv4: bool) -> Option<String> {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let entry = self.shared.questions().get(&Question::Host(host.into())).cloned();
+        let Some(entry) = entry else { return Some("nobody looks it up".to_owned()) };
+        // As `look_up` asks: A, then AAAA.
+        entry.known().lacks(usize::from(!is_ipv4)).map(str::to_owned)
+    }
+
     /// How many names are followed.
     #[must_use]
     pub fn followed(&self) -> usize {

@@ -13,6 +13,9 @@ use super::{
 /// What ours is called.
 pub const TABLE: &str = "inet adit";
 
+/// What tells a first packet, which has SYN alone.
+const FLAGS: &str = "tcp flags & (fin | syn | rst | ack)";
+
 /// What removes the table, whether it is there or not.
 pub(super) const REMOVE: &str = "add table inet adit\ndelete table inet adit\n";
 
@@ -100,8 +103,9 @@ fn test(test: &Test) -> String {
         Test::ToThisHost => "fib daddr type local".to_owned(),
         Test::FromElsewhere => "fib saddr type != local".to_owned(),
         Test::Leaving => "oifname != \"lo\"".to_owned(),
-        Test::Decided => "ct state { established, related }".to_owned(),
-        Test::Lost => "ct state new tcp flags & (fin | syn | rst | ack) != syn".to_owned(),
+        Test::Decided => format!("ct state {{ established, related }} {FLAGS} != syn"),
+        Test::Rewritten => "ct status dnat".to_owned(),
+        Test::Lost => format!("ct state new {FLAGS} != syn"),
         Test::Unknown => "ct state { invalid, untracked }".to_owned(),
         Test::Original => "ct direction original".to_owned(),
         Test::Reply => "ct direction reply".to_owned(),

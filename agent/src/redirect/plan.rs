@@ -315,17 +315,16 @@ impl Choices<'_> {
     }
 
     /// The same for families without a door. Only their first packets count, as where they are brought to one. And what NAT
-    /// leaves as it is, since connection tracking has no connection for it, goes nowhere.
+    /// leaves as it is goes nowhere: connection tracking has no connection for it, or takes it for an earlier one's.
     fn reject(&self, mode: RedirectMode, own: &[Rule]) -> Vec<Rule> {
         let with = |has: bool| self.doors.map(|door| (door.is_some() == has).then_some(Then::Reset));
         let mut rules = self.in_order(&with(false), ", without a door");
         if mode == RedirectMode::Redirect {
-            let unknown = self.in_order(&with(true), ", of no known connection").into_iter();
-            let only = |rule: Rule| match rule.then {
-                Then::Reset => Rule { tests: [vec![Test::Unknown], rule.tests].concat(), ..rule },
-                _ => rule,
-            };
-            rules.extend(unknown.map(only));
+            let missed = self.in_order(&with(true), ", of no known connection");
+            if !missed.is_empty() {
+                rules.push(Rule::both(vec![Test::Rewritten], Then::Leave, "brought to the door"));
+                rules.extend(missed);
+            }
         }
         if rules.is_empty() {
             return rules;

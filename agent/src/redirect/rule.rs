@@ -102,8 +102,11 @@ pub enum Test {
     FromElsewhere,
     /// It leaves by an interface that leads to other hosts.
     Leaving,
-    /// It is not the first of its connection, which connection tracking knows.
+    /// It is not the first of its connection, which connection tracking knows. (A first one, SYN, may find the entry of an
+    /// earlier connection of the same addresses and ports there, which was not captured.)
     Decided,
+    /// NAT has given its connection another destination.
+    Rewritten,
     /// It is the first that connection tracking knows of its connection, and not the first there was.
     Lost,
     /// Connection tracking has no connection for it, and so rewrites nothing.

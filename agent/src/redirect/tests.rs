@@ -103,16 +103,17 @@ table inet adit {
 		type filter hook output priority -10; policy accept;
 		meta mark 0xad17 counter return comment "own traffic, by its mark"
 		meta skuid 990 counter return comment "own traffic, by its user"
-		ct state { established, related } counter return comment "decided when it began"
+		ct state { established, related } tcp flags & (fin | syn | rst | ack) != syn counter return comment "decided when it began"
+		ct status dnat counter return comment "brought to the door"
 		ip daddr 10.0.0.1 counter return comment "exclude 1"
 		socket cgroupv2 level 1 "b.slice" counter return comment "exclude 2"
 		socket cgroupv2 level 2 "system.slice/a.service" counter return comment "exclude 2"
-		ct state { invalid, untracked } ip daddr 127.0.0.5 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		ip daddr 127.0.0.5 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
 		fib daddr type local counter return comment "to this host itself"
-		ct state { invalid, untracked } ip daddr 10.0.0.0/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
-		meta nfproto ipv4 ct state { invalid, untracked } tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
-		ct state { invalid, untracked } ip6 daddr fd00::/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
-		meta nfproto ipv6 ct state { invalid, untracked } tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
+		ip daddr 10.0.0.0/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		meta nfproto ipv4 tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
+		ip6 daddr fd00::/8 tcp dport { 6000-6100, 6379 } counter reject with tcp reset comment "include 1, of no known connection"
+		meta nfproto ipv6 tcp dport 5432 meta skuid { 7, 101 } meta skgid 33 counter reject with tcp reset comment "include 2, of no known connection"
 	}
 
 	chain postrouting_home {
@@ -151,7 +152,7 @@ table inet adit {
 		meta mark 0xad17 counter return comment "own traffic, by its mark"
 		meta skuid 990 counter return comment "own traffic, by its user"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 accept comment "of a captured connection"
-		ct state { established, related } counter return comment "decided when it began"
+		ct state { established, related } tcp flags & (fin | syn | rst | ack) != syn counter return comment "decided when it began"
 		fib daddr type local counter return comment "to this host itself"
 		meta l4proto tcp ip daddr 10.0.0.0/8 counter ct mark set 0xad19 meta mark set 0xad18 accept comment "include 1"
 	}
@@ -161,7 +162,7 @@ table inet adit {
 		meta nfproto ipv4 meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip to 127.0.0.1:4140 accept comment "of a captured connection"
 		meta nfproto ipv6 meta l4proto tcp ct direction original ct mark 0xad19 counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip6 to [::1]:4141 accept comment "of a captured connection"
 		meta l4proto tcp ct direction original ct mark 0xad19 counter reject with tcp reset comment "captured, and the agent is away"
-		ct state { established, related } counter return comment "decided when it began"
+		ct state { established, related } tcp flags & (fin | syn | rst | ack) != syn counter return comment "decided when it began"
 		ip daddr 10.0.0.1 counter return comment "exclude 1"
 		fib daddr type local counter return comment "to this host itself"
 		meta nfproto ipv4 tcp dport 6379 iifname "docker0" counter ct mark set 0xad19 meta mark set 0xad18 tproxy ip to 127.0.0.1:4140 accept comment "include 2"
@@ -213,7 +214,7 @@ net = ["fd00::/8"]
 -A ADIT_OUTPUT -p tcp -m mark --mark 0xad17 -m comment --comment "own traffic, by its mark" -j RETURN
 -A ADIT_OUTPUT -p tcp -m owner --uid-owner 990 -m comment --comment "own traffic, by its user" -j RETURN
 -A ADIT_OUTPUT -p tcp -m conntrack --ctdir ORIGINAL -m connmark --mark 0xad19 -m comment --comment "of a captured connection" -j ADIT_CAPTURE
--A ADIT_OUTPUT -p tcp -m conntrack --ctstate ESTABLISHED,RELATED -m comment --comment "decided when it began" -j RETURN
+-A ADIT_OUTPUT -p tcp -m conntrack --ctstate ESTABLISHED,RELATED -m tcp ! --syn -m comment --comment "decided when it began" -j RETURN
 -A ADIT_OUTPUT -p tcp -m addrtype --dst-type LOCAL -m comment --comment "to this host itself" -j RETURN
 -A ADIT_OUTPUT -p tcp -d 10.0.0.0/8 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE
 -A ADIT_OUTPUT -p tcp -d 192.168.0.0/16 -m multiport --dports 6000:6100,6379 -m owner --uid-owner 101 -m comment --comment "include 1" -j ADIT_CAPTURE

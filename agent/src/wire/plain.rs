@@ -142,7 +142,10 @@ impl Connecting {
         bind.apply(&socket, address)?;
         match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            Ok(()) | Err(_) => Ok(Self::Tcp(socket, address)),
+            Ok(()) | Err(_) => {
+                bind.check(&socket)?;
+                Ok(Self::Tcp(socket, address))
+            }
         }
     }
 
@@ -196,6 +199,20 @@ impl Bind {
         // kernel that lacks it (Linux before 4.2) has fewer.
         let _ = setsockopt(socket, IpBindAddressNoPort, &true);
         socket.bind(&SocketAddr::new(ip, port).into())
+    }
+}
+
+impl Bind {
+    /// bind(2) takes a broadcast address, and connect(2) then chooses another: one of this host, of whom a service may think
+    /// better than of any client.
+    fn check(self, socket: &Socket) -> io::Result<()> {
+        let Self::Client { address, .. } = self else { return Ok(()) };
+        let from = socket.local_addr()?.as_socket().map(|from| from.ip());
+        if from == Some(address.ip()) {
+            Ok(())
+        } else {
+            Err(unlike(&format!("{} is no client's address", address.ip())))
+        }
     }
 }
 

@@ -93,20 +93,28 @@ impl Hosts {
     /// Whether a host name has an address, or had it less than `remember` ago.
     pub fn has(&self, host: &str, ip: IpAddr, remember: Duration) -> HostHas {
         let Some(known) = self.known(host) else { return HostHas::Unknown };
-        known.borrow().has(ip, remember, Instant::now())
+        let has = known.borrow().has(ip, remember, Instant::now());
+        match has {
+            // Of the two queries one may have failed: that says nothing about the addresses of its kind.
+            HostHas::No | HostHas::Never if self.namers.lacks(host, ip.is_ipv4()).is_some() => HostHas::Unknown,
+            has => has,
+        }
     }
 
-    /// Waits until something is known of a host name.
+    /// Waits until something is known of a host name's addresses of the kind that `ip` is of.
     ///
     /// # Errors
     /// Why nothing is, by `deadline` or at once.
-    pub async fn told(&self, host: &str, deadline: tokio::time::Instant) -> Result<(), String> {
+    pub async fn told(&self, host: &str, ip: IpAddr, deadline: tokio::time::Instant) -> Result<(), String> {
         let Some(mut known) = self.known(host) else { return Err(format!("{host} is followed no more")) };
         let settled = known.wait_for(|known| known.lacks != Some(Lack::Answer));
         match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(known)) => match &known.lacks {
                 Some(Lack::Failed(why)) => Err(format!("the addresses of {host} could not be found out: {why}")),
-                Some(Lack::Answer) | None => Ok(()),
+                Some(Lack::Answer) | None => match self.namers.lacks(host, ip.is_ipv4()) {
+                    Some(why) => Err(format!("the addresses of {host} could not be found out: {why}")),
+                    None => Ok(()),
+                },
             },
             Ok(Err(_)) => Err(format!("{host} is followed no more")),
             Err(_) => Err(format!("the addresses of {host} were not found out in time")),
@@ -179,6 +187,7 @@ impl Known {
         let counts = |left: &Option<Instant>| left.is_none_or(|left| now.duration_since(left) < remember);
         match (self.addresses.get(&ip), &self.lacks) {
             (Some(left), _) if counts(left) => HostHas::Yes,
+            (_, None) if self.addresses.is_empty() => HostHas::Never,
             (_, None) => HostHas::No,
             (_, Some(_)) => HostHas::Unknown,
         }
@@ -200,10 +209,12 @@ impl HostStatus {
             some.sort();
             some
         };
-        let fault = known.lacks.as_ref().map(|lack| match lack {
-            Lack::Answer => "nothing is known yet".to_owned(),
-            Lack::Failed(why) => why.to_string(),
-        });
+        let fault = match &known.lacks {
+            Some(Lack::Answer) => Some("nothing is known yet".to_owned()),
+            Some(Lack::Failed(why)) => Some(why.to_string()),
+            None if known.addresses.is_empty() => Some("it has never had an address".to_owned()),
+            None => None,
+        };
         Self { host: host.to_owned(), fault, addresses: of(true), remembered: of(false) }
     }
 }
@@ -245,6 +256,9 @@ mod tests {
         assert_eq!(known.has(a, HOUR, now), HostHas::Unknown);
         known.note(&Addrs::Failed("servfail".into()), now);
         assert_eq!(known.has(a, HOUR, now), HostHas::Unknown);
+        known.note(&Addrs::Neg, now);
+        assert_eq!(known.has(a, HOUR, now), HostHas::Never);
+        known.note(&answer(&["10.0.0.2"]), now);
         known.note(&Addrs::Neg, now);
         assert_eq!(known.has(a, HOUR, now), HostHas::No);
         known.note(&Addrs::Failed("servfail".into()), now);

@@ -278,6 +278,28 @@ fn what_a_rule_knows_is_never_passed_on_whatever_comes_of_it() {
 }
 
 #[test]
+fn what_may_be_a_hosts_that_dns_does_not_know_is_refused_and_never_passed_on() {
+    need_the_field!();
+    need!("unbound", "unbound-control");
+    let plan = Field::plan();
+    let dns = Dns::start_inside(&plan.hosts().enter(Host::A));
+    dns.deny("nobody.mesh.example");
+    let rule = "[[outbound.capture]]\nhost = \"nobody.mesh.example\"\nport = 6379\nto = \"/svc/redis\"\n";
+    let plan = plan.table(TO_B).peers(&b_answers()).door("unmatched = \"pass\"\n");
+    let field = plan.a_also(rule).a_also(&dns.table()).start(CAPTURED);
+    let _plain = [6379, 6380].map(|port| echo(&field, &format!("[::]:{port}")));
+    let wire = field.hosts.listen();
+    for family in Family::BOTH {
+        refused(&field, family, 6379);
+    }
+    assert_eq!(passed(field.a()), 0.0);
+    assert!(wire.frames("tcp port 6379").is_empty());
+    field.a().until_logged("its host has never had an address");
+    // and what is not about that port is passed on as ever
+    talk(&field, Family::V4, 6380).unwrap();
+}
+
+#[test]
 fn a_host_without_an_agent_is_not_reached_at_all() {
     need_the_field!();
     let field = Field::plan().door("unmatched = \"pass\"\n").start(CAPTURED);

@@ -17,6 +17,7 @@ use adit_tests::{
 roads! {
     what_is_bound_to_an_interface_fails_and_does_not_leave: captured;
     a_captured_connection_that_connection_tracking_forgets_does_not_leave: captured;
+    a_port_that_an_earlier_connection_had_makes_no_way_past_the_rules: captured;
 }
 
 /// Long enough for a SYN to have been sent again, which goes the first one's way.
@@ -161,5 +162,47 @@ fn what_a_service_answers_a_client_that_the_agent_stands_for_does_not_leave() {
                 assert_nothing_left(&wire, how);
             }
         }
+    }
+}
+
+/// Connection tracking keeps an entry for a while, or for days where an end was lost, and NAT never looks at it again.
+fn a_port_that_an_earlier_connection_had_makes_no_way_past_the_rules(road: Road) {
+    let field = Field::plan().start_without_rules(road);
+    let service = field.service(7000);
+    shell(
+        &field,
+        Host::A,
+        "nft 'add table inet tracks; add chain inet tracks first { type filter hook output priority 0; }; \
+         add rule inet tracks first ct state new counter'",
+    );
+    let call = |family, port| {
+        let from = Host::A.at(family, port);
+        field.hosts.on(Host::A, || End::try_connect_from(&from, &Host::B.at(family, 7000)))
+    };
+    // given a connection that was reset by the service before there were rules
+    for (family, port) in [(Family::V4, 20_000), (Family::V6, 20_001)] {
+        let mut before = call(family, port).unwrap();
+        before.send(b"ask");
+        let mut server = service.accept();
+        assert_eq!(server.receive(3), b"ask");
+        server.reset();
+        assert!(before.failure().is_some());
+    }
+    let _ = field.rules("apply");
+    let wire = field.hosts.listen();
+    for (family, port) in [(Family::V4, 20_000), (Family::V6, 20_001)] {
+        // when an application connects from the same port again, then it is captured, or refused where NAT cannot
+        let mode_is = |mode| matches!(road, Road::Captured(_, of) if of == mode);
+        match call(family, port) {
+            Ok(mut again) => {
+                again.send(b"a secret of later");
+                assert_eq!(service.accept().receive(17), b"a secret of later");
+            }
+            Err(error) => {
+                assert!(mode_is(Mode::Redirect), "{error}");
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            }
+        }
+        assert_nothing_left(&wire, &format!("{family:?}"));
     }
 }
