@@ -105,10 +105,17 @@ pub async fn run(
         house.chores.spawn(rules.watch(house.stop.clone()));
     }
     let following = follow(source, app.view(), asked, hangup, house.stop.clone(), move |config| {
-        let plan = rules.as_deref().map(|rules| Ok((rules, rules::plan(&config)?))).transpose()?;
+        let before = applies.in_force();
+        if rules.is_some() {
+            // What cannot be written down changes nothing.
+            rules::plan(&config)?;
+        }
         let mut applied = applies.apply(config)?;
-        if let Some((rules, plan)) = plan {
-            rules.follow(plan, &mut applied);
+        // Not by the file: what of it waits for a restart, the sockets and the doors are not by yet.
+        let now = applies.in_force();
+        match rules.as_deref() {
+            Some(rules) => rules.follow(rules::plan(&now)?, &mut applied),
+            None => rules::remind(&before, &now, &mut applied),
         }
         Ok::<_, StartError>(applied)
     });
@@ -122,7 +129,8 @@ pub async fn run(
 /// Whether this host has what `config` asks for, apart from files and addresses.
 fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
     privileges::check(config, rules, own).map_err(StartError::Privileges)?;
-    privileges::check_users(config).map_err(|error| StartError::System("reading the configuration", error))
+    let users = privileges::check_own(config, own).and_then(|()| privileges::check_users(config));
+    users.map_err(|error| StartError::System("reading the configuration", error))
 }
 
 /// The outbound side alone, with no door open: for a look at what a stream would meet. Ending `stop` ends its chores.

@@ -263,7 +263,8 @@ impl ListenError {
             io::ErrorKind::AddrInUse => "another process listens there; end it, or change `listen`",
             io::ErrorKind::AddrNotAvailable => "no interface of this host has this address; change `listen`",
             io::ErrorKind::PermissionDenied => {
-                "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written"
+                "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written and \
+                 nobody else's socket in its place"
             }
             io::ErrorKind::NotFound => "make the folder, or change `listen`",
             _ => "change `listen`",

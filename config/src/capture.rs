@@ -46,6 +46,8 @@ pub enum HostHas {
     Yes,
     /// It is not.
     No,
+    /// It is not, and the name has never had any, as far as is known: it may be written wrongly, or not be there yet.
+    Never,
     /// Nothing is known of the name yet.
     Unknown,
 }
@@ -57,10 +59,17 @@ pub enum Captured {
     Named {
         /// The name.
         name: Name,
-        /// The rule that gave it, from 1; none for the default, `/dst/<ip>/<port>`.
-        rule: Option<usize>,
+        /// The rule that gave it, from 1.
+        rule: usize,
         /// The certificate that the rule says.
         certificate: Option<String>,
+    },
+    /// No rule names it, and so it is called `/dst/<ip>/<port>`.
+    Default {
+        /// That name.
+        name: Name,
+        /// The first rule for its port, from 1, whose host name has never had an address: it may be meant by that.
+        never: Option<usize>,
     },
     /// It cannot be told before something is known of the host name of this rule, from 1.
     Waits {
@@ -84,6 +93,7 @@ impl Captures {
     #[must_use]
     pub fn name(&self, destination: SocketAddr, has: impl Fn(&str, IpAddr) -> HostHas) -> Captured {
         let (ip, port) = (destination.ip().to_canonical(), destination.port());
+        let mut never = None;
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.is_about(port)) {
             let found = match &rule.matches {
                 CaptureMatch::Net(net) if net.contains(ip) => HostHas::Yes,
@@ -95,25 +105,24 @@ impl Captures {
                 (HostHas::Unknown, CaptureMatch::Host(host)) => {
                     return Captured::Waits { rule: index + 1, host: host.clone() };
                 }
+                (HostHas::Never, _) => never = never.or(Some(index + 1)),
                 (HostHas::No | HostHas::Unknown, _) => {}
             }
         }
-        Captured::Named { name: default_name_of(destination), rule: None, certificate: None }
+        Captured::Default { name: default_name_of(destination), never }
+    }
+
+    /// The first port of a rule, by its number from 1; 1 where it has every port.
+    #[must_use]
+    pub fn port_of(&self, rule: usize) -> u16 {
+        let rule = rule.checked_sub(1).and_then(|index| self.rules.get(index));
+        rule.and_then(|rule| rule.ports.first()).map_or(1, |ports| ports.first)
     }
 
     /// The host names that its rules ask for, each with the number of its rule, from 1.
-    pub fn hosts(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.of_hosts().map(|(number, host, _)| (number, host))
-    }
-
-    /// Those of the rules about a port, with the rules' numbers from 1.
-    pub fn hosts_at(&self, port: u16) -> impl Iterator<Item = (usize, &str)> {
-        self.of_hosts().filter(move |(_, _, rule)| rule.is_about(port)).map(|(number, host, _)| (number, host))
-    }
-
-    fn of_hosts(&self) -> impl Iterator<Item = (usize, &str, &CaptureRule)> {
+    pub fn hosts(&self) -> impl DoubleEndedIterator<Item = (usize, &str)> {
         self.rules.iter().enumerate().filter_map(|(index, rule)| match &rule.matches {
-            CaptureMatch::Host(host) => Some((index + 1, host.as_str(), rule)),
+            CaptureMatch::Host(host) => Some((index + 1, host.as_str())),
             CaptureMatch::Net(_) => None,
         })
     }
@@ -126,7 +135,7 @@ impl CaptureRule {
 
     fn name(&self, rule: usize, ip: IpAddr, port: u16) -> Captured {
         match fill(&self.to, ip, port) {
-            Ok(name) => Captured::Named { name, rule: Some(rule), certificate: self.certificate.clone() },
+            Ok(name) => Captured::Named { name, rule, certificate: self.certificate.clone() },
             Err(message) => Captured::Faulty { rule, message },
         }
     }
@@ -234,7 +243,9 @@ mod tests {
 
     fn name(destination: &str, has: HostHas) -> String {
         match captures().name(destination.parse().unwrap(), |_, _| has) {
-            Captured::Named { name, rule, .. } => format!("{name} by {}", rule.unwrap_or(0)),
+            Captured::Named { name, rule, .. } => format!("{name} by {rule}"),
+            Captured::Default { name, never: None } => format!("{name} by 0"),
+            Captured::Default { name, never: Some(rule) } => format!("{name}, perhaps of {rule}"),
             Captured::Waits { rule, host } => format!("{rule} waits for {host}"),
             Captured::Faulty { message, .. } => message,
         }
@@ -283,5 +294,12 @@ mod tests {
     fn what_cannot_be_told_yet_waits_and_is_not_given_to_a_later_rule() {
         assert_eq!(name("10.0.0.2:6379", HostHas::Unknown), "1 waits for redis.test");
         assert_eq!(name("10.0.0.2:22", HostHas::Unknown), "/dst/10.0.0.2/22 by 0", "its port is no rule's");
+    }
+
+    #[test]
+    fn a_host_that_never_had_an_address_leaves_a_later_rule_to_name_it_and_the_default_in_doubt() {
+        assert_eq!(name("10.0.0.2:6379", HostHas::Never), "/net/10.0.0.2 by 2");
+        assert_eq!(name("11.0.0.2:6379", HostHas::Never), "/dst/11.0.0.2/6379, perhaps of 1");
+        assert_eq!(name("11.0.0.2:22", HostHas::Never), "/dst/11.0.0.2/22 by 0");
     }
 }

@@ -57,10 +57,14 @@ auth-zone:
     pub fn answer(&self, name: &str, ttl: u32, addresses: &[&str]) {
         self.speak_of(name);
         self.control(&["local_data_remove", name]);
-        for address in addresses {
-            let kind = if address.contains(':') { "AAAA" } else { "A" };
-            self.control(&["local_data", &format!("{name}. {ttl} IN {kind} {address}")]);
-        }
+        self.add(name, ttl, addresses);
+    }
+
+    /// Ends its silence about `name` with these addresses: at no moment it says that there is no such name.
+    pub fn break_silence(&self, name: &str, ttl: u32, addresses: &[&str]) {
+        // They lie in the silent zone, which then speaks.
+        self.add(name, ttl, addresses);
+        self.control(&["local_zone", name, "static"]);
     }
 
     /// Says that there is no such name.
@@ -76,6 +80,13 @@ auth-zone:
     /// Says nothing when asked about `name`.
     pub fn keep_silent_about(&self, name: &str) {
         self.control(&["local_zone", name, "always_deny"]);
+    }
+
+    fn add(&self, name: &str, ttl: u32, addresses: &[&str]) {
+        for address in addresses {
+            let kind = if address.contains(':') { "AAAA" } else { "A" };
+            self.control(&["local_data", &format!("{name}. {ttl} IN {kind} {address}")]);
+        }
     }
 
     fn speak_of(&self, name: &str) {

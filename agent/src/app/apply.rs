@@ -195,6 +195,11 @@ impl App {
         Arc::clone(&self.view)
     }
 
+    /// The configuration that is in force.
+    pub(super) fn in_force(&self) -> Config {
+        self.state().config.clone()
+    }
+
     /// Every door that is open.
     pub(super) fn doors(&self) -> Vec<Bound> {
         self.state().doors.bound()

@@ -4,7 +4,7 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use adit_config::{Config, ListenAddr, RedirectMode, Source, Who, workload::WorkloadRule};
+use adit_config::{Config, ListenAddr, Origin, RedirectMode, Source, Who, workload::WorkloadRule};
 
 use crate::sys::{
     accounts,
@@ -46,6 +46,26 @@ pub(super) fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result
     all.dedup();
     let missing: Vec<_> = needs.into_iter().filter(|need| !own.has(need.capability)).collect();
     if missing.is_empty() { Ok(()) } else { Err(Lacking { missing, all }) }
+}
+
+/// Whether the rules would bring the agent's own connections back to its door: they know it by its user alone, and it runs as
+/// another.
+///
+/// # Errors
+/// They would.
+pub(super) fn check_own(config: &Config, own: &Privileges) -> io::Result<()> {
+    let redirect = config.outbound.as_ref().and_then(|outbound| outbound.redirect.as_ref());
+    let is_local = redirect.is_some_and(|redirect| redirect.include.iter().any(|one| one.from == Origin::Local));
+    match &config.netfilter.user {
+        Some(user) if is_local && config.netfilter.mark.is_none() && !is_known_by_user(config, own) => {
+            let uid = own.uid;
+            Err(io::Error::other(format!(
+                "[netfilter] user {user}: this agent runs as user {uid}, so its rules would capture its own connections; \
+                 run it as {user}, or leave `mark` at its default"
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The users that rules for single processes name and this host does not know: a rule about nobody, where somebody was meant
@@ -233,6 +253,17 @@ mod tests {
         assert_eq!((mark(&own, &PLAIN), mark(&own, &with(Capability::NetAdmin))), (None, Some(0xad17)));
         let others = config(&format!("{REDIRECT}[netfilter]\nuser = \"4712\"\n"));
         assert!(told(&others, &PLAIN).contains("mark"), "the rules do not know it by its user");
+    }
+
+    #[test]
+    fn rules_that_know_the_agent_by_another_user_alone_are_refused() {
+        let file = |user: &str| {
+            let include = "[[outbound.redirect.include]]\nport = 6379\n";
+            config(&format!("{REDIRECT}{include}[netfilter]\nmark = \"off\"\nuser = \"{user}\"\n"))
+        };
+        assert!(check_own(&file("4711"), &PLAIN).is_ok());
+        let told = check_own(&file("4712"), &PLAIN).unwrap_err().to_string();
+        assert!(told.starts_with("[netfilter] user 4712: this agent runs as user 4711"), "{told}");
     }
 
     #[test]

@@ -116,6 +116,17 @@ pub(super) fn plan(config: &Config) -> Result<Plan, StartError> {
     redirect::plan(config).map_err(|error| StartError::Rules(Box::new(error)))
 }
 
+/// Tells whoever reloads that the rules are another's to replace, where the agent does not hold them.
+pub(super) fn remind(before: &Config, now: &Config, applied: &mut Applied) {
+    if let (Ok(before), Ok(now)) = (redirect::plan(before), redirect::plan(now))
+        && before != now
+    {
+        let line =
+            "this agent does not hold the kernel's rules, and the file asks for others now: `adit redirect apply`";
+        applied.warnings.push(line.to_owned());
+    }
+}
+
 fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {
     // Looked at first: one that changes meanwhile is then another the next time.
     let groups = Groups::of(&plan);

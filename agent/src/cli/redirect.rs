@@ -14,7 +14,9 @@ use std::{
 use adit_config::Config;
 use clap::{Args, Subcommand};
 
-use crate::redirect::{self, Family, Iptables, Plan, RulesError, Tool, iptables, nft};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::redirect::{self, Family, Installed, Iptables, Plan, RulesError, Tool, iptables, nft};
 
 /// What `status` ends with if anything is not as the file asks for.
 const DIFFERS: u8 = 3;
@@ -147,7 +149,7 @@ impl Apply {
         let tool = self.with.tool();
         match self.confirm {
             None => {
-                redirect::apply(&plan, &tool)?;
+                warn_of_unseen(&undisturbed(|| redirect::apply(&plan, &tool))??);
                 let (rules, chains, ways) = (plan.rules(), plan.chains.len(), plan.ways.len());
                 println!("applied: rules {rules}, chains {chains}, routing rules and routes {ways}");
                 Ok(ExitCode::SUCCESS)
@@ -159,10 +161,8 @@ impl Apply {
 
 impl Remove {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let removed = redirect::remove(&self.with.tool())?;
-        for command in &removed.unseen {
-            eprintln!("adit: warning: whether {command} has rules of adit's was not looked at, which only root may");
-        }
+        let removed = undisturbed(|| redirect::remove(&self.with.tool()))??;
+        warn_of_unseen(&removed);
         let removed = removed.names();
         if removed.is_empty() {
             println!("nothing of adit's is installed");
@@ -179,6 +179,23 @@ impl Status {
         // A reader that went away takes nothing from it: what was found is in the exit code.
         let _ = io::stdout().write_all(page::page(&plan, &report).as_bytes());
         Ok(if report.matches() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+    }
+}
+
+/// Does something to its end, or has it undone, whoever asks this process to end meanwhile: a key of the terminal ends the
+/// tool that runs, and what had been done by then is put back.
+fn undisturbed<T>(act: impl FnOnce() -> T) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()];
+        let _taken = kinds.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?;
+        Ok(act())
+    })
+}
+
+fn warn_of_unseen(installed: &Installed) {
+    for command in &installed.unseen {
+        eprintln!("adit: warning: whether {command} has rules of adit's was not looked at, which only root may");
     }
 }
 

@@ -128,7 +128,13 @@ impl Services {
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
                 metrics::limit_reached("connect");
-                Err(Refusal::new(Code::Timeout, format!("the service did not connect within {:?}", bounds.connect)))
+                // Without the rules its answers go to the client, who knows nothing of them.
+                let help = match admitted.source() {
+                    Source::Transparent => "; source = \"transparent\" needs the rules of `adit redirect apply` there",
+                    Source::Agent | Source::ProxyV1 | Source::ProxyV2 => "",
+                };
+                let reason = format!("the service did not connect within {:?}{help}", bounds.connect);
+                Err(Refusal::new(Code::Timeout, reason))
             }
         }
     }

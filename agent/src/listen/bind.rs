@@ -119,6 +119,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         // Somebody listens, and has a full queue: who waited for room in it might wait for ever.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Whose it is cannot be asked, and so not whether anybody answers.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "a socket of another user stands there, to which this one may not connect",
+        )),
         // Gone meanwhile is fine; anything else is for bind to refuse.
         Err(_) => Ok(()),
     }

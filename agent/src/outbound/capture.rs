@@ -85,15 +85,14 @@ impl Capture {
         };
         loop {
             match self.name(original) {
-                Captured::Named { name, rule: None, .. } if self.passes(&name, table) => {
-                    let Some((rule, host)) = self.without_address(original.port()) else { return Found::Pass(name) };
-                    let why = format!("{host} has no address in DNS, so that this may be its own");
-                    return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, why);
+                Captured::Default { name, never: None } if self.passes(&name, table) => return Found::Pass(name),
+                Captured::Default { name, never: Some(rule) } if self.passes(&name, table) => {
+                    let why =
+                        "its host has never had an address, so it may be meant, and is not passed on in plaintext";
+                    return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, why.to_owned());
                 }
-                Captured::Named { name, certificate, .. } => {
-                    let certificate = certificate.or_else(|| self.certificate.clone());
-                    return Found::Carry(Asks { to: name, certificate, original: Some(original) });
-                }
+                Captured::Default { name, .. } => return self.carry(original, name, None),
+                Captured::Named { name, certificate, .. } => return self.carry(original, name, certificate),
                 Captured::Waits { rule, host } => {
                     match self.hosts.told(&host, original.ip().to_canonical(), deadline).await {
                         Ok(()) => {}
@@ -113,27 +112,27 @@ impl Capture {
     /// Why it may not.
     pub fn may_pass(&self, original: SocketAddr, table: &Dtab) -> Result<(), String> {
         match self.name(original) {
-            Captured::Named { name, rule: None, .. } if self.passes(&name, table) => {
-                let may_be = |(rule, _)| Err(format!("[[outbound.capture]] {rule} may be about it"));
-                self.without_address(original.port()).map_or(Ok(()), may_be)
+            Captured::Default { .. } if self.unmatched == Unmatched::Refuse => {
+                Err("[outbound.redirect] unmatched is \"refuse\"".to_owned())
             }
-            Captured::Named { rule: None, .. } if self.unmatched == Unmatched::Pass => {
+            Captured::Default { name, .. } if table.is_about(&name) => {
                 Err("a rule of the table is about it".to_owned())
             }
-            Captured::Named { rule: None, .. } => Err("[outbound.redirect] unmatched is \"refuse\"".to_owned()),
-            Captured::Named { rule: Some(rule), .. } | Captured::Waits { rule, .. } | Captured::Faulty { rule, .. } => {
-                Err(format!("[[outbound.capture]] {rule} may be about it"))
-            }
+            Captured::Default { never: None, .. } => Ok(()),
+            Captured::Default { never: Some(rule), .. }
+            | Captured::Named { rule, .. }
+            | Captured::Waits { rule, .. }
+            | Captured::Faulty { rule, .. } => Err(format!("[[outbound.capture]] {rule} may be about it")),
         }
+    }
+
+    fn carry(&self, original: SocketAddr, to: Name, certificate: Option<String>) -> Found {
+        let certificate = certificate.or_else(|| self.certificate.clone());
+        Found::Carry(Asks { to, certificate, original: Some(original) })
     }
 
     fn name(&self, original: SocketAddr) -> Captured {
         self.rules.name(original, |host, ip| self.hosts.has(host, ip, self.remember))
-    }
-
-    /// A rule about this port whose host name has no address, nor ever had one: which are its own, nobody can tell.
-    fn without_address(&self, port: u16) -> Option<(usize, &str)> {
-        self.rules.hosts_at(port).find(|(_, host)| self.hosts.has_none(host))
     }
 
     /// Whether what no capture rule names goes on in plaintext: the file says so, and no rule of the table is about it.

@@ -9,7 +9,7 @@ use super::{
     iptables::{self, Saved},
     plan::Plan,
     rule::Family,
-    tool::{ToolError, find, run},
+    tool::{ToolError, find, run, run_apart},
 };
 
 /// One of the iptables commands of a host, which may have several: `iptables`, `iptables-legacy`, `/usr/sbin/iptables-nft`.
@@ -97,12 +97,13 @@ impl Iptables {
     /// The old iptables says no to a whole table. Which rule it is that this kernel does not know is found by giving it each
     /// alone, in a network namespace that is gone afterwards.
     fn explain(&self, family: Family, text: &str, error: ToolError) -> ToolError {
-        if error.names_a_line() {
+        // Where there can be no such namespace, it would refuse every rule.
+        if error.names_a_line() || run_apart(&["true"], "").is_err() {
             return error;
         }
         let restore = self.program(family, "-restore");
-        let words = ["-n", "sh", "-c", "\"$0\" --noflush", restore.as_str()];
-        let refused = |input: &String| run("unshare", &words, input).is_err();
+        let words = ["sh", "-c", "\"$0\" --noflush", restore.as_str()];
+        let refused = |input: &String| run_apart(&words, input).is_err();
         let culprit = one_by_one(text).into_iter().find(|(_, input)| refused(input));
         match culprit {
             Some((rule, _)) => error.about(rule),

@@ -11,7 +11,7 @@ use super::{
     nft,
     plan::Plan,
     rule::Family,
-    tool::{ToolError, run},
+    tool::{ToolError, run, run_apart},
     ways::Way,
 };
 
@@ -146,7 +146,7 @@ fn of_command<'a>(
 
 /// What nft makes of a script.
 fn rendered(script: &str) -> Result<String, ToolError> {
-    run("unshare", &["-n", "sh", "-c", "nft -f - && nft -s list table inet adit"], script)
+    run_apart(&["sh", "-c", "nft -f - && nft -s list table inet adit"], script)
 }
 
 /// What a command of iptables makes of an input.
@@ -155,8 +155,8 @@ fn rendered_chains(command: &Iptables, family: Family, input: &str) -> Result<Sa
         return Ok(Saved::default());
     }
     let (restore, save) = (command.program(family, "-restore"), command.program(family, "-save"));
-    let words = ["-n", "sh", "-c", "\"$0\" --noflush && \"$1\"", restore.as_str(), save.as_str()];
-    run("unshare", &words, input).map(|text| Saved::parse(&text))
+    let words = ["sh", "-c", "\"$0\" --noflush && \"$1\"", restore.as_str(), save.as_str()];
+    run_apart(&words, input).map(|text| Saved::parse(&text))
 }
 
 fn of_nft(table: &str) -> Vec<Placed> {

@@ -10,6 +10,7 @@ mod compare;
 mod groups;
 mod installed;
 pub mod iptables;
+mod lacks;
 mod names;
 pub mod nft;
 mod plan;

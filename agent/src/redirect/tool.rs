@@ -9,6 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::lacks;
+
 /// Where Debian keeps them, which not every user's PATH has.
 const SYSTEM: &str = "/usr/sbin:/sbin";
 
@@ -29,6 +31,8 @@ enum Cause {
     Missing(&'static str),
     /// It could not be run.
     Io(io::Error),
+    /// It would make a network namespace, which only root may.
+    Apart,
     /// It said no: its own words, and those of the lines it was given that it speaks of.
     Failed { said: String, lines: Vec<String> },
 }
@@ -64,9 +68,31 @@ pub(super) fn run(program: &str, args: &[impl AsRef<str>], input: &str) -> Resul
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if let (None, Some((number, cause))) = (lacks::missing(&said), lacks::first_of_nft(&said, input)) {
+        let line = input.lines().nth(number.saturating_sub(1)).unwrap_or_default().trim();
+        let said = match lacks::modules_of(line, &cause) {
+            Some(modules) => format!("{cause}; load what this kernel lacks of {modules}"),
+            None => cause,
+        };
+        return Err(failed(Cause::Failed { said, lines: vec![line.to_owned()] }));
+    }
     let lines = lines_of(&said, input);
     let said = if said.is_empty() { output.status.to_string() } else { said };
     Err(failed(Cause::Failed { said, lines }))
+}
+
+/// The same in a network namespace that is gone afterwards.
+///
+/// # Errors
+/// As for [`run`]; also where this process may make none.
+pub(super) fn run_apart(words: &[&str], input: &str) -> Result<String, ToolError> {
+    let all: Vec<_> = ["-n"].iter().chain(words).copied().collect();
+    run("unshare", &all, input).map_err(|mut error| {
+        if error.is_forbidden() {
+            error.0.cause = Cause::Apart;
+        }
+        error
+    })
 }
 
 /// The input is written beside the output being read: a pipe holds 64 KiB, and a script may be longer.
@@ -138,7 +164,7 @@ impl ToolError {
     fn ends_with(&self, causes: &[&str]) -> bool {
         match &self.0.cause {
             Cause::Failed { said, .. } => causes.iter().any(|cause| said.ends_with(cause)),
-            Cause::Missing(_) | Cause::Io(_) => false,
+            Cause::Missing(_) | Cause::Io(_) | Cause::Apart => false,
         }
     }
 }
@@ -150,9 +176,16 @@ impl fmt::Display for ToolError {
             Cause::Missing(package) => {
                 write!(f, "`{command}`: it is not installed; install Debian's package {package}")
             }
+            Cause::Apart => f.write_str(
+                "what is installed is held against what the tool makes of the file in a network namespace of its own, \
+                 which takes root (CAP_SYS_ADMIN); run this as root",
+            ),
             Cause::Io(error) => write!(f, "running `{command}`: {error}"),
             Cause::Failed { said, lines } => {
-                write!(f, "`{command}` says: {said}")?;
+                match lacks::missing(said) {
+                    Some(missing) => return write!(f, "`{command}`: {missing}"),
+                    None => write!(f, "`{command}` says: {said}")?,
+                }
                 lines.iter().try_for_each(|line| write!(f, "\n  of the rule: {line}"))
             }
         }
@@ -163,7 +196,7 @@ impl Error for ToolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.cause {
             Cause::Io(error) => Some(error),
-            Cause::Missing(_) | Cause::Failed { .. } => None,
+            Cause::Missing(_) | Cause::Apart | Cause::Failed { .. } => None,
         }
     }
 }

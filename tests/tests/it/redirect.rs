@@ -157,7 +157,7 @@ fn rules_that_nobody_confirms_go_away_again_and_confirmed_ones_stay() {
         assert_eq!(stage.adit(&["status"]).status.code(), Some(0));
         // the terminal goes, or an operator thinks better of it: the earlier ones are back
         stage.edit(|text| text.replace("port = [6379]", "port = [6379, 7000]"));
-        for signal in [Signal::HUP, Signal::INT, Signal::TERM] {
+        for signal in [Signal::HUP, Signal::INT, Signal::TERM, Signal::QUIT, Signal::TSTP] {
             let mut confirming = stage.confirm(tool);
             assert_ne!(stage.kernel(), kept, "the new ones are in place meanwhile");
             confirming.program.signal(signal);

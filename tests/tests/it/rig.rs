@@ -79,6 +79,9 @@ fn the_name_server_answers_denies_fails_and_keeps_silent() {
     assert_eq!(ask(&dns, "b.mesh.example"), Some((SERVFAIL, 0)));
     dns.answer("b.mesh.example", 1, &["127.0.0.1"]);
     assert_eq!(ask(&dns, "b.mesh.example"), Some((NOERROR, 1)));
+    dns.keep_silent_about("b.mesh.example");
+    dns.break_silence("b.mesh.example", 1, &["127.0.0.1", "127.0.0.2"]);
+    assert_eq!(ask(&dns, "b.mesh.example"), Some((NOERROR, 2)));
 }
 
 #[test]

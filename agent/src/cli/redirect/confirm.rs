@@ -25,12 +25,20 @@ enum Said {
 
 /// Installs the plan, and keeps it if somebody says so in time.
 pub(super) fn apply(plan: &Plan, tool: &Tool, limit: Duration) -> Result<ExitCode, Box<dyn Error>> {
+    if is_in_background() {
+        return Err(
+            "nobody can press Enter for what runs in the background of a terminal; run it in the foreground".into()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before the rules: a terminal that is gone right after them must not end this process in their place.
         let mut hangup = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut quit = signal(SignalKind::quit())?;
+        // Stopped, it would put nothing back.
+        let mut stop = signal(SignalKind::from_raw(libc::SIGTSTP))?;
         let before = redirect::apply(plan, tool)?;
         tell(&format!("the rules are in place; press Enter within {} s to keep them", limit.as_secs()));
         let entered = enter();
@@ -40,6 +48,8 @@ pub(super) fn apply(plan: &Plan, tool: &Tool, limit: Duration) -> Result<ExitCod
             _ = hangup.recv() => Said::No("the terminal is gone"),
             _ = interrupt.recv() => Said::No("interrupted"),
             _ = terminate.recv() => Said::No("told to end"),
+            _ = quit.recv() => Said::No("interrupted"),
+            _ = stop.recv() => Said::No("told to stop"),
         };
         finish(said, || redirect::put_back(&before, tool))
     })
@@ -57,6 +67,11 @@ fn finish(said: Said, put_back: impl FnOnce() -> Result<(), RulesError>) -> Resu
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// A terminal stops whoever reads from it in its background (termios(3)), and a stopped process puts nothing back.
+fn is_in_background() -> bool {
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != rustix::process::getpgrp())
 }
 
 /// Ends once a line was entered; never, if standard input ends before: nobody has confirmed then.

@@ -2,7 +2,7 @@
 //! An address that has left the answer counts for a while longer: applications keep addresses longer than DNS does.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -70,19 +70,20 @@ impl Hosts {
 
     /// Follows the host names of these rules, and no others. What is known of those that stay is kept.
     pub fn follow(&self, rules: &Captures) {
-        let wanted: BTreeSet<&str> = rules.hosts().map(|(_, host)| host).collect();
+        // It is the addresses that count, and the port of the first rule is the one that people expect to see.
+        let wanted: BTreeMap<&str, u16> = rules.hosts().map(|(rule, host)| (host, rules.port_of(rule))).rev().collect();
         let mut followed = self.followed();
-        followed.retain(|host, _| wanted.contains(host.as_str()));
-        for host in wanted {
+        followed.retain(|host, _| wanted.contains_key(host.as_str()));
+        for (host, port) in wanted {
             if !followed.contains_key(host) {
-                followed.extend(self.begin(host).map(|begun| (host.to_owned(), begun)));
+                followed.extend(self.begin(host, port).map(|begun| (host.to_owned(), begun)));
             }
         }
     }
 
-    fn begin(&self, host: &str) -> Option<Host> {
-        // Any port: it is the addresses that count. The file's check has read the name.
-        let bound = Bound::parse(&Name::parse(&format!("/#/dns/{host}/1")).ok()?).ok()?;
+    fn begin(&self, host: &str, port: u16) -> Option<Host> {
+        // The file's check has read the name.
+        let bound = Bound::parse(&Name::parse(&format!("/#/dns/{host}/{port}")).ok()?).ok()?;
         let (tell, known) = watch::channel(Known { lacks: Some(Lack::Answer), ..Known::default() });
         let until = self.namers.stop().child_token();
         self.namers.tasks().spawn(follow(self.namers.watch(&bound), tell, until.clone()));
@@ -93,13 +94,11 @@ impl Hosts {
     pub fn has(&self, host: &str, ip: IpAddr, remember: Duration) -> HostHas {
         let Some(known) = self.known(host) else { return HostHas::Unknown };
         let has = known.borrow().has(ip, remember, Instant::now());
-        // Of the two queries one may have failed: that says nothing about the addresses of its kind.
-        if has == HostHas::No && self.namers.lacks(host, ip.is_ipv4()).is_some() { HostHas::Unknown } else { has }
-    }
-
-    /// Whether DNS knows a host name, but no address of it, nor ever did.
-    pub fn has_none(&self, host: &str) -> bool {
-        self.known(host).is_some_and(|known| known.borrow().has_none())
+        match has {
+            // Of the two queries one may have failed: that says nothing about the addresses of its kind.
+            HostHas::No | HostHas::Never if self.namers.lacks(host, ip.is_ipv4()).is_some() => HostHas::Unknown,
+            has => has,
+        }
     }
 
     /// Waits until something is known of a host name's addresses of the kind that `ip` is of.
@@ -184,14 +183,11 @@ impl Known {
         }
     }
 
-    fn has_none(&self) -> bool {
-        self.lacks.is_none() && self.addresses.is_empty()
-    }
-
     fn has(&self, ip: IpAddr, remember: Duration, now: Instant) -> HostHas {
         let counts = |left: &Option<Instant>| left.is_none_or(|left| now.duration_since(left) < remember);
         match (self.addresses.get(&ip), &self.lacks) {
             (Some(left), _) if counts(left) => HostHas::Yes,
+            (_, None) if self.addresses.is_empty() => HostHas::Never,
             (_, None) => HostHas::No,
             (_, Some(_)) => HostHas::Unknown,
         }
@@ -213,10 +209,12 @@ impl HostStatus {
             some.sort();
             some
         };
-        let fault = known.lacks.as_ref().map(|lack| match lack {
-            Lack::Answer => "nothing is known yet".to_owned(),
-            Lack::Failed(why) => why.to_string(),
-        });
+        let fault = match &known.lacks {
+            Some(Lack::Answer) => Some("nothing is known yet".to_owned()),
+            Some(Lack::Failed(why)) => Some(why.to_string()),
+            None if known.addresses.is_empty() => Some("it has never had an address".to_owned()),
+            None => None,
+        };
         Self { host: host.to_owned(), fault, addresses: of(true), remembered: of(false) }
     }
 }
@@ -259,20 +257,12 @@ mod tests {
         known.note(&Addrs::Failed("servfail".into()), now);
         assert_eq!(known.has(a, HOUR, now), HostHas::Unknown);
         known.note(&Addrs::Neg, now);
+        assert_eq!(known.has(a, HOUR, now), HostHas::Never);
+        known.note(&answer(&["10.0.0.2"]), now);
+        known.note(&Addrs::Neg, now);
         assert_eq!(known.has(a, HOUR, now), HostHas::No);
         known.note(&Addrs::Failed("servfail".into()), now);
         assert_eq!(known.has(a, HOUR, now), HostHas::No, "an answer was there");
-    }
-
-    #[test]
-    fn a_name_that_had_an_address_once_is_not_without_one() {
-        let (mut known, now) = (unknown(), Instant::now());
-        assert!(!known.has_none(), "nothing is known");
-        known.note(&Addrs::Neg, now);
-        assert!(known.has_none());
-        known.note(&answer(&["10.0.0.1"]), now);
-        known.note(&Addrs::Neg, now);
-        assert!(!known.has_none());
     }
 
     #[test]
