@@ -418,6 +418,16 @@ mod tests {
         mark: None,
     };
 
+    #[test]
+    fn a_client_with_a_broadcast_address_is_stood_for_by_nobody() {
+        // As root the kernel would take it, and connect from 127.0.0.1.
+        let service = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (to, client) = (Address::Tcp(service.local_addr().unwrap()), "127.255.255.255:0".parse().unwrap());
+        let begun = Connecting::begin_from(Bind::Client { address: client, mark: 7 }, &to, &OPTIONS);
+        let kind = begun.map(|_| ()).unwrap_err().kind();
+        assert!(matches!(kind, io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied), "{kind}");
+    }
+
     #[tokio::test]
     async fn a_connection_is_known_by_its_ends_before_it_is_connected() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
