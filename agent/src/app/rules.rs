@@ -13,12 +13,15 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use crate::{
-    redirect::{self, Groups, Plan, RulesError, Stamp, Tool},
+    redirect::{self, Groups, Plan, RulesError, Since, Stamp, Tool},
     reload::Applied,
+    telemetry::metrics,
 };
 
 /// How often it is looked whether a control group is another.
 const LOOK: Duration = Duration::from_secs(1);
+/// Of so many of these looks one is at the rules themselves, which takes a few processes.
+const LOOKS_AT_RULES: u64 = 10;
 
 /// The rules that this agent holds.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct Held {
     groups: Groups,
     /// Of the rules as they were put in place; none where that could not be told.
     stamp: Option<Stamp>,
+    /// It was told that others are in their place.
+    told: bool,
 }
 
 impl Rules {
@@ -41,6 +46,7 @@ impl Rules {
         plan.warnings.iter().for_each(|warning| warn!("{warning}"));
         let held = put(plan, &tool).map_err(|error| StartError::Rules(Box::new(error)))?;
         info!(rules = held.plan.rules(), "the kernel's rules are in place");
+        metrics::rules_held(true);
         Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)) }))
     }
 
@@ -59,13 +65,51 @@ impl Rules {
     }
 
     /// Installs them again whenever a control group that they name is another than the one they were made for, until
-    /// `stop`: the kernel knows it by a number, and a unit that is started again has a new one.
+    /// `stop`: the kernel knows it by a number, and a unit that is started again has a new one. And puts them back where
+    /// somebody has taken them away: without them all that they name leaves in plaintext.
     pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(LOOK);
+        let mut looks: u64 = 0;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let rules = Arc::clone(&self);
+            looks += 1;
+            let (rules, at_rules) = (Arc::clone(&self), looks.is_multiple_of(LOOKS_AT_RULES));
+            let look = move || {
+                rules.renew();
+                if at_rules {
+                    rules.hold();
+                }
+            };
             // A task that panicked has changed nothing.
-            let _ = spawn_blocking(move || rules.renew()).await;
+            let _ = spawn_blocking(look).await;
+        }
+    }
+
+    fn hold(&self) {
+        let mut held = self.held();
+        let Some(before) = held.as_mut() else { return };
+        let Some((mine, now)) = before.stamp.as_ref().zip(redirect::stamp(&self.tool).ok()) else { return };
+        let since = mine.since(&now);
+        metrics::rules_held(since == Since::Same);
+        match since {
+            Since::Same => {}
+            Since::Others if before.told => {}
+            Since::Others => {
+                before.told = true;
+                error!(
+                    "others of adit's are in the place of the kernel's rules that this agent holds; what they do not bring \
+                     to it may leave in plaintext; a restart puts its own in their place"
+                );
+            }
+            Since::Gone => match put(before.plan.clone(), &self.tool) {
+                Ok(next) => {
+                    *before = next;
+                    metrics::rules_held(true);
+                    error!(
+                        "somebody had taken the kernel's rules away; they are back, and until now nothing was captured"
+                    );
+                }
+                Err(error) => error!("somebody took the kernel's rules away, and they cannot be put back: {error}"),
+            },
         }
     }
 
@@ -90,10 +134,7 @@ impl Rules {
     fn release(&self) {
         let Some(held) = self.held().take() else { return };
         let now = redirect::stamp(&self.tool).ok();
-        if let (Some(mine), Some(now)) = (held.stamp, now)
-            && mine != now
-            && !now.is_of_none()
-        {
+        if held.stamp.zip(now).is_some_and(|(mine, now)| mine.since(&now) == Since::Others) {
             // Another agent's, or an operator's: without them its connections would go their way in plaintext.
             warn!(
                 "the kernel's rules are not those that this agent put in place, and stay; `adit redirect remove` takes \
@@ -144,5 +185,5 @@ fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {
     let groups = Groups::of(&plan);
     redirect::apply(&plan, tool)?;
     let stamp = redirect::stamp(tool).ok();
-    Ok(Held { plan, groups, stamp })
+    Ok(Held { plan, groups, stamp, told: false })
 }

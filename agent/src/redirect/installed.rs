@@ -144,6 +144,18 @@ impl Installed {
 pub struct Stamp {
     table: Option<String>,
     chains: Vec<(String, Saved)>,
+    ways: Vec<Way>,
+}
+
+/// What became of rules since they were put in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Since {
+    /// They are there.
+    Same,
+    /// They are gone, or what `ip` has to say of them is.
+    Gone,
+    /// Others of adit's are in their place.
+    Others,
 }
 
 impl Stamp {
@@ -153,17 +165,26 @@ impl Stamp {
     /// A tool that is there and does not answer.
     pub(super) fn of(tool: &Tool) -> Result<Stamp, ToolError> {
         let found = Installed::find(tool)?;
+        let mut ways = found.ways;
+        ways.sort();
         // Its first line ends in `# handle 12`: no two tables have the same.
         let listing = found.nft.map(|_| run("nft", &["-a", "list", "table", "inet", "adit"], "")).transpose()?;
         let table = listing.and_then(|listing| listing.lines().next().map(str::to_owned));
         let filled = found.iptables.into_iter().filter(|(_, _, saved)| !saved.is_empty());
         let chains = filled.map(|(command, family, saved)| (command.program(family, ""), saved.rules_only()));
-        Ok(Stamp { table, chains: chains.collect() })
+        Ok(Stamp { table, chains: chains.collect(), ways })
     }
 
-    /// Whether it is that of no rules at all.
-    pub fn is_of_none(&self) -> bool {
-        self.table.is_none() && self.chains.is_empty()
+    /// What became of the rules that had this one, where `now` is that of those which are in place.
+    pub fn since(&self, now: &Stamp) -> Since {
+        let is_of_none = now.table.is_none() && now.chains.is_empty();
+        let has_same_rules = (&self.table, &self.chains) == (&now.table, &now.chains);
+        match (has_same_rules, self.ways.iter().all(|way| now.ways.contains(way))) {
+            (true, true) => Since::Same,
+            (true, false) => Since::Gone,
+            (false, _) if is_of_none => Since::Gone,
+            (false, _) => Since::Others,
+        }
     }
 }
 

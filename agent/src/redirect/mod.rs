@@ -23,7 +23,7 @@ mod ways;
 pub use command::Iptables;
 pub use compare::{Counter, Report, Set};
 pub use groups::Groups;
-pub use installed::{Installed, Stamp, Tool};
+pub use installed::{Installed, Since, Stamp, Tool};
 pub use names::{Account, LookUp, PlanError};
 pub use plan::Plan;
 pub use rule::{Chain, Family, Hook, Marks, Rule, Test, Then};

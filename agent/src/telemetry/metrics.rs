@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 31] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -137,6 +137,12 @@ pub const METRICS: [Metric; 30] = [
         Shape::Gauge,
         "",
         "1 while the configuration file on disk is not in force, because it could not be",
+    ),
+    Metric(
+        "adit_rules_held",
+        Shape::Gauge,
+        "",
+        "1 while the kernel's rules that `run --redirect` holds are in place, 0 while they are not; absent without it",
     ),
     Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
@@ -361,6 +367,11 @@ pub fn config_reloaded(outcome: &'static str) {
 /// Whether the file on disk could not be put in force.
 pub fn config_fault(is_there: bool) {
     gauge!("adit_config_fault").set(if is_there { 1.0 } else { 0.0 });
+}
+
+/// Whether the kernel's rules that the agent holds are in place.
+pub fn rules_held(are_there: bool) {
+    gauge!("adit_rules_held").set(if are_there { 1.0 } else { 0.0 });
 }
 
 /// The agent drains.

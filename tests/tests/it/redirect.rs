@@ -329,6 +329,21 @@ fn an_agent_that_holds_the_rules_has_them_before_it_is_ready_and_takes_them_away
 }
 
 #[test]
+fn an_agent_that_holds_the_rules_puts_back_what_somebody_takes_away() {
+    need!("ip", "nft", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}mode = \"tproxy\"\n{INCLUDE}"));
+    let enter = stage.hosts.enter(Host::A);
+    let agent = Agent::start_with("the agent", stage.dir.path(), &enter, &["--redirect"]);
+    for taking in [&["ip", "rule", "del", "pref", "173"][..], &["nft", "delete", "table", "inet", "adit"]] {
+        let _ = stage.hosts.say(Host::A, taking).expect_success();
+        assert_eq!(stage.adit(&["status"]).status.code(), Some(3));
+        until("the rules to be back", LIMIT, || (stage.adit(&["status"]).status.code() == Some(0)).then_some(()));
+    }
+    agent.until_logged("somebody had taken the kernel's rules away; they are back");
+}
+
+#[test]
 fn an_agent_takes_no_rules_away_that_were_put_in_the_place_of_its_own() {
     need!("ip", "nft", "iptables-legacy", "unshare");
     need_that!(is_root(), "only root changes the kernel's rules");
