@@ -8,6 +8,7 @@
 mod abort;
 mod clock;
 mod pass;
+mod waiting;
 
 pub use abort::{abort, broke_protocol, count, truncated};
 pub use pass::pass;
@@ -20,16 +21,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adit_protocol::{HEADER_LEN, Kind, Phase};
-use tokio::{io::Interest, net::TcpStream};
-
 use abort::{failed, internal, local_reset};
+use adit_protocol::{HEADER_LEN, Kind, Phase};
 use clock::{Alarm, Clock, Overdue};
+use waiting::{Waiting, lacks_acknowledgement};
 
 use crate::{
     end::{End, Ending, Side},
     streams::Stream,
-    sys::tcp_info::TcpInfo,
     wire::{
         buffer::{BULK, Buffer},
         channel::Filled,
@@ -451,53 +450,5 @@ impl<'a> Relay<'a> {
         lacks_acknowledgement(tunnel, Side::Peer, "the peer", self.limits)?;
         self.clock.asked(now);
         Ok(())
-    }
-}
-
-/// The ending of a stream whose bytes wait for this socket, if its other end has acknowledged nothing for too long.
-fn lacks_acknowledgement(socket: Option<&TcpStream>, side: Side, who: &str, limits: &Limits) -> Result<(), Ending> {
-    let silent = socket.and_then(|socket| TcpInfo::of(socket).ok()).map(|info| info.last_ack);
-    match silent.zip(limits.stalled) {
-        Some((silent, limit)) if silent >= limit => {
-            let detail = format!("{who} acknowledged nothing for {silent:?} while bytes waited");
-            Err(Ending::new(End::Stalled, side, detail))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Which receivers have bytes waiting for them.
-#[derive(Clone, Copy)]
-struct Waiting {
-    for_local: bool,
-    for_tunnel: bool,
-}
-
-impl Waiting {
-    fn any(self) -> bool {
-        self.for_local || self.for_tunnel
-    }
-
-    /// Errors are always of interest, also on a socket that is not read (PROTOCOL.md section 4, "Abort").
-    fn local_interest(self, read_ended: bool) -> Interest {
-        let mut interest = Interest::ERROR;
-        if !read_ended && !self.for_tunnel {
-            interest = interest.add(Interest::READABLE);
-        }
-        if self.for_local {
-            interest = interest.add(Interest::WRITABLE);
-        }
-        interest
-    }
-
-    fn tunnel_interest(self) -> Interest {
-        let mut interest = Interest::ERROR;
-        if !self.for_local {
-            interest = interest.add(Interest::READABLE);
-        }
-        if self.for_tunnel {
-            interest = interest.add(Interest::WRITABLE);
-        }
-        interest
     }
 }

@@ -46,7 +46,6 @@ impl Rules {
         plan.warnings.iter().for_each(|warning| warn!("{warning}"));
         let held = put(plan, &tool).map_err(|error| StartError::Rules(Box::new(error)))?;
         info!(rules = held.plan.rules(), "the kernel's rules are in place");
-        metrics::rules_held(true);
         Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)) }))
     }
 
@@ -88,13 +87,12 @@ impl Rules {
         let mut held = self.held();
         let Some(before) = held.as_mut() else { return };
         let Some((mine, now)) = before.stamp.as_ref().zip(redirect::stamp(&self.tool).ok()) else { return };
-        let since = mine.since(&now);
-        metrics::rules_held(since == Since::Same);
-        match since {
+        match mine.since(&now) {
             Since::Same => {}
             Since::Others if before.told => {}
             Since::Others => {
                 before.told = true;
+                metrics::rules_lost("others");
                 error!(
                     "others of adit's are in the place of the kernel's rules that this agent holds; what they do not bring \
                      to it may leave in plaintext; a restart puts its own in their place"
@@ -103,7 +101,7 @@ impl Rules {
             Since::Gone => match put(before.plan.clone(), &self.tool) {
                 Ok(next) => {
                     *before = next;
-                    metrics::rules_held(true);
+                    metrics::rules_lost("gone");
                     error!(
                         "somebody had taken the kernel's rules away; they are back, and until now nothing was captured"
                     );

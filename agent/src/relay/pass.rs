@@ -10,7 +10,7 @@ use super::{
     Limits, TURNS_BEFORE_YIELD,
     abort::{failed, internal},
     clock::{Alarm, Clock, Overdue},
-    lacks_acknowledgement,
+    waiting::lacks_acknowledgement,
 };
 use crate::{
     end::{End, Ending, Side},

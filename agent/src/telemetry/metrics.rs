@@ -139,10 +139,10 @@ pub const METRICS: [Metric; 31] = [
         "1 while the configuration file on disk is not in force, because it could not be",
     ),
     Metric(
-        "adit_rules_held",
-        Shape::Gauge,
-        "",
-        "1 while the kernel's rules that `run --redirect` holds are in place, 0 while they are not; absent without it",
+        "adit_rules_lost_total",
+        Shape::Counter,
+        "why",
+        "times that the kernel's rules which `run --redirect` holds were found `gone` (they were put back), or `others` of adit's in their place",
     ),
     Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
@@ -205,6 +205,9 @@ fn begin_at_zero() {
     }
     for side in ["dialer", "acceptor"] {
         counter!("adit_protocol_violations_total", "side" => side).absolute(0);
+    }
+    for why in ["gone", "others"] {
+        counter!("adit_rules_lost_total", "why" => why).absolute(0);
     }
     for why in ["loop", "unknown"] {
         counter!("adit_not_captured_total", "why" => why).absolute(0);
@@ -369,9 +372,9 @@ pub fn config_fault(is_there: bool) {
     gauge!("adit_config_fault").set(if is_there { 1.0 } else { 0.0 });
 }
 
-/// Whether the kernel's rules that the agent holds are in place.
-pub fn rules_held(are_there: bool) {
-    gauge!("adit_rules_held").set(if are_there { 1.0 } else { 0.0 });
+/// The kernel's rules that the agent holds were not in place.
+pub fn rules_lost(why: &'static str) {
+    counter!("adit_rules_lost_total", "why" => why).increment(1);
 }
 
 /// The agent drains.
