@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::Asks;
 use crate::{
     end::{End, Ending, Side},
-    wire::plain::original_destination,
+    wire::plain::before_rewriting,
 };
 
 /// The rules of one configuration for captured connections.
@@ -72,8 +72,13 @@ impl Capture {
     /// # Errors
     /// It was not captured.
     pub fn destination(&self, socket: &TcpStream, door: SocketAddr) -> Result<SocketAddr, NotCaptured> {
-        let original = original_destination(socket, self.mode).map_err(NotCaptured::Unknown)?;
         let own = socket.local_addr().map_err(NotCaptured::Unknown)?;
+        let original = match self.mode {
+            RedirectMode::Redirect => before_rewriting(socket).map_err(NotCaptured::Unknown)?,
+            // Nothing was rewritten: this end is the other host's address (IP_TRANSPARENT, ip(7)).
+            RedirectMode::Tproxy => own,
+        };
+        let original = SocketAddr::new(original.ip().to_canonical(), original.port());
         if is_door(self.mode, original, own, door) { Err(NotCaptured::Loop) } else { Ok(original) }
     }
 

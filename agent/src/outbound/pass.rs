@@ -3,6 +3,8 @@
 
 use std::{io, net::SocketAddr};
 
+use adit_protocol::{Code, MAX_HOPS, RefusalCode};
+
 use super::{Asks, Outbound, refuse};
 use crate::{
     addr::Address,
@@ -21,6 +23,13 @@ impl Outbound {
         let Some(original) = asks.original else { return };
         if let Err(ending) = self.whose.judge(asks, stream.came.process.as_ref()) {
             return refuse(app, &stream, &ending);
+        }
+        // Should a rule of somebody else's bring our own connection back to the door, it ends here and not for want of sockets.
+        if preamble.hops > MAX_HOPS {
+            let looped = End::Refused(RefusalCode::Known(Code::Loop));
+            let detail =
+                format!("{original} leads back to this agent: {} hops are more than {MAX_HOPS}", preamble.hops);
+            return refuse(app, &stream, &Ending::new(looped, Side::Agent, detail));
         }
         self.rights.rest(&stream, Right::Passed { original }, self.law);
         let connected = tokio::select! {

@@ -5,19 +5,19 @@
 
 use std::{
     io,
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{Shutdown, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use adit_config::RedirectMode;
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{Interest, Ready},
     net::{TcpStream, UnixStream},
 };
 
+pub use super::bind::Bind;
+use super::bind::{is_taken, unlike};
 use crate::addr::{Address, Ends};
 
 /// Between two tries at a unix socket whose queue is full: the kernel tells nobody when there is room again.
@@ -63,22 +63,6 @@ pub enum Plain {
     Tcp(TcpStream),
     /// A unix stream socket; its abort is a close.
     Unix(UnixStream),
-}
-
-/// Which address a connection is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bind {
-    /// Whichever the kernel chooses.
-    Any,
-    /// This one, which bind(2) refuses unless it is this host's: whoever connects to it as well reaches nobody else.
-    Own(IpAddr),
-    /// A client's, of whatever host (IP_TRANSPARENT, ip(7)).
-    Client {
-        /// Its address; of port 0, or where its own is taken, with one that the kernel chooses.
-        address: SocketAddr,
-        /// SO_MARK of what is sent, by which the rules of this host bring the answers back here.
-        mark: u32,
-    },
 }
 
 /// A connection under way.
@@ -178,68 +162,6 @@ impl Connecting {
             Self::Tcp(socket, _) => connected(socket).await,
         }
     }
-}
-
-impl Bind {
-    fn apply(self, socket: &Socket, to: SocketAddr) -> io::Result<()> {
-        let (ip, port) = match self {
-            Self::Any => return Ok(()),
-            Self::Own(ip) => (ip, 0),
-            Self::Client { address, .. } => (address.ip(), address.port()),
-        };
-        if ip.is_ipv4() != to.is_ipv4() {
-            return Err(unlike(&format!("{ip} cannot be its client, being of another kind of address")));
-        }
-        if let Self::Client { mark, .. } = self {
-            be_transparent(socket, to, mark).map_err(needs_capability)?;
-            // A client's connections to several services have one port here; what two cannot have is told by connect(2).
-            socket.set_reuse_address(true)?;
-        }
-        // Port 0 is then chosen by connect(2), which knows where to: to each place there are as many as there are ports. A
-        // kernel that lacks it (Linux before 4.2) has fewer.
-        let _ = setsockopt(socket, IpBindAddressNoPort, &true);
-        socket.bind(&SocketAddr::new(ip, port).into())
-    }
-}
-
-impl Bind {
-    /// bind(2) takes a broadcast address, and connect(2) then chooses another: one of this host, of whom a service may think
-    /// better than of any client.
-    fn check(self, socket: &Socket) -> io::Result<()> {
-        let Self::Client { address, .. } = self else { return Ok(()) };
-        let from = socket.local_addr()?.as_socket().map(|from| from.ip());
-        if from == Some(address.ip()) {
-            Ok(())
-        } else {
-            Err(unlike(&format!("{} is no client's address", address.ip())))
-        }
-    }
-}
-
-fn be_transparent(socket: &Socket, to: SocketAddr, mark: u32) -> io::Result<()> {
-    match to {
-        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
-    }
-    socket.set_mark(mark)
-}
-
-fn needs_capability(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            io::Error::new(error.kind(), format!("source = \"transparent\" needs CAP_NET_ADMIN: {error}"))
-        }
-        _ => error,
-    }
-}
-
-fn unlike(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, what)
-}
-
-/// bind(2) and connect(2): EADDRINUSE, EADDRNOTAVAIL and EACCES.
-fn is_taken(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL | libc::EACCES))
 }
 
 async fn connected(socket: Socket) -> io::Result<TcpStream> {
@@ -353,21 +275,15 @@ impl Plain {
     }
 }
 
-/// Where the connection was meant to go that netfilter has brought to a door of ours: what conntrack says that was rewritten
-/// (SO_ORIGINAL_DST of linux/netfilter_ipv4.h, IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h), or under TPROXY
-/// its own end, which is the other host's address. An IPv4 address is one, however it is written.
+/// Where a connection was meant to go that netfilter has rewritten, as conntrack knows it (SO_ORIGINAL_DST of
+/// linux/netfilter_ipv4.h, IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h).
 ///
 /// # Errors
 /// The system's: conntrack knows nothing of the connection, or the kernel has none.
-pub fn original_destination(socket: &TcpStream, mode: RedirectMode) -> io::Result<SocketAddr> {
-    let own = socket.local_addr()?;
+pub fn before_rewriting(socket: &TcpStream) -> io::Result<SocketAddr> {
     let asked = SockRef::from(socket);
-    let original = match (mode, own) {
-        (RedirectMode::Tproxy, own) => own,
-        (RedirectMode::Redirect, SocketAddr::V4(_)) => inet(&asked.original_dst_v4()?)?,
-        (RedirectMode::Redirect, SocketAddr::V6(_)) => inet(&asked.original_dst_v6()?)?,
-    };
-    Ok(SocketAddr::new(original.ip().to_canonical(), original.port()))
+    let original = if socket.local_addr()?.is_ipv4() { asked.original_dst_v4() } else { asked.original_dst_v6() };
+    inet(&original?)
 }
 
 fn inet(address: &SockAddr) -> io::Result<SocketAddr> {
@@ -457,17 +373,6 @@ mod tests {
         let other = Bind::Own("::1".parse().unwrap());
         assert!(begin(other, &to).to_string().contains("another kind of address"));
         assert_eq!(begin(own, &Address::Unix("/x".into())).kind(), io::ErrorKind::Unsupported);
-    }
-
-    #[test]
-    fn a_capability_that_is_missing_is_named_and_no_other_fault_is_taken_for_it() {
-        let told = |errno| needs_capability(io::Error::from_raw_os_error(errno)).to_string();
-        assert!(
-            told(libc::EPERM).starts_with("source = \"transparent\" needs CAP_NET_ADMIN: "),
-            "{}",
-            told(libc::EPERM)
-        );
-        assert!(!told(libc::ENOPROTOOPT).contains("CAP_NET_ADMIN"));
     }
 
     #[tokio::test]

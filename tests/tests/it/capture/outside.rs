@@ -80,6 +80,23 @@ fn an_agent_with_one_capability_of_roots_does_all_of_it(road: Road) {
 }
 
 #[test]
+fn a_rule_of_others_that_brings_passed_connections_back_is_a_loop_that_ends() {
+    need_the_field!();
+    // given a rule that knows nothing of the agent's mark
+    let plan = Field::plan().table("/svc => /$/inet/10.77.0.2/4143").door("unmatched = \"pass\"\n");
+    let field = plan.start(Road::Captured(Tool::Nftables, Mode::Redirect));
+    let rule = "add table ip others; add chain ip others o { type nat hook output priority -150; }; \
+                add rule ip others o tcp dport 7000 redirect to :4140";
+    let _ = field.hosts.say(Host::A, &["nft", rule]).expect_success();
+    // when an application connects
+    let mut caller = field.hosts.on(Host::A, || End::connect(&Host::B.at(Family::V4, 7000)));
+    // then it is reset, once the agent has met itself too often
+    assert_eq!(caller.failure(), Some(ErrorKind::ConnectionReset));
+    field.a().until_logged("9 hops are more than 8");
+    assert_eq!(field.a().metric("adit_streams_opened_total{direction=\"passed\"}"), 9.0);
+}
+
+#[test]
 fn a_connection_to_the_door_itself_is_refused_as_a_loop() {
     need_the_field!();
     for mode in [Mode::Redirect, Mode::Tproxy] {
