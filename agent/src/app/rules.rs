@@ -181,7 +181,6 @@ pub(super) fn remind(before: &Config, now: &Config, applied: &mut Applied) {
 fn put(plan: Plan, tool: &Tool) -> Result<Held, RulesError> {
     // Looked at first: one that changes meanwhile is then another the next time.
     let groups = Groups::of(&plan);
-    redirect::apply(&plan, tool)?;
-    let stamp = redirect::stamp(tool).ok();
+    let stamp = redirect::hold(&plan, tool)?;
     Ok(Held { plan, groups, stamp, told: false })
 }

@@ -89,6 +89,19 @@ fn number(account: Account<'_>) -> io::Result<Option<u32>> {
 /// # Errors
 /// Then nothing has changed, unless the error says so.
 pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
+    replace(plan, tool, |before| before)
+}
+
+/// The same for who holds the rules from now on; returns their stamp, if it can be told.
+///
+/// # Errors
+/// As of [`apply`].
+pub fn hold(plan: &Plan, tool: &Tool) -> Result<Option<Stamp>, RulesError> {
+    // Within one turn, or it might be that of another's who came in between.
+    replace(plan, tool, |_| Stamp::of(tool).ok())
+}
+
+fn replace<T>(plan: &Plan, tool: &Tool, and: impl FnOnce(Installed) -> T) -> Result<T, RulesError> {
     check_right()?;
     if let Some(fault) = Groups::of(plan).fault() {
         return Err(RulesError::Group(fault));
@@ -96,7 +109,7 @@ pub fn apply(plan: &Plan, tool: &Tool) -> Result<Installed, RulesError> {
     let _turn = turn();
     let before = Installed::find(tool)?;
     before.replace(plan, tool)?;
-    Ok(before)
+    Ok(and(before))
 }
 
 /// Makes what is installed what it was when [`apply`] returned `before`.
@@ -123,11 +136,12 @@ pub fn remove(tool: &Tool) -> Result<Installed, RulesError> {
     Ok(before)
 }
 
-/// The stamp of the rules that are in place.
+/// The stamp of the rules that are in place, and never of those that somebody is just about to replace.
 ///
 /// # Errors
 /// A tool refuses.
 pub fn stamp(tool: &Tool) -> Result<Stamp, RulesError> {
+    let _turn = turn();
     Ok(Stamp::of(tool)?)
 }
 
