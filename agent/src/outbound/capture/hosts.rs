@@ -109,13 +109,13 @@ impl Hosts {
         let Some(mut known) = self.known(host) else { return Err(format!("{host} is followed no more")) };
         let settled = known.wait_for(|known| known.lacks != Some(Lack::Answer));
         match tokio::time::timeout_at(deadline, settled).await {
-            Ok(Ok(known)) => match &known.lacks {
-                Some(Lack::Failed(why)) => Err(format!("the addresses of {host} could not be found out: {why}")),
-                Some(Lack::Answer) | None => match self.namers.lacks(host, ip.is_ipv4()) {
-                    Some(why) => Err(format!("the addresses of {host} could not be found out: {why}")),
-                    None => Ok(()),
-                },
-            },
+            Ok(Ok(known)) => {
+                let lack = match &known.lacks {
+                    Some(Lack::Failed(why)) => Some(why.to_string()),
+                    Some(Lack::Answer) | None => self.namers.lacks(host, ip.is_ipv4()),
+                };
+                lack.map_or(Ok(()), |why| Err(format!("the addresses of {host} could not be found out: {why}")))
+            }
             Ok(Err(_)) => Err(format!("{host} is followed no more")),
             Err(_) => Err(format!("the addresses of {host} were not found out in time")),
         }
