@@ -4,6 +4,7 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr},
+    thread,
     time::Duration,
 };
 
@@ -158,6 +159,25 @@ impl End {
         let mut bytes = Vec::new();
         self.socket.read_to_end(&mut bytes).expect("the other end ends cleanly");
         bytes
+    }
+
+    /// Both ends send so many bytes at once, each of a pattern of its own, and end; how many bytes each has received of the
+    /// other's pattern, the other first.
+    #[must_use]
+    pub fn exchange(&mut self, other: &mut Self, each: u64) -> [u64; 2] {
+        let (mut reads, mut other_reads) = (self.twin(), other.twin());
+        let (there, back) = (Pattern::new(1), Pattern::new(2));
+        thread::scope(|scope| {
+            let received =
+                [scope.spawn(|| other_reads.receive_pattern(&there)), scope.spawn(|| reads.receive_pattern(&back))];
+            for (end, pattern) in [(self, &there), (other, &back)] {
+                scope.spawn(move || {
+                    end.send_pattern(pattern, each);
+                    end.finish();
+                });
+            }
+            received.map(|received| received.join().expect("what was received is the other's pattern"))
+        })
     }
 
     /// Reads to the other end's end, holds each byte against the pattern, and returns how many there were.

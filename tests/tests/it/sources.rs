@@ -1,6 +1,6 @@
 //! Whose connection a service has: told in a PROXY header, by where it comes from, or by `adit whois`.
 
-use std::{fs, process::Command, thread};
+use std::{fs, process::Command};
 
 use adit_tests::{
     address::{Address, Wire},
@@ -12,7 +12,6 @@ use adit_tests::{
     mesh::{A, Mesh, Plan},
     need, need_that, need_the_field,
     netns::{Family, Host},
-    pattern::Pattern,
     process::{Finished, Program, on_a_free_port},
     proxy::Header,
     skip::is_root,
@@ -97,20 +96,7 @@ fn behind_a_header_every_byte_arrives_both_ways_at_once() {
     let stage = Stage::seen_as("proxy-v2", Wire::Tcp);
     let (mut client, mut served) = stage.ends();
     let _ = Header::read(&mut served);
-    let (mut client_reads, mut served_reads) = (client.twin(), served.twin());
-    let (up, down) = (Pattern::new(1), Pattern::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            client.send_pattern(&up, EACH_WAY);
-            client.finish();
-        });
-        scope.spawn(|| {
-            served.send_pattern(&down, EACH_WAY);
-            served.finish();
-        });
-        scope.spawn(|| assert_eq!(served_reads.receive_pattern(&up), EACH_WAY));
-        scope.spawn(|| assert_eq!(client_reads.receive_pattern(&down), EACH_WAY));
-    });
+    assert_eq!(client.exchange(&mut served, EACH_WAY), [EACH_WAY; 2]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a stream must keep of a connection: both directions, their ends apart, every byte, and a reset that is a reset.
 
-use std::{io::ErrorKind, thread, time::Duration};
+use std::{io::ErrorKind, time::Duration};
 
 use adit_tests::{both_ways, pattern::Pattern, wait::until_still, way::Way};
 
@@ -77,23 +77,8 @@ fn large_both_ways_at_once(way: Way) {
     // given two ends that write and read at the same time
     let stage = way.stage();
     let (mut client, mut service) = stage.ends();
-    let (mut client_reads, mut service_reads) = (client.twin(), service.twin());
-    let (up, down) = (Pattern::new(1), Pattern::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            client.send_pattern(&up, EACH_WAY);
-            client.finish();
-        });
-        scope.spawn(|| {
-            service.send_pattern(&down, EACH_WAY);
-            service.finish();
-        });
-        // then each reads exactly what the other wrote
-        let at_service = scope.spawn(|| service_reads.receive_pattern(&up));
-        let at_client = scope.spawn(|| client_reads.receive_pattern(&down));
-        assert_eq!(at_service.join().unwrap(), EACH_WAY);
-        assert_eq!(at_client.join().unwrap(), EACH_WAY);
-    });
+    // then each reads exactly what the other wrote
+    assert_eq!(client.exchange(&mut service, EACH_WAY), [EACH_WAY; 2]);
 }
 
 fn a_slow_reader_loses_nothing(way: Way) {

@@ -1,13 +1,12 @@
 //! What a captured connection carries: all of it, both ways, with each end when it comes and each reset as one.
 
-use std::{io::ErrorKind, thread, time::Duration};
+use std::{io::ErrorKind, time::Duration};
 
 use adit_tests::{
     end::End,
     field::Road,
     load::{Load, Service},
     netns::{Family, Host},
-    pattern::Pattern,
     roads,
 };
 
@@ -93,23 +92,9 @@ fn a_big_transfer_is_intact_both_ways(road: Road) {
     let field = road.walk();
     let service = field.service(7000);
     for family in Family::BOTH {
-        let (client, server) = field.ends(family, &service);
-        // when both ends send at once, each a pattern of its own
-        let (there, back) = (Pattern::new(1), Pattern::new(2));
-        let send = |mut end: End, pattern: Pattern| {
-            thread::spawn(move || {
-                end.send_pattern(&pattern, SIZE);
-                end.finish();
-            })
-        };
-        let senders = [send(client.twin(), there.clone()), send(server.twin(), back.clone())];
-        let receive = |mut end: End, pattern: Pattern| thread::spawn(move || end.receive_pattern(&pattern));
-        let receivers = [receive(client, back), receive(server, there)];
-        // then each receives all of the other's
-        assert_eq!(receivers.map(|receiver| receiver.join().unwrap()), [SIZE, SIZE]);
-        for sender in senders {
-            sender.join().unwrap();
-        }
+        let (mut client, mut server) = field.ends(family, &service);
+        // when both ends send at once, then each receives all of the other's
+        assert_eq!(client.exchange(&mut server, SIZE), [SIZE; 2]);
     }
 }
 
