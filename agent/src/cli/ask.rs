@@ -10,6 +10,7 @@ use std::{
 };
 
 use adit_config::{Admin, Config, Problems};
+use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -48,11 +49,32 @@ pub(super) fn admin_of(file: &Path) -> Result<Admin, Problems> {
     }
 }
 
+/// Where a command finds the agent that it asks.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// The configuration file, whose admin section says where the agent answers.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
+    pub(super) config: PathBuf,
+    /// Ask at this admin socket, and read no configuration.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Where {
+    /// The admin socket: the one given, or else the file's.
+    ///
+    /// # Errors
+    /// As of [`socket_of`].
+    pub(super) fn find_socket(&self) -> Result<PathBuf, Box<dyn Error>> {
+        self.socket.clone().map_or_else(|| socket_of(&self.config), Ok)
+    }
+}
+
 /// The admin socket that the file names.
 ///
 /// # Errors
 /// The file opens none, or does not say.
-pub(super) fn socket_of(file: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn socket_of(file: &Path) -> Result<PathBuf, Box<dyn Error>> {
     match admin_of(file)?.socket {
         Some(socket) => Ok(socket.path),
         None => {

@@ -31,12 +31,8 @@ pub(super) struct Delegate {
     /// The logical name, such as /svc/redis.
     #[arg(value_name = "NAME", value_parser = |text: &str| Name::parse(text))]
     name: Name,
-    /// The configuration file, whose admin section says where the agent answers.
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
-    config: PathBuf,
-    /// Ask at this admin socket, and read no configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    agent: ask::Where,
     /// By the inbound side's table, which is for services whose `to` is a name.
     #[arg(long)]
     inbound: bool,
@@ -56,10 +52,7 @@ struct Mistakes {
 
 impl Delegate {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let socket = match &self.socket {
-            Some(socket) => socket.clone(),
-            None => ask::socket_of(&self.config)?,
-        };
+        let socket = self.agent.find_socket()?;
         let table = self.dtab.as_deref().map(read).transpose()?;
         let side = if self.inbound { "inbound" } else { "outbound" };
         let path = format!("/delegate?side={side}&name={}", ask::encoded(self.name.as_str()));

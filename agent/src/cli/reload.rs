@@ -1,6 +1,6 @@
 //! `adit reload`: lets a running agent read its configuration again, and says what came of it.
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::Args;
 use hyper::Method;
@@ -14,21 +14,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Let a running agent read its configuration again: all that is new in it takes effect, or nothing does.
 #[derive(Debug, Args)]
 pub(super) struct Reload {
-    /// The configuration file, whose admin section says where the agent answers.
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
-    config: PathBuf,
-    /// Ask at this admin socket, and read no configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    agent: ask::Where,
 }
 
 impl Reload {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let from_file = self.socket.is_none();
-        let socket = match self.socket {
+        let from_file = self.agent.socket.is_none();
+        let socket = match self.agent.socket {
             Some(socket) => socket,
-            None => match ask::admin_of(&self.config) {
-                Ok(admin) => admin.socket.map(|socket| socket.path).ok_or_else(|| no_socket(&self.config))?,
+            None => match ask::admin_of(&self.agent.config) {
+                Ok(admin) => admin.socket.map(|socket| socket.path).ok_or_else(|| no_socket(&self.agent.config))?,
                 Err(problems) => {
                     eprintln!("{problems}");
                     return Ok(ExitCode::FAILURE);

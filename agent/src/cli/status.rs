@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
+use std::{error::Error, io::Write, process::ExitCode};
 
 use adit_config::Admin;
 use clap::Args;
@@ -13,12 +13,8 @@ use super::ask::{self, Door};
 /// Show what a running agent serves, knows and carries.
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// The configuration file, whose admin section says where the agent answers.
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
-    config: PathBuf,
-    /// Ask at this admin socket, and read no configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    agent: ask::Where,
     /// Print the JSON as it comes.
     #[arg(long)]
     json: bool,
@@ -26,12 +22,12 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let doors = match self.socket {
+        let doors = match self.agent.socket {
             Some(socket) => vec![Door::Unix(socket)],
-            None => doors(&ask::admin_of(&self.config)?),
+            None => doors(&ask::admin_of(&self.agent.config)?),
         };
         if doors.is_empty() {
-            let file = self.config.display();
+            let file = self.agent.config.display();
             return Err(
                 format!("{file} opens no admin door: add `socket = \"/run/adit/admin.sock\"` to [admin]").into()
             );

@@ -5,7 +5,6 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -23,12 +22,8 @@ pub(super) struct Whois {
     /// or that was captured: 127.0.0.1:53122.
     #[arg(value_name = "ADDRESS")]
     address: SocketAddr,
-    /// The configuration file, whose admin section says where the agent answers.
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/adit/adit.toml")]
-    config: PathBuf,
-    /// Ask at this admin socket, and read no configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    agent: ask::Where,
     /// Print the JSON as it comes.
     #[arg(long)]
     json: bool,
@@ -36,10 +31,7 @@ pub(super) struct Whois {
 
 impl Whois {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let socket = match self.socket {
-            Some(socket) => socket,
-            None => ask::socket_of(&self.config)?,
-        };
+        let socket = self.agent.find_socket()?;
         let path = format!("/whois?address={}", ask::encoded(&self.address.to_string()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match runtime.block_on(ask::ask(&Door::Unix(socket), hyper::Method::GET, &path, ask::LIMIT))? {
