@@ -84,7 +84,7 @@ pub async fn run(
     let mut signals = Signals::new().map_err(waiting)?;
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
-    let own = Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))?;
+    let own = privileges::own()?;
     check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let app = Arc::new(App::start(source.file(), config, page, reload)?);

@@ -6,6 +6,7 @@ use std::{fmt, io, net::SocketAddr};
 
 use adit_config::{Config, ListenAddr, Origin, RedirectMode, Source, Who, workload::WorkloadRule};
 
+use super::StartError;
 use crate::sys::{
     accounts,
     caps::{Capability, Privileges},
@@ -33,6 +34,14 @@ pub struct Lacking {
     missing: Vec<Need>,
     /// Every capability that the file asks for, those that are there with them: a unit's lines name all.
     all: Vec<Capability>,
+}
+
+/// What this process may do.
+///
+/// # Errors
+/// It cannot be told.
+pub(super) fn own() -> Result<Privileges, StartError> {
+    Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))
 }
 
 /// Everything that `config` asks for and `own` lacks, told at once.

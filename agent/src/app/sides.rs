@@ -8,7 +8,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StartError, privileges::mark};
+use super::{
+    StartError,
+    privileges::{self, mark},
+};
 use crate::{
     crowd::Crowd,
     identity::Store,
@@ -65,8 +68,7 @@ impl House {
         let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
-        let privileges =
-            Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))?;
+        let privileges = privileges::own()?;
         let capacity = config.limits.resolved(descriptors);
         let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());

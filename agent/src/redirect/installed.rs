@@ -165,14 +165,12 @@ impl Stamp {
     /// A tool that is there and does not answer.
     pub(super) fn of(tool: &Tool) -> Result<Stamp, ToolError> {
         let found = Installed::find(tool)?;
-        let mut ways = found.ways;
-        ways.sort();
         // Its first line ends in `# handle 12`: no two tables have the same.
         let listing = found.nft.map(|_| run("nft", &["-a", "list", "table", "inet", "adit"], "")).transpose()?;
         let table = listing.and_then(|listing| listing.lines().next().map(str::to_owned));
         let filled = found.iptables.into_iter().filter(|(_, _, saved)| !saved.is_empty());
         let chains = filled.map(|(command, family, saved)| (command.program(family, ""), saved.rules_only()));
-        Ok(Stamp { table, chains: chains.collect(), ways })
+        Ok(Stamp { table, chains: chains.collect(), ways: found.ways })
     }
 
     /// What became of the rules that had this one, where `now` is that of those which are in place.
