@@ -9,6 +9,7 @@ mod sides;
 
 use std::{
     fmt, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -26,11 +27,11 @@ use tracing::{error, info, warn};
 use crate::{
     end::End,
     identity::LoadError,
-    listen::{Bound, ListenError},
+    listen::{Bound, Inherited, ListenError},
     outbound::Outbound,
     redirect::{RulesError, Tool},
     reload::{Source, follow},
-    sys::{self, caps::Privileges},
+    sys::{self, caps::Privileges, notify},
     telemetry::metrics,
 };
 
@@ -68,18 +69,29 @@ pub enum StartError {
     System(&'static str, io::Error),
 }
 
-/// Runs the agent until it was told to end and has drained. `config` is what `source` said; `ready_file` is written once
-/// every door is open. With a tool, it holds the kernel's rules for its life.
+/// What the agent is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// Where the configuration came from.
+    pub source: Source,
+    /// What it said.
+    pub config: Config,
+    /// The metrics.
+    pub page: PrometheusHandle,
+    /// Written once every door is open.
+    pub ready_file: Option<PathBuf>,
+    /// With it, the agent holds the kernel's rules for its life.
+    pub tool: Option<Tool>,
+    /// Descriptors that it was started with, and their names.
+    pub given: Vec<(String, OwnedFd)>,
+}
+
+/// Runs the agent until it was told to end and has drained.
 ///
 /// # Errors
 /// What kept it from starting; then no door was ever open for others.
-pub async fn run(
-    source: Source,
-    config: Config,
-    page: PrometheusHandle,
-    ready_file: Option<PathBuf>,
-    tool: Option<Tool>,
-) -> Result<(), StartError> {
+pub async fn run(start: Start) -> Result<(), StartError> {
+    let Start { source, config, page, ready_file, tool, given } = start;
     let waiting = |error| StartError::System("waiting for signals", error);
     let mut signals = Signals::new().map_err(waiting)?;
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
@@ -87,7 +99,8 @@ pub async fn run(
     let own = privileges::own()?;
     check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
-    let app = Arc::new(App::start(source.file(), config, page, reload)?);
+    let inherited = Inherited::new(given).map_err(StartError::Listen)?;
+    let app = Arc::new(App::start(source.file(), config, (page, reload), inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
@@ -99,6 +112,7 @@ pub async fn run(
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
     }
     info!("ready");
+    notify::ready("ready");
     let applies = Arc::clone(&app);
     let house = app.house();
     if let Some(rules) = rules.clone() {
@@ -162,6 +176,7 @@ async fn drain(app: &App, signals: &mut Signals) {
     let house = app.house();
     info!(streams = house.streams.count(), "draining");
     metrics::draining();
+    notify::stopping(app.drain_limit().map(|limit| limit + LAST_TASKS));
     house.draining.cancel();
     house.work.close();
     tokio::select! {

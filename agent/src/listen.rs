@@ -2,8 +2,10 @@
 //! hold; no handshake and no byte is awaited here, and no error ends the loop.
 
 mod bind;
+mod inherit;
 
 pub use bind::{SocketFile, Special};
+pub use inherit::{Inherited, name_of};
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 

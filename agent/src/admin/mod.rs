@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, ListenError, Room},
+    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Room, Special},
     naming::Namers,
     outbound::Outbound,
     slots::Slots,
@@ -123,15 +123,19 @@ pub fn start(view: Arc<View>) -> Result<Running, ListenError> {
 }
 
 impl Running {
-    /// Opens a door, where nobody is served yet; those that are `closing` may stand in its way.
+    /// Opens a door, where nobody is served yet, by the socket that it inherits if there is one; those that are `closing`
+    /// may stand in its way.
     ///
     /// # Errors
     /// What the system said, and what to do.
-    pub fn open(&self, listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
+    pub fn open(&self, listen: &ListenAddr, inherited: &Inherited, closing: &[&Held]) -> Result<Door, ListenError> {
         let _within = self.runtime.enter();
         match listen {
-            ListenAddr::Tcp(address) => Door::tcp_over(*address, closing),
-            ListenAddr::Unix(socket) => Door::unix(socket),
+            ListenAddr::Tcp(address) => {
+                let given = inherited.tcp(*address, &Special::default());
+                given.unwrap_or_else(|| Door::tcp_over(*address, closing))
+            }
+            ListenAddr::Unix(socket) => inherited.unix(socket).unwrap_or_else(|| Door::unix(socket)),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     admin::{self, Loaded, Now, Reloaded, View},
     inbound::Inbound,
-    listen::Bound,
+    listen::{Bound, Inherited},
     outbound::Outbound,
     reload::Applied,
     telemetry::log,
@@ -48,8 +48,8 @@ impl App {
     pub(super) fn start(
         file: &Path,
         config: Config,
-        page: PrometheusHandle,
-        reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+        (page, reload): (PrometheusHandle, mpsc::Sender<oneshot::Sender<Reloaded>>),
+        inherited: Inherited,
     ) -> Result<Self, StartError> {
         let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
         say_what_is_unknown(&house, &config);
@@ -75,7 +75,7 @@ impl App {
         });
         let admin = admin::start(Arc::clone(&view)).map_err(StartError::Listen)?;
         let sides = Sides { outbound: Arc::new(ArcSwap::new(outbound)), inbound, admin };
-        let app = Self { state: Mutex::new(State { config, doors: Doors::default() }), house, sides, view };
+        let app = Self { state: Mutex::new(State { config, doors: Doors::inheriting(inherited) }), house, sides, view };
         app.open_all()?;
         Ok(app)
     }

@@ -8,12 +8,13 @@ use adit_config::{Config, Doors as Origins, ListenAddr, Listener, RedirectMode};
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::sides::House;
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, ListenError, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Room, Special},
     outbound::{Asks, Outbound},
 };
 
@@ -24,6 +25,8 @@ pub(super) struct Doors {
     redirect: Vec<Open>,
     inbound: Vec<Open>,
     admin: Vec<Open>,
+    /// Sockets that listen already, for doors that are yet to be.
+    inherited: Inherited,
 }
 
 /// A door that is open.
@@ -80,12 +83,18 @@ impl Opened {
         let closing = before.closing(origins);
         let opened = || {
             Ok(Self {
-                outbound: open_new(&origins.outbound, listeners, |listener| open_front(&listener.listen, &closing))?,
-                redirect: open_new(&origins.redirect, captured, |address| {
-                    Door::tcp_with(*address, &special, &closing).map(Door::abort_unless_closed)
+                outbound: open_new(&origins.outbound, listeners, |listener| {
+                    open_front(&listener.listen, before, &closing)
                 })?,
-                inbound: open_new(&origins.inbound, tunnels, |address| Door::tcp_over(*address, &closing))?,
-                admin: open_new(&origins.admin, &config.admin.doors(), |listen| admin.open(listen, &closing))?,
+                redirect: open_new(&origins.redirect, captured, |address| {
+                    before.open_tcp(*address, &special, &closing).map(Door::abort_unless_closed)
+                })?,
+                inbound: open_new(&origins.inbound, tunnels, |address| {
+                    before.open_tcp(*address, &Special::default(), &closing)
+                })?,
+                admin: open_new(&origins.admin, &config.admin.doors(), |listen| {
+                    admin.open(listen, &before.inherited, &closing)
+                })?,
             })
         };
         opened().map_err(|error: ListenError| error.beside(&before.bound()))
@@ -101,14 +110,25 @@ fn open_new<T>(
     each.map(|(origin, door)| if origin.is_some() { Ok(None) } else { open(door).map(Some) }).collect()
 }
 
-fn open_front(listen: &ListenAddr, closing: &[&Held]) -> Result<Door, ListenError> {
+fn open_front(listen: &ListenAddr, before: &Doors, closing: &[&Held]) -> Result<Door, ListenError> {
     match listen {
-        ListenAddr::Tcp(address) => Door::tcp_over(*address, closing).map(Door::abort_unless_closed),
-        ListenAddr::Unix(listen) => Door::unix(listen),
+        ListenAddr::Tcp(address) => {
+            before.open_tcp(*address, &Special::default(), closing).map(Door::abort_unless_closed)
+        }
+        ListenAddr::Unix(listen) => before.inherited.unix(listen).unwrap_or_else(|| Door::unix(listen)),
     }
 }
 
 impl Doors {
+    /// None is open, and those that will be find their sockets among these.
+    pub(super) fn inheriting(inherited: Inherited) -> Self {
+        Self { inherited, ..Self::default() }
+    }
+
+    fn open_tcp(&self, address: SocketAddr, special: &Special, closing: &[&Held]) -> Result<Door, ListenError> {
+        self.inherited.tcp(address, special).unwrap_or_else(|| Door::tcp_with(address, special, closing))
+    }
+
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
         let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
@@ -170,7 +190,11 @@ impl Doors {
             opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
         let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
-        (Self { outbound, redirect, inbound, admin }, closed)
+        // Every door that is to be is open by now.
+        for name in self.inherited.close_rest() {
+            info!(name, "a socket that was given to the agent is closed: no door of the file is there");
+        }
+        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default() }, closed)
     }
 
     /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one

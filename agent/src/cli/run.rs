@@ -5,9 +5,10 @@ use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 use clap::Args;
 
 use crate::{
-    app,
+    app::{self, Start},
     redirect::{Iptables, Tool},
     reload::Source,
+    sys,
     telemetry::{log, metrics},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let tool = self.redirect.then(|| self.iptables.map_or(Tool::Nft, Tool::Iptables));
+        // First of all, while there is one thread.
+        let given = sys::inherited::take()?;
         // Whole, for messages and the status are read elsewhere than here.
         let source = Source::new(std::path::absolute(self.config)?);
         let (config, warnings) = source.load()?;
@@ -50,7 +53,8 @@ impl Run {
             builder.worker_threads(threads);
         }
         let runtime = builder.enable_all().build()?;
-        let ended = runtime.block_on(app::run(source, config, page, self.ready_file, tool));
+        let ended =
+            runtime.block_on(app::run(Start { source, config, page, ready_file: self.ready_file, tool, given }));
         runtime.shutdown_timeout(LAST_READS);
         ended?;
         Ok(ExitCode::SUCCESS)

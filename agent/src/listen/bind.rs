@@ -64,7 +64,7 @@ pub struct Special {
 }
 
 impl Special {
-    fn apply(&self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    pub(super) fn apply(&self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if let Some(mark) = self.mark {
             socket.set_mark(mark)?;
         }
