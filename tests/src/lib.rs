@@ -26,6 +26,8 @@ pub mod pattern;
 pub mod peer;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
+pub mod promql;
 pub mod proxy;
 pub mod readme;
 pub mod redis;

@@ -6,7 +6,7 @@ use hyper::{Method, Response, StatusCode, Uri, body::Bytes, header::CONTENT_TYPE
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::{By, Outcome, View, status::Status};
+use super::{By, Outcome, View, gauges, status::Status};
 use crate::{streams::Direction, telemetry::metrics};
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -62,7 +62,7 @@ fn metrics_page(view: &View) -> String {
     }
     metrics::names(view.namers.answers());
     view.page.run_upkeep();
-    view.page.render()
+    view.page.render() + &gauges::text(view)
 }
 
 pub(super) fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod bulk;
 mod callers;
 mod capture;
@@ -16,6 +17,7 @@ mod churn;
 mod crashes;
 mod crowd;
 mod cuts;
+mod dashboard;
 mod delegate;
 mod demo;
 mod doors;
