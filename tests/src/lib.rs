@@ -21,6 +21,7 @@ pub mod field;
 pub mod listener;
 pub mod load;
 pub mod mesh;
+pub mod mount;
 pub mod netns;
 pub mod pattern;
 pub mod peer;

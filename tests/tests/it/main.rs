@@ -23,6 +23,7 @@ mod demo;
 mod doors;
 mod files;
 mod identities;
+mod kubernetes;
 mod metrics;
 mod names;
 mod peers;
