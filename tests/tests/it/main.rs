@@ -14,6 +14,7 @@ mod capture;
 mod certificates;
 mod check;
 mod churn;
+mod container;
 mod crashes;
 mod crowd;
 mod cuts;
