@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes agents several times a second and judges them by the repository's alerts, and promtool.
+//! A real Prometheus that scrapes agents twice a second and judges them by the repository's alerts, and promtool.
 //! A rule's patience (`for:`) is taken out of the copy it judges by: a test waits for no minutes.
 
 use std::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Short against every window of the rules, long against a scrape.
-const INTERVAL: &str = "250ms";
+const INTERVAL: &str = "500ms";
 
 /// A running Prometheus.
 #[derive(Debug)]
