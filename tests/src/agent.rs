@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::Write,
+    mem,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long `adit ping` may take: longer than the agent's own limit for opening a stream.
 const PING: Duration = Duration::from_secs(30);
+/// How long `adit upgrade` may take: longer than the new agent may take to be ready.
+const UPGRADE: Duration = Duration::from_secs(90);
 
 /// The agent of one host.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Agent {
     inside: Vec<String>,
     words: Vec<String>,
     program: Program,
+    /// Agents before this one, which an upgrade has let drain; the oldest first.
+    before: Vec<Program>,
     bound: Vec<Bound>,
 }
 
@@ -67,6 +72,7 @@ impl Agent {
             inside: inside.to_vec(),
             program: launch(name, dir, inside, &words),
             words,
+            before: Vec::new(),
             bound: Vec::new(),
         };
         agent.until_ready();
@@ -181,6 +187,25 @@ impl Agent {
         let finished = run(command.arg("reload").arg("--config").arg(self.file()), LIMIT);
         self.look_at_doors();
         finished
+    }
+
+    /// `adit upgrade` on this host, whose file must open an admin socket. If it succeeds, this is the new agent, and the one
+    /// before it is the last of those before.
+    #[must_use]
+    pub fn upgrade(&mut self) -> Finished {
+        let mut command = command(&self.inside);
+        let finished = run(command.arg("upgrade").arg("--config").arg(self.file()), UPGRADE);
+        if let Some(pid) = finished.stdout.split("serves as process ").nth(1) {
+            let pid = pid.split(';').next().and_then(|pid| pid.parse().ok()).expect("a process id is a number");
+            let next = Program::adopt(&self.name, pid, &self.dir.join("log"));
+            self.before.push(mem::replace(&mut self.program, next));
+        }
+        finished
+    }
+
+    /// The agents before this one, which an upgrade has let drain; the oldest first.
+    pub fn before(&mut self) -> &mut [Program] {
+        &mut self.before
     }
 
     /// Its status page.

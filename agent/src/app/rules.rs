@@ -128,6 +128,29 @@ impl Rules {
         }
     }
 
+    /// Leaves them to the process that has put its own in their place.
+    pub(super) fn leave(&self) {
+        *self.held() = None;
+    }
+
+    /// Puts them in the place of those of a process that did not take this one's place after all.
+    pub(super) fn stand(&self) {
+        let mut held = self.held();
+        let Some(before) = held.as_mut() else { return };
+        if before
+            .stamp
+            .as_ref()
+            .zip(redirect::stamp(&self.tool).ok())
+            .is_some_and(|(mine, now)| mine.since(&now) == Since::Same)
+        {
+            return;
+        }
+        match put(before.plan.clone(), &self.tool) {
+            Ok(next) => *before = next,
+            Err(error) => error!("the kernel's rules stay those of the new process: {error}"),
+        }
+    }
+
     /// Takes them away; no reload puts them back.
     fn release(&self) {
         let Some(held) = self.held().take() else { return };
