@@ -142,7 +142,11 @@ pub struct Hours {
 impl Hours {
     /// Waits until it opens; false if it closes before.
     async fn begin(&self) -> bool {
-        self.closes.run_until_cancelled(self.opens.cancelled()).await.is_some()
+        tokio::select! {
+            biased;
+            () = self.opens.cancelled() => true,
+            () = self.closes.cancelled() => false,
+        }
     }
 }
 

@@ -12,13 +12,7 @@ mod word;
 pub use new::{Go, Heritage, Line};
 pub use old::{Failed, Origin, Successor};
 
-use std::time::Duration;
-
 /// What the line is called among the descriptors that a successor is given.
 const LINE: &str = "adit-predecessor";
 /// And those of agents before, which still carry streams: this, and a number.
 const OLDER: &str = "adit-predecessor-";
-
-/// How long a successor may take until it is ready: it reads files, which may be on a slow disk, and runs the tools that
-/// put rules in the kernel.
-pub const READY_LIMIT: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::Write,
     mem,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -195,12 +195,41 @@ impl Agent {
     pub fn upgrade(&mut self) -> Finished {
         let mut command = command(&self.inside);
         let finished = run(command.arg("upgrade").arg("--config").arg(self.file()), UPGRADE);
-        if let Some(pid) = finished.stdout.split("serves as process ").nth(1) {
-            let pid = pid.split(';').next().and_then(|pid| pid.parse().ok()).expect("a process id is a number");
-            let next = Program::adopt(&self.name, pid, &self.dir.join("log"));
-            self.before.push(mem::replace(&mut self.program, next));
+        if finished.status.success() {
+            self.adopt();
         }
         finished
+    }
+
+    /// Takes the process that answers at its admin door by now, after an upgrade, for the agent.
+    pub fn adopt(&mut self) {
+        let pid = self.status()["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("the status page has a pid");
+        let next = Program::adopt(&self.name, pid, &self.dir.join("log"));
+        self.before.push(mem::replace(&mut self.program, next));
+    }
+
+    /// Puts a shell script in the place of the agent's own program, which its folder must have (see
+    /// [`Plan::own_programs`](crate::mesh::Plan::own_programs)). `{adit}` is the program itself.
+    pub fn replace_program(&self, script: &str) {
+        let script = format!("#!/bin/sh\n{}\n", script.replace("{adit}", &binary().display().to_string()));
+        self.replace_program_by(script.as_bytes(), 0o755);
+    }
+
+    /// The same with a file of these bytes and this mode.
+    pub fn replace_program_by(&self, bytes: &[u8], mode: u32) {
+        let (program, beside) = (self.program_file(), self.dir.join("adit.new"));
+        assert!(program.exists(), "{} runs a program of its own", self.name);
+        // In one step, as a package does it: no process has it open for writing when it is run.
+        fs::write(&beside, bytes)
+            .and_then(|()| fs::set_permissions(&beside, fs::Permissions::from_mode(mode)))
+            .and_then(|()| fs::rename(&beside, &program))
+            .unwrap_or_else(|error| panic!("replace {}: {error}", program.display()));
+    }
+
+    /// Where its own program is, if it has one.
+    #[must_use]
+    pub fn program_file(&self) -> PathBuf {
+        self.dir.join("adit")
     }
 
     /// The agents before this one, which an upgrade has let drain; the oldest first.
@@ -353,11 +382,15 @@ pub(crate) fn beside_the_tests() -> PathBuf {
 
 /// The `adit` command, inside another namespace if so told.
 pub(crate) fn command(inside: &[String]) -> Command {
+    command_of(&binary(), inside)
+}
+
+fn command_of(binary: &Path, inside: &[String]) -> Command {
     match inside.split_first() {
-        None => Command::new(binary()),
+        None => Command::new(binary),
         Some((program, arguments)) => {
             let mut command = Command::new(program);
-            command.args(arguments).arg(binary());
+            command.args(arguments).arg(binary);
             command
         }
     }
@@ -380,7 +413,8 @@ pub fn replace(file: &Path, text: &str) {
 }
 
 fn launch(name: &str, dir: &Path, inside: &[String], words: &[String]) -> Program {
-    let mut command = command(inside);
+    let own = Some(dir.join("adit")).filter(|file| file.is_file());
+    let mut command = command_of(&own.unwrap_or_else(binary), inside);
     command.arg("run").args(words).arg("--config").arg(dir.join("adit.toml"));
     command.arg("--ready-file").arg(dir.join("ready"));
     Program::start(name, &mut command, &dir.join("log"))

@@ -12,7 +12,7 @@ mod status;
 mod upgraded;
 mod whois;
 
-pub use reloaded::{Loaded, Outcome, Reloaded};
+pub use reloaded::{Followed, Loaded, Outcome, Reloaded};
 pub use upgraded::{NotUpgraded, UpgradeAsked, Upgraded};
 
 use std::{

@@ -229,6 +229,11 @@ impl App {
         self.state().config.limits.upgrade_drain
     }
 
+    /// How long a successor may take until it is ready.
+    pub(super) fn upgrade_ready_limit(&self) -> Duration {
+        self.state().config.limits.upgrade_ready
+    }
+
     /// The sockets of its doors, for a successor.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! The agent from the moment it is ready to its end: it lives until it is told to end, and then drains; or until another
 //! process has its place, and then sees its last streams out.
 
-use std::{future::pending, io, os::fd::OwnedFd, time::Duration};
+use std::{future::pending, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::spawn_blocking,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -56,10 +57,14 @@ pub(super) async fn live(
             () = signals.end() => break,
             Some(asked) = upgrades.recv() => asked,
         };
+        let rules = release.as_ref().map(|Release(rules)| rules);
+        if let Some(rules) = rules {
+            rules.expect();
+        }
         match upgrade(app, origin, &mut upgrades, &mut signals).await {
             Ok(next) => {
                 drop(upgrades);
-                if let Some(Release(rules)) = &release {
+                if let Some(rules) = rules {
                     rules.leave();
                 }
                 return see_out(app, next, asked, &mut signals).await;
@@ -70,8 +75,9 @@ pub(super) async fn live(
             }
             Err(why) => {
                 error!("no upgrade, and this agent serves on: {why}");
-                if let Some(Release(rules)) = &release {
-                    rules.stand();
+                if let Some(rules) = rules.map(Arc::clone) {
+                    // One that panicked has changed nothing.
+                    let _ = spawn_blocking(move || rules.stand()).await;
                 }
                 answer(asked, Err(why));
             }
@@ -107,7 +113,7 @@ async fn upgrade(
     let mut successor = origin.start(sockets, older).await?;
     let pid = successor.pid();
     let version = tokio::select! {
-        ready = successor.ready() => ready?,
+        ready = successor.ready(app.upgrade_ready_limit()) => ready?,
         never = refuse(others, pid) => never,
         () = signals.end() => return Err(Failed::Ending),
     };

@@ -6,10 +6,10 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 
 use super::ask::{self, Door};
-use crate::{admin::Upgraded, upgrade::READY_LIMIT};
+use crate::admin::Upgraded;
 
-/// How long an upgrade may take: what the new agent may, and a little for the old one.
-const LIMIT: Duration = READY_LIMIT.saturating_add(Duration::from_secs(20));
+/// How long an answer is waited for: the agent has a limit of its own for it, `upgrade_ready`, and answers then.
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Start the program that is in the running agent's file now in that one's place, with its open listeners; no connection is
 /// refused or cut. If it cannot start, the running one serves on: exit code 1, and why.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{
-    LINE, OLDER, READY_LIMIT,
+    LINE, OLDER,
     word::{GO, Said},
 };
 use crate::sys::successor;
@@ -120,13 +120,13 @@ impl Successor {
         self.pid
     }
 
-    /// Waits until it is ready, and says its version.
+    /// Waits until it is ready, and says its version; no longer than `limit`.
     ///
     /// # Errors
     /// It is not, and will not be.
-    pub async fn ready(&mut self) -> Result<String, Failed> {
-        let said = tokio::time::timeout(READY_LIMIT, Said::read(&mut self.line)).await;
-        match said.map_err(|_| Failed::Late(self.pid, READY_LIMIT))? {
+    pub async fn ready(&mut self, limit: Duration) -> Result<String, Failed> {
+        let said = tokio::time::timeout(limit, Said::read(&mut self.line)).await;
+        match said.map_err(|_| Failed::Late(self.pid, limit))? {
             Ok(Some(Said::Ready(version))) => Ok(version),
             Ok(Some(Said::Failed(text))) => Err(Failed::Said(text)),
             Ok(None) => Err(Failed::Silent(self.pid)),
@@ -174,7 +174,10 @@ impl fmt::Display for Failed {
                  agent's log is"
             ),
             Self::Late(pid, limit) => {
-                write!(f, "the new process ({pid}) was not ready within {limit:?}, and was killed")
+                write!(
+                    f,
+                    "the new process ({pid}) was not ready within {limit:?} (`upgrade_ready` in [limits]), and was killed"
+                )
             }
             Self::Ending => f.write_str("the agent was told to end"),
         }
