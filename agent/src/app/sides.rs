@@ -16,6 +16,7 @@ use crate::{
     crowd::Crowd,
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
+    listen::Hours,
     naming::{Namers, Settings, Zone},
     outbound::{
         OpenLimits, Outbound, Whose,
@@ -58,7 +59,14 @@ pub(super) struct House {
     pub(super) work: TaskTracker,
     /// What serves them: ended after them.
     pub(super) chores: TaskTracker,
+    /// From when on the doors accept.
+    pub(super) opens: CancellationToken,
+    /// No further stream begins.
     pub(super) draining: CancellationToken,
+    /// Another process goes on with the doors; cancelled before `leaving`.
+    pub(super) handed_on: CancellationToken,
+    /// The doors close and tunnels are retired: the agent drains, or another process has its place.
+    pub(super) leaving: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -77,6 +85,7 @@ impl House {
         let pool_limits = pool_limits(config, descriptors);
         let hosts = Hosts::new(Arc::clone(&namers));
         hosts.follow(&captures(config));
+        let draining = CancellationToken::new();
         Ok(Self {
             descriptors,
             privileges,
@@ -93,7 +102,10 @@ impl House {
             streams,
             work,
             chores,
-            draining: CancellationToken::new(),
+            opens: CancellationToken::new(),
+            handed_on: CancellationToken::new(),
+            leaving: draining.child_token(),
+            draining,
             stop,
         })
     }
@@ -148,7 +160,21 @@ impl House {
             handshakes: Crowd::new(limits.handshakes, limits.handshakes_per_source),
             tunnels_per_peer: Crowd::new(usize::MAX, capacity.tunnels_per_peer),
             draining: self.draining.clone(),
+            leaving: self.leaving.clone(),
         }
+    }
+
+    /// When a door that is opened now is served.
+    pub(super) fn hours(&self) -> Hours {
+        Hours { opens: self.opens.clone(), closes: self.leaving.child_token(), handed_on: self.handed_on.clone() }
+    }
+
+    /// Lets another process go on with the doors: what is open here goes on to its end, and what waits at the doors is left
+    /// to that one.
+    pub(super) fn hand_on(&self) {
+        self.handed_on.cancel();
+        self.leaving.cancel();
+        self.pool.close();
     }
 
     /// What the inbound side goes by. A service that `before` has under one of its names keeps its streams' places. `doors`

@@ -32,7 +32,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 38] = [
+pub const METRICS: &[Metric] = &[
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -179,6 +179,13 @@ pub const METRICS: [Metric; 38] = [
         "times that the kernel's rules which `run --redirect` holds were found `gone` (they were put back), or `others` of adit's in their place",
     ),
     Metric("adit_draining", Shape::Gauge, "", "1 while the agent drains"),
+    Metric(
+        "adit_predecessors",
+        Shape::Gauge,
+        "",
+        "agents before this one, of before an upgrade, that still carry streams",
+    ),
+    Metric("adit_predecessor_streams", Shape::Gauge, "", "their live streams, which no other metric here counts"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
     Metric("adit_start_timestamp_seconds", Shape::Gauge, "", "when this process started, in seconds since 1970"),
     Metric("adit_build_info", Shape::Gauge, "version", "always 1"),
@@ -437,6 +444,13 @@ pub fn rules_lost(why: &'static str) {
 /// The agent drains.
 pub fn draining() {
     gauge!("adit_draining").set(1.0);
+}
+
+/// How many agents before this one live, and how many streams they carry.
+#[allow(clippy::cast_precision_loss, reason = "nobody has 2^52 of either")]
+pub fn predecessors(count: usize, streams: u64) {
+    gauge!("adit_predecessors").set(count as f64);
+    gauge!("adit_predecessor_streams").set(streams as f64);
 }
 
 /// How many descriptors this process may have.

@@ -45,4 +45,5 @@ mod starts;
 mod status;
 mod streams;
 mod two_hosts;
+mod upgrade;
 mod workloads;
