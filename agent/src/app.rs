@@ -3,12 +3,15 @@
 
 mod apply;
 mod doors;
+mod manager;
 mod privileges;
+mod rounds;
 mod rules;
 mod sides;
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -97,9 +100,10 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
     let own = privileges::own()?;
-    check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
-    let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let inherited = Inherited::new(given).map_err(StartError::Listen)?;
+    let rules_by = if tool.is_some() { RulesBy::Agent } else { RulesBy::Others };
+    check(&config, rules_by, &own, &inherited.addresses())?;
+    let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let app = Arc::new(App::start(source.file(), config, (page, reload), inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
@@ -112,7 +116,8 @@ pub async fn run(start: Start) -> Result<(), StartError> {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
     }
     info!("ready");
-    notify::ready("ready");
+    notify::ready(&app.line());
+    manager::start(&app);
     let applies = Arc::clone(&app);
     let house = app.house();
     if let Some(rules) = rules.clone() {
@@ -140,9 +145,9 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Whether this host has what `config` asks for, apart from files and addresses.
-fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
-    privileges::check(config, rules, own).map_err(StartError::Privileges)?;
+/// Whether this host has what `config` asks for, apart from files and addresses, where these doors are `listening`.
+fn check(config: &Config, rules: RulesBy, own: &Privileges, listening: &[SocketAddr]) -> Result<(), StartError> {
+    privileges::check(config, rules, own, listening).map_err(StartError::Privileges)?;
     let users = privileges::check_own(config, own).and_then(|()| privileges::check_users(config));
     users.map_err(|error| StartError::System("reading the configuration", error))
 }
@@ -172,11 +177,11 @@ fn start_chores(house: &House) {
 
 /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
 /// is followed: a right can still be withdrawn.
-async fn drain(app: &App, signals: &mut Signals) {
+async fn drain(app: &Arc<App>, signals: &mut Signals) {
     let house = app.house();
     info!(streams = house.streams.count(), "draining");
     metrics::draining();
-    notify::stopping(app.drain_limit().map(|limit| limit + LAST_TASKS));
+    manager::stopping(app).await;
     house.draining.cancel();
     house.work.close();
     tokio::select! {

@@ -5,9 +5,15 @@ mod bind;
 mod inherit;
 
 pub use bind::{SocketFile, Special};
-pub use inherit::{Inherited, name_of};
+pub use inherit::{Inherited, Named, name_of};
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use adit_config::UnixListen;
 use serde::Serialize;
@@ -181,6 +187,14 @@ impl Door {
         }
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(socket, from)| Accepted::Tcp(socket, from)),
@@ -244,6 +258,11 @@ impl ListenError {
     /// A door that failed before it had an address.
     pub fn of(what: &str, cause: io::Error) -> Self {
         Self::new(what.to_owned(), cause)
+    }
+
+    /// A door that cannot be what it is to be; `cause` says why, `help` what to do.
+    fn new_with(door: &str, cause: &str, help: &'static str) -> Self {
+        Self { door: door.to_owned(), cause: io::Error::other(cause.to_owned()), help }
     }
 
     /// The same, where these doors of our own are open: whose address is taken may be one of them.

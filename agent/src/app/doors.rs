@@ -4,18 +4,19 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Config, Doors as Origins, ListenAddr, Listener, RedirectMode};
+use adit_config::{Config, Doors as Origins, Listener, RedirectMode};
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::sides::House;
+use super::{manager, sides::House};
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Named, Room, Special},
     outbound::{Asks, Outbound},
+    sys::notify,
 };
 
 /// Every door that is open, in the order of the file.
@@ -32,6 +33,10 @@ pub(super) struct Doors {
 /// A door that is open.
 struct Open {
     bound: Bound,
+    /// What its socket is called among those that are handed on.
+    name: String,
+    /// The service manager has a copy of it from the agent.
+    is_kept: bool,
     /// Its socket, if it is a TCP door.
     held: Option<Held>,
     stop: CancellationToken,
@@ -49,10 +54,10 @@ struct Front {
 
 /// For each door of a configuration, the one that was opened for it; `None` where one that is open goes on.
 pub(super) struct Opened {
-    outbound: Vec<Option<Door>>,
-    redirect: Vec<Option<Door>>,
-    inbound: Vec<Option<Door>>,
-    admin: Vec<Option<Door>>,
+    outbound: Vec<Option<Named>>,
+    redirect: Vec<Option<Named>>,
+    inbound: Vec<Option<Named>>,
+    admin: Vec<Option<Named>>,
 }
 
 /// What the doors lead to.
@@ -80,20 +85,24 @@ impl Opened {
         let special =
             Special { transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy), mark };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
-        let closing = before.closing(origins);
+        let closing: Vec<_> = before.closing(origins).filter_map(|open| open.held.as_ref()).collect();
         let opened = || {
             Ok(Self {
-                outbound: open_new(&origins.outbound, listeners, |listener| {
-                    open_front(&listener.listen, before, &closing)
+                outbound: open_new(&origins.outbound, listeners, |Listener { listen, expose, .. }| {
+                    let opened = before.inherited.open(listen, *expose, &Special::default(), &closing);
+                    opened.map(abort_unless_closed)
                 })?,
-                redirect: open_new(&origins.redirect, captured, |address| {
-                    before.open_tcp(*address, &special, &closing).map(Door::abort_unless_closed)
+                redirect: open_new(&origins.redirect, captured, |listen| {
+                    let exposed = redirect.is_some_and(|redirect| redirect.expose);
+                    let listen = listen.clone().into();
+                    before.inherited.open(&listen, exposed, &special, &closing).map(abort_unless_closed)
                 })?,
-                inbound: open_new(&origins.inbound, tunnels, |address| {
-                    before.open_tcp(*address, &Special::default(), &closing)
+                // Tunnels come from other hosts.
+                inbound: open_new(&origins.inbound, tunnels, |listen| {
+                    before.inherited.open(&listen.clone().into(), true, &Special::default(), &closing)
                 })?,
                 admin: open_new(&origins.admin, &config.admin.doors(), |listen| {
-                    admin.open(listen, &before.inherited, &closing)
+                    admin.open(listen, config.admin.expose, &before.inherited, &closing)
                 })?,
             })
         };
@@ -104,19 +113,14 @@ impl Opened {
 fn open_new<T>(
     origins: &[Option<usize>],
     doors: &[T],
-    open: impl Fn(&T) -> Result<Door, ListenError>,
-) -> Result<Vec<Option<Door>>, ListenError> {
+    open: impl Fn(&T) -> Result<Named, ListenError>,
+) -> Result<Vec<Option<Named>>, ListenError> {
     let each = origins.iter().zip(doors);
     each.map(|(origin, door)| if origin.is_some() { Ok(None) } else { open(door).map(Some) }).collect()
 }
 
-fn open_front(listen: &ListenAddr, before: &Doors, closing: &[&Held]) -> Result<Door, ListenError> {
-    match listen {
-        ListenAddr::Tcp(address) => {
-            before.open_tcp(*address, &Special::default(), closing).map(Door::abort_unless_closed)
-        }
-        ListenAddr::Unix(listen) => before.inherited.unix(listen).unwrap_or_else(|| Door::unix(listen)),
-    }
+fn abort_unless_closed(opened: Named) -> Named {
+    opened.with(Door::abort_unless_closed)
 }
 
 impl Doors {
@@ -125,15 +129,21 @@ impl Doors {
         Self { inherited, ..Self::default() }
     }
 
-    fn open_tcp(&self, address: SocketAddr, special: &Special, closing: &[&Held]) -> Result<Door, ListenError> {
-        self.inherited.tcp(address, special).unwrap_or_else(|| Door::tcp_with(address, special, closing))
-    }
-
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
         let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
         let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
-        open.chain(new.filter_map(Door::tcp_address)).collect()
+        open.chain(new.filter_map(|opened| opened.door.tcp_address())).collect()
+    }
+
+    /// Those that listen already: who opens one of these need not be allowed to.
+    pub(super) fn listening(&self) -> Vec<SocketAddr> {
+        self.all().filter_map(|open| open.held.as_ref()).map(Held::address).chain(self.inherited.addresses()).collect()
+    }
+
+    /// What the sockets are called that the service manager keeps a copy of.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.all().filter(|open| open.is_kept).map(|open| open.name.clone()).collect()
     }
 
     /// All of them, as the ready file and the status page tell them.
@@ -142,7 +152,7 @@ impl Doors {
     }
 
     /// Those that no door of the next configuration goes on as.
-    fn closing(&self, origins: &Origins) -> Vec<&Held> {
+    fn closing<'a>(&'a self, origins: &'a Origins) -> impl Iterator<Item = &'a Open> {
         let fronts = self.outbound.iter().map(|front| &front.open);
         let fronts = fronts.enumerate().filter(|(at, _)| !origins.outbound.contains(&Some(*at)));
         let others =
@@ -150,7 +160,7 @@ impl Doors {
         let others = others
             .into_iter()
             .flat_map(|(open, origins)| open.iter().enumerate().filter(|(at, _)| !origins.contains(&Some(*at))));
-        fronts.chain(others).filter_map(|(_, open)| open.held.as_ref()).collect()
+        fronts.chain(others).map(|(_, open)| open)
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
@@ -169,6 +179,8 @@ impl Doors {
         opened: Opened,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        // While the doors still accept: whoever came to a copy after that would be heard by nobody.
+        manager::let_go(self.closing(origins).filter(|open| open.is_kept).map(|open| &*open.name));
         let mut closed = Vec::new();
         let mut serve = opened.outbound.into_iter().zip(listeners);
         let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
@@ -179,7 +191,7 @@ impl Doors {
                 (None, None) => None,
             }
         });
-        let mut opens = |before: Vec<Open>, origins: &[Option<usize>], doors: Vec<Option<Door>>, serve: &Serve<'_>| {
+        let mut opens = |before: Vec<Open>, origins: &[Option<usize>], doors: Vec<Option<Named>>, serve: &Serve<'_>| {
             let mut doors = doors.into_iter();
             next(before, origins, &mut closed, |before| match (before, doors.next()?) {
                 (Some(open), _) => Some(open),
@@ -191,9 +203,11 @@ impl Doors {
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
         let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
         // Every door that is to be is open by now.
-        for name in self.inherited.close_rest() {
+        let rest = self.inherited.close_rest();
+        for name in &rest {
             info!(name, "a socket that was given to the agent is closed: no door of the file is there");
         }
+        manager::let_go(rest.iter().map(String::as_str));
         (Self { outbound, redirect, inbound, admin, inherited: Inherited::default() }, closed)
     }
 
@@ -210,7 +224,7 @@ impl Doors {
 }
 
 /// How a door is served once it is open.
-type Serve<'a> = dyn Fn(Door) -> Open + 'a;
+type Serve<'a> = dyn Fn(Named) -> Open + 'a;
 
 /// A list of doors in the order of the next file: `make` gives each, from the one that goes on as it, if one does. What is
 /// left over is closed.
@@ -248,7 +262,8 @@ impl Closes for Front {
 }
 
 impl Front {
-    fn serve(door: Door, listener: &Listener, house: &House, sides: &Sides) -> Self {
+    fn serve(opened: Named, listener: &Listener, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened);
         let stop = house.draining.child_token();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
         let bound = Bound::of("outbound", &door).leads_to(listener);
@@ -263,7 +278,7 @@ impl Front {
             });
         }));
         let warm = stop.child_token();
-        Self { open: Open { bound, held, stop, serving }, asks, warm }
+        Self { open: Open { bound, name, is_kept, held, stop, serving }, asks, warm }
     }
 
     fn leads_to(mut self, listener: &Listener) -> Self {
@@ -283,8 +298,17 @@ impl Bound {
     }
 }
 
+/// Lets the service manager have a copy, before anybody is served: what waits in the queue outlives the agent.
+fn kept(opened: Named) -> Named {
+    if opened.is_kept {
+        notify::keep(&opened.name, &opened.door.socket());
+    }
+    opened
+}
+
 impl Open {
-    fn captured(door: Door, house: &House, sides: &Sides) -> Self {
+    fn captured(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened);
         let stop = house.draining.child_token();
         let (bound, held) = (Bound::of("redirect", &door), door.held());
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
@@ -297,10 +321,11 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 
-    fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
+    fn tunnels(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened);
         let stop = house.draining.child_token();
         let (bound, held) = (Bound::of("inbound", &door), door.held());
         let room = Room { slots: Arc::clone(&house.accepted), limit: "tunnels" };
@@ -313,14 +338,15 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 
     /// It stays open while the agent drains.
-    fn admin(door: Door, sides: &Sides) -> Self {
+    fn admin(opened: Named, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened);
         let stop = CancellationToken::new();
         let (bound, held) = (Bound::of("admin", &door), door.held());
         let serving = sides.admin.serve(door, stop.clone());
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 }

@@ -21,20 +21,25 @@ pub(super) const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,
-    /// Its device and inode.
-    is: (u64, u64),
+    /// Its device and inode; `None` for a file of others, which stays.
+    is: Option<(u64, u64)>,
 }
 
 impl SocketFile {
     pub(super) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), is: identity(path)? })
+        Ok(Self { path: path.to_owned(), is: Some(identity(path)?) })
+    }
+
+    /// One that others made, and remove when they like.
+    pub(super) fn of_others(path: &Path) -> Self {
+        Self { path: path.to_owned(), is: None }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The file of a successor is the successor's; one that is gone is what was wanted.
-        if identity(&self.path).is_ok_and(|found| found == self.is) {
+        if self.is.is_some() && identity(&self.path).ok() == self.is {
             let _ = fs::remove_file(&self.path);
         }
     }
