@@ -21,6 +21,7 @@ mod demo;
 mod doors;
 mod files;
 mod identities;
+mod machines;
 mod metrics;
 mod names;
 mod peers;
