@@ -131,7 +131,7 @@ impl Hosts {
 
     /// Does something with the sockets of a host: those that `act` opens are this host's, wherever they are used later.
     pub fn on<T: Send>(&self, host: Host, act: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(Path::new("/run/netns").join(self.name(host))).expect("the host was made");
+        let namespace = File::open(self.namespace(host)).expect("the host was made");
         // A namespace is a thread's own, so a thread that has gone there is used for nothing else.
         let there = || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("root goes anywhere");
@@ -152,6 +152,12 @@ impl Hosts {
         let log = dir.path().join("log");
         program.until_ready(|| fs::read_to_string(&log).ok().filter(|log| log.contains("listening on")));
         Recording { hosts: self, _program: program, file, _dir: dir }
+    }
+
+    /// The file that is a host's network namespace.
+    #[must_use]
+    pub fn namespace(&self, host: Host) -> PathBuf {
+        Path::new("/run/netns").join(self.name(host))
     }
 
     fn name(&self, host: Host) -> String {

@@ -25,6 +25,7 @@ mod doors;
 mod files;
 mod identities;
 mod kubernetes;
+mod machines;
 mod metrics;
 mod names;
 mod peers;

@@ -1,0 +1,5 @@
+//! Machines that boot a real Debian, and what an operator does with them: the package is installed, upgraded, removed, and
+//! the applications of one reach the services of another.
+
+mod package;
+mod pair;
