@@ -9,6 +9,7 @@ mod pages;
 mod reloaded;
 mod status;
 mod whois;
+mod why;
 
 pub use reloaded::{Loaded, Outcome, Reloaded};
 
@@ -179,6 +180,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
         async move {
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
+                "/why" => why::answer(&request, by, &view),
                 "/whois" => whois::answer(&request, by, &view),
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })

@@ -12,6 +12,7 @@ mod run;
 mod status;
 mod texts;
 mod whois;
+mod why;
 
 use std::{error::Error, process::ExitCode};
 
@@ -39,6 +40,8 @@ enum Command {
     Delegate(delegate::Delegate),
     /// Show whose stream a local connection is: who is at its other end, by the address that a service sees.
     Whois(whois::Whois),
+    /// Show what happened to a stream, step by step, and why it failed or is slow.
+    Why(why::Why),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Print, apply, remove or show the rules in the kernel that bring connections to the agent.
@@ -63,6 +66,7 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
             Command::Whois(whois) => whois.run(),
+            Command::Why(why) => why.run(),
             Command::Ping(ping) => ping.run(),
             Command::Redirect(redirect) => redirect.run(),
             Command::Demo(demo) => demo.run(),

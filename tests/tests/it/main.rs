@@ -41,4 +41,5 @@ mod starts;
 mod status;
 mod streams;
 mod two_hosts;
+mod why;
 mod workloads;
