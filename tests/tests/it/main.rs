@@ -27,6 +27,7 @@ mod peers;
 mod pool;
 mod postgres;
 mod privileges;
+mod records;
 mod redirect;
 mod redis;
 mod refusals;
