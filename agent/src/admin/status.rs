@@ -1,4 +1,5 @@
-//! `/status`: what the agent serves, asks for, knows and carries, as JSON; of live streams the oldest hundred.
+//! `/status`: what the agent serves, asks for, knows and carries, as JSON; of live streams the oldest hundred, or as many as
+//! are asked for.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,10 @@ use crate::{
 };
 
 /// Live streams, and peers with tunnels, that are listed.
-const LISTED: usize = 100;
+pub(super) const LISTED: usize = 100;
+
+/// Live streams that are listed for whoever asks for more.
+pub(super) const MOST_LISTED: usize = 1000;
 
 /// The whole page.
 #[derive(Serialize)]
@@ -97,7 +101,7 @@ struct Accepted {
 }
 
 impl Status {
-    pub(super) fn of(view: &View) -> Self {
+    pub(super) fn of(view: &View, streams: usize) -> Self {
         let now = view.now.load();
         let outbound = now.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
         let rules = now.inbound.as_ref().map(|inbound| inbound.rules.load_full());
@@ -118,7 +122,7 @@ impl Status {
             tunnels_idle: view.pool.status().iter().map(|(key, idle)| Idle::of(key, *idle)).collect(),
             tunnels_accepted: now.inbound.as_ref().map_or_else(Vec::new, |inbound| Accepted::all(inbound)),
             streams_live: view.streams.count(),
-            streams: view.streams.status(LISTED),
+            streams: view.streams.status(streams),
             limits: InForce::of(&now.limits, now.capacity),
         }
     }

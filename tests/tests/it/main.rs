@@ -41,6 +41,7 @@ mod srv;
 mod starts;
 mod status;
 mod streams;
+mod top;
 mod two_hosts;
 mod why;
 mod workloads;
