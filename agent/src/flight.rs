@@ -11,7 +11,6 @@ mod tests;
 pub use past::Past;
 
 use std::{
-    net::SocketAddr,
     os::fd::AsRawFd,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -201,12 +200,5 @@ impl By {
     /// The listener at an address of the file.
     pub fn listener(address: &impl ToString) -> Self {
         Self::Listener(address.to_string().into())
-    }
-}
-
-/// The address of an endpoint that is a socket's.
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp(address)
     }
 }

@@ -100,12 +100,12 @@ impl Tab {
                 ("bytes", Fixed(7)),
             ],
             Self::Endpoints => &[
-                ("address", Fixed(21)),
-                ("bound name", Share(1)),
+                ("address", Share(5)),
+                ("bound name", Share(6)),
                 ("health", Fixed(9)),
                 ("streams", Fixed(8)),
                 ("new/s", Fixed(6)),
-                ("opens in", Fixed(9)),
+                ("opens in", Fixed(8)),
             ],
             Self::Identities => &[
                 ("identity", Share(1)),
