@@ -38,6 +38,7 @@ use crate::{
     addr::Address,
     crowd::Crowd,
     end::{End, Ending, Side},
+    flight::{By, What},
     identity::{Peer, Role, Store},
     relay::{self, Beginning, Limits, abort, relay, truncated},
     slots::{Slot, Slots},
@@ -156,9 +157,14 @@ impl Inbound {
         let came = came(&met, &preamble);
         let stream = self.streams.register(Direction::Inbound, id, preamble.destination.clone(), came);
         stream.meets(met.peer.to_string());
+        stream.flight.note(What::Named(By::Peer));
         metrics::stream_opened(Direction::Inbound);
         let rules = self.rules.load_full();
-        let (ending, met) = match self.judge(&rules, &met, &preamble) {
+        let judged = self.judge(&rules, &met, &preamble);
+        if let Ok((admitted, _)) = &judged {
+            stream.flight.note(What::Admitted(admitted.admission()));
+        }
+        let (ending, met) = match judged {
             Ok((admitted, _slot)) if preamble.probe => Box::pin(self.answer_probe(&rules, met, &admitted)).await,
             Ok((admitted, _slot)) => {
                 self.rights.rest(&stream, right(&met, None), rules.law);
@@ -214,6 +220,7 @@ impl Inbound {
             Err(refusal) => return self.turn_away(met, refusal).await,
         };
         stream.reaches(to.to_string());
+        stream.flight.note(What::Connected(to.clone()));
         let header = header(&met, &admitted, &caller, preamble, &to);
         self.rights.rest(stream, right(&met, Some(to)), rules.law);
         if let Some(ending) = stream.ending() {
@@ -388,7 +395,8 @@ fn came(met: &Met, preamble: &Preamble) -> Came {
         None => met.from.to_string(),
     };
     let (source, original) = (preamble.source, preamble.original);
-    Came { from, source, agent: Some(met.from), original, workload: preamble.workload.clone(), process: None }
+    let workload = preamble.workload.clone();
+    Came { from, source, agent: Some(met.from), accepted: None, original, workload, process: None }
 }
 
 fn overloaded(limit: &'static str, reason: &str) -> Refusal {

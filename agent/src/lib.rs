@@ -10,6 +10,7 @@ pub mod balance;
 pub mod cli;
 pub mod crowd;
 pub mod end;
+pub mod flight;
 pub mod identity;
 pub mod inbound;
 pub mod listen;

@@ -33,6 +33,7 @@ use crate::{
     addr::Address,
     balance::Lease,
     end::{End, Ending, Side},
+    flight::{By, What},
     identity::Store,
     listen::Accepted,
     relay::{self, Beginning, Limits, abort, relay},
@@ -89,6 +90,8 @@ pub struct Asks {
     pub certificate: Option<String>,
     /// Where the application had connected to, if its connection was captured.
     pub original: Option<SocketAddr>,
+    /// What says so.
+    pub by: By,
 }
 
 /// A stream that is to be opened.
@@ -137,9 +140,9 @@ impl Outbound {
         };
         match capture.find(original, &self.router.dtab(), deadline).await {
             Found::Carry(asks) => self.carry_until(accepted, &asks, deadline).await,
-            Found::Pass(to) => self.pass(accepted, &Asks { to, certificate: None, original: Some(original) }).await,
+            Found::Pass(to) => self.pass(accepted, &unmatched(to, original)).await,
             Found::Refuse(to, ending) => {
-                let asks = Asks { to, certificate: None, original: Some(original) };
+                let asks = unmatched(to, original);
                 let Some((app, stream, _)) = self.begin(accepted, &asks, Direction::Outbound).await else { return };
                 refuse(app, &stream, &ending);
             }
@@ -180,14 +183,17 @@ impl Outbound {
         asks: &Asks,
         direction: Direction,
     ) -> Option<(Plain, Registered, Preamble)> {
+        let accepted_at = Some(std::time::Instant::now());
         let (app, mut preamble) = self.meet(accepted, asks)?;
         let process = Box::pin(self.whose.find(&app, &preamble)).await;
         preamble.workload = process.as_ref().map(shown);
         let id = preamble.id.unwrap_or_else(new_id);
         let from = preamble.source.map_or_else(|| "unix".to_owned(), |source| source.to_string());
         let workload = preamble.workload.clone();
-        let came = Came { from, source: preamble.source, agent: None, original: asks.original, workload, process };
+        let (source, original) = (preamble.source, asks.original);
+        let came = Came { from, source, agent: None, accepted: accepted_at, original, workload, process };
         let stream = self.streams.register(direction, id, asks.to.clone(), came);
+        stream.flight.note(What::Named(asks.by.clone()));
         metrics::stream_opened(direction);
         Some((app, stream, preamble))
     }
@@ -239,6 +245,7 @@ impl Outbound {
                 // What happened at an endpoint says more than that there is no other.
                 Err(ending) => return Err(if tries.made == 0 { ending } else { tries.ending(&wanted.asks.to) }),
             };
+            wanted.stream.flight.note(What::Routed(way.bound().clone(), self.router.answer_age(way.bound())));
             if let Some(opened) = self.open_by(&way, &wanted, &mut tries, &mut eager).await? {
                 return Ok(opened);
             }
@@ -261,16 +268,21 @@ impl Outbound {
         while let Some((lease, on)) = tries.next(way.balancer()) {
             let began = Instant::now();
             wanted.stream.tries(format!("{} ({})", lease.address(), lease.bound()));
+            wanted.stream.flight.note(What::Chosen(lease.address().clone(), lease.pick()));
             let others = way.balancer().count() > tries.avoid.len() + 1;
             match self.try_at(wanted, way, (&lease, on, others), eager).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
                     metrics::stream_open_took(Direction::Outbound, wanted.stream.since.elapsed());
-                    wanted.stream.sent.fetch_add(eager.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                    wanted.stream.flight.note(What::Opened);
+                    wanted.stream.sends(eager.len());
                     let beginning = Beginning { fin_sent: eager.fin(), ..Beginning::default() };
                     return Ok(Some(Opened { dialed, lease, way: Arc::clone(way), beginning }));
                 }
-                Err((failure, was)) => tries.failed(lease, failure, was),
+                Err((failure, was)) => {
+                    wanted.stream.flight.failed(&failure.to_string());
+                    tries.failed(lease, failure, was);
+                }
             }
             if wanted.left().is_zero() {
                 break;
@@ -310,6 +322,7 @@ impl Outbound {
         };
         wanted.stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
+        wanted.stream.flight.note(how(&dialed));
         metrics::tunnel_used(recycled);
         match attempt(&mut dialed, &preamble, Some(wanted.app), eager, self.patience(wanted.left())).await {
             Ok(_) => Ok(Ok(dialed)),
@@ -412,10 +425,23 @@ impl Outbound {
     }
 }
 
+/// What a captured connection asks for that no rule names.
+fn unmatched(to: Name, original: SocketAddr) -> Asks {
+    Asks { to, certificate: None, original: Some(original), by: By::Destination }
+}
+
 /// Ends a stream for which nothing was opened.
 fn refuse(app: Plain, stream: &Stream, ending: &Ending) {
     app.abort();
     record::ended(stream, ending);
+}
+
+/// How its tunnel was come by.
+fn how(dialed: &Dialed) -> What {
+    if dialed.recycled {
+        return What::Recycled;
+    }
+    What::Dialled { connect: dialed.took.connect, handshake: dialed.took.handshake }
 }
 
 /// How the pool keeps a tunnel where `settings` hold.

@@ -17,7 +17,6 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -28,6 +27,7 @@ use waiting::{Waiting, lacks_acknowledgement};
 
 use crate::{
     end::{End, Ending, Side},
+    flight::What,
     streams::Stream,
     wire::{
         buffer::{BULK, Buffer},
@@ -81,8 +81,11 @@ pub async fn relay(
     limits: &Limits,
     stop: impl Future<Output = Ending>,
 ) -> Result<Tunnel, Ending> {
+    let lending = stream.flight.lends(&local, tunnel.channel.socket());
     let mut relay = Relay::new(&local, &mut tunnel, beginning, stream, limits);
-    match relay.run(stop).await {
+    let relayed = relay.run(stop).await;
+    drop(lending);
+    match relayed {
         Ok(()) => {
             local.close();
             Ok(tunnel)
@@ -151,6 +154,12 @@ impl<'a> Relay<'a> {
 
     async fn run(&mut self, stop: impl Future<Output = Ending>) -> Result<(), Ending> {
         tokio::pin!(stop);
+        if self.fin_sent {
+            self.stream.flight.note(What::LocalFinished);
+        }
+        if self.fin_received {
+            self.stream.flight.note(What::PeerFinished);
+        }
         if self.fin_received && self.early.is_empty() {
             self.local.shut();
         }
@@ -236,7 +245,7 @@ impl<'a> Relay<'a> {
             match self.local.try_write(self.early.data()) {
                 Ok(count) => {
                     self.early.take(count);
-                    self.stream.received.fetch_add(count as u64, Relaxed);
+                    self.stream.receives(count);
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
@@ -255,7 +264,7 @@ impl<'a> Relay<'a> {
             match self.local.try_write(self.tunnel.payload()) {
                 Ok(count) => {
                     self.tunnel.take_payload(count);
-                    self.stream.received.fetch_add(count as u64, Relaxed);
+                    self.stream.receives(count);
                     *moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -276,6 +285,7 @@ impl<'a> Relay<'a> {
         match arrival {
             Arrival::Fin => {
                 self.fin_received = true;
+                self.stream.flight.note(What::PeerFinished);
                 self.local.shut();
                 Ok(())
             }
@@ -320,7 +330,7 @@ impl<'a> Relay<'a> {
             Ok(0) => self.local_ended(),
             Ok(count) => {
                 self.outgoing.filled(HEADER_LEN + count);
-                self.stream.sent.fetch_add(count as u64, Relaxed);
+                self.stream.sends(count);
                 self.tunnel.send_data(&mut self.outgoing).map_err(|unsent| self.unsent(&unsent))?;
                 self.flush().map(|_| true)
             }
@@ -337,6 +347,7 @@ impl<'a> Relay<'a> {
             return Err(Ending::new(End::Reset, Side::Local, why.clone()));
         }
         self.fin_sent = true;
+        self.stream.flight.note(What::LocalFinished);
         self.tunnel.send(Kind::Fin).map_err(|unsent| self.unsent(&unsent))?;
         self.flush().map(|_| true)
     }

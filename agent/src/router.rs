@@ -154,6 +154,12 @@ impl Router {
         tables.way(said, &self.inner.namers)
     }
 
+    /// How old the answer is that a way's addresses rest on; none where nobody had to be asked.
+    #[must_use]
+    pub fn answer_age(&self, bound: &Name) -> Option<Duration> {
+        self.inner.namers.age(bound)
+    }
+
     /// Takes these rules instead, for every stream that asks from now on. Where they lead over a road that is known, its
     /// addresses, counts and health are as they were.
     pub fn change(&self, dtab: Dtab, peers: Peers) {

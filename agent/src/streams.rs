@@ -15,7 +15,7 @@ pub use status::StreamStatus;
 pub use stream::{Came, Direction, Met, Right, Stream};
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,7 +26,7 @@ use std::{
 
 use adit_protocol::{Name, StreamId};
 
-use crate::end::End;
+use crate::{end::End, flight::Past};
 
 /// All live streams of this agent.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ pub struct Streams {
     /// one local end, for the kernel gives a port out again for another destination.
     own: Mutex<HashMap<SocketAddr, Vec<(SocketAddr, Purpose)>>>,
     next: AtomicU64,
+    /// Those that have ended, the last of them.
+    past: Mutex<Past<Arc<Stream>>>,
     /// Bytes of streams that have ended: sent and received, outbound, inbound and passed on.
     ended: [[AtomicU64; 2]; 3],
 }
@@ -68,11 +70,18 @@ impl std::ops::Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        let failed = self.flight.end().is_none_or(|(_, ending)| ending.end != End::Closed);
+        // Before it leaves the live ones: whoever looks at those first, and then here, finds it.
+        let oldest = lock(&self.streams.past).keep(Arc::clone(&self.stream), failed);
         let mut live = lock(&self.streams.live);
         live.remove(&self.number);
         let [sent, received] = self.streams.ended_of(self.direction);
         sent.fetch_add(self.sent.load(Relaxed), Relaxed);
         received.fetch_add(self.received.load(Relaxed), Relaxed);
+        drop(live);
+        self.stream.rests();
+        // Outside the locks, for it may be the last that holds it.
+        drop(oldest);
     }
 }
 
@@ -141,6 +150,17 @@ impl Streams {
     /// All live streams, at this moment.
     pub fn all(&self) -> Vec<Arc<Stream>> {
         lock(&self.live).values().cloned().collect()
+    }
+
+    /// The last streams, ended and live, in the order in which they began.
+    pub fn flights(&self) -> Vec<Arc<Stream>> {
+        // The live ones first: one that ends meanwhile is then in both, and never in neither.
+        let mut all = self.all();
+        let live: HashSet<_> = all.iter().map(Arc::as_ptr).collect();
+        let past = lock(&self.past).all();
+        all.extend(past.into_iter().filter(|stream| !live.contains(&Arc::as_ptr(stream))));
+        all.sort_by_key(|stream| stream.flight.began());
+        all
     }
 
     /// Ends every live stream.

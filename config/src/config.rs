@@ -392,11 +392,14 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// To the journal of systemd, with fields.
+    Journald,
 }
 
 impl LogFormat {
     /// Every format, by the word the file uses.
-    pub const WORDS: [(&'static str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    pub const WORDS: [(&'static str, LogFormat); 3] =
+        [("text", LogFormat::Text), ("json", LogFormat::Json), ("journald", LogFormat::Journald)];
 }
 
 /// The severity of an event.
@@ -445,6 +448,7 @@ impl LogFormat {
         match self {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
+            LogFormat::Journald => "journald",
         }
     }
 }

@@ -59,6 +59,19 @@ enum Rule {
     Capture(usize),
 }
 
+/// Which entry of which rule admits: what is kept of an [`Admitted`] to tell it later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admission {
+    rule: Rule,
+    allow: usize,
+}
+
+impl fmt::Display for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} allow {}", self.rule, self.allow + 1)
+    }
+}
+
 /// What is asked for, found by its name.
 enum Asked<'a> {
     /// A service, and what its name captured.
@@ -233,7 +246,13 @@ impl Admitted {
     /// The rule that admitted, counted from 1: `rule 2 allow 1 (*.web.prod.internal)`, or `capture rule 1 allow 1 (…)`.
     #[must_use]
     pub fn rule(&self) -> String {
-        format!("{} allow {} ({})", self.rule, self.allow + 1, self.pattern)
+        format!("{} ({})", self.admission(), self.pattern)
+    }
+
+    /// The same as a small value.
+    #[must_use]
+    pub fn admission(&self) -> Admission {
+        Admission { rule: self.rule, allow: self.allow }
     }
 
     /// Whether the address must be one of an interface of this host, and none of the agent's own doors: to be asked of the

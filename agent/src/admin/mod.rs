@@ -12,6 +12,7 @@ mod reloaded;
 mod status;
 mod upgraded;
 mod whois;
+mod why;
 
 pub use reloaded::{Followed, Loaded, Outcome, Reloaded};
 pub use upgraded::{NotUpgraded, UpgradeAsked, Upgraded};
@@ -227,6 +228,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
                 "/whois" => whois::answer(&request, by, &view).await,
+                "/why" => why::answer(&request, by, &view),
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })
         }

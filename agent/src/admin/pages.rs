@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     By, NotUpgraded, Outcome, View, gauges,
     predecessors::{self, Before},
-    status::Status,
+    status::{LISTED, MOST_LISTED, Status},
 };
 use crate::{streams::Direction, telemetry::metrics};
 
@@ -40,9 +40,15 @@ pub(super) async fn answer(method: &Method, uri: &Uri, by: By, view: &View) -> R
         "/healthz" => page(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" if view.leaving.is_cancelled() => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
         "/readyz" => page(StatusCode::OK, TEXT, "ready\n"),
-        "/status" => json(StatusCode::OK, &Status::of(view).await),
+        "/status" => json(StatusCode::OK, &Status::of(view, streams_asked(uri.query())).await),
         _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz, /readyz and /status\n"),
     }
+}
+
+/// How many live streams a status page lists: `?streams=1000` for more or fewer than it does by itself.
+fn streams_asked(query: Option<&str>) -> usize {
+    let count = query.and_then(|query| query.strip_prefix("streams=")?.parse().ok());
+    count.unwrap_or(LISTED).min(MOST_LISTED)
 }
 
 /// Asks for a reload, and answers once it is done.

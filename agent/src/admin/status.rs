@@ -1,4 +1,5 @@
-//! `/status`: what the agent serves, asks for, knows and carries, as JSON; of live streams the oldest hundred.
+//! `/status`: what the agent serves, asks for, knows and carries, as JSON; of live streams the oldest hundred, or as many as
+//! are asked for.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,10 @@ use crate::{
 };
 
 /// Live streams, and peers with tunnels, that are listed.
-const LISTED: usize = 100;
+pub(super) const LISTED: usize = 100;
+
+/// Live streams that are listed for whoever asks for more.
+pub(super) const MOST_LISTED: usize = 1000;
 
 /// The whole page.
 #[derive(Serialize)]
@@ -102,7 +106,7 @@ struct Accepted {
 }
 
 impl Status {
-    pub(super) async fn of(view: &View) -> Self {
+    pub(super) async fn of(view: &View, streams: usize) -> Self {
         let predecessors = predecessors::all(view).await;
         let now = view.now.load();
         let outbound = now.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
@@ -124,7 +128,7 @@ impl Status {
             tunnels_idle: view.pool.status().iter().map(|(key, idle)| Idle::of(key, *idle)).collect(),
             tunnels_accepted: now.inbound.as_ref().map_or_else(Vec::new, |inbound| Accepted::all(inbound)),
             streams_live: view.streams.count(),
-            streams: view.streams.status(LISTED),
+            streams: view.streams.status(streams),
             predecessors,
             limits: InForce::of(&now.limits, now.capacity),
         }

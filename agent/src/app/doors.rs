@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{manager, sides::House};
 use crate::{
     admin,
+    flight::By,
     inbound::Inbound,
     listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Named, Room, Special},
     outbound::{Asks, Outbound},
@@ -321,7 +322,8 @@ impl Front {
 }
 
 fn asks(listener: &Listener) -> Asks {
-    Asks { to: listener.to.clone(), certificate: listener.certificate.clone(), original: None }
+    let by = By::listener(&listener.listen);
+    Asks { to: listener.to.clone(), certificate: listener.certificate.clone(), original: None, by }
 }
 
 impl Bound {

@@ -5,6 +5,7 @@ use super::Home;
 use super::cost::Cost;
 use super::health::{Admission, Health};
 use crate::addr::Address;
+use crate::flight::Pick;
 use adit_config::peers::OnLeave;
 use adit_protocol::Name;
 use serde::Serialize;
@@ -42,6 +43,7 @@ pub struct Lease {
     home: Arc<Home>,
     /// This stream is the endpoint's one probe, and has not told yet how it went.
     probing: AtomicBool,
+    pick: Pick,
 }
 
 /// An endpoint, as `/status` shows it.
@@ -140,9 +142,15 @@ impl Endpoint {
 }
 
 impl Lease {
-    pub(super) fn new(endpoint: Arc<Endpoint>, home: Arc<Home>, probing: bool) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, home: Arc<Home>, pick: Pick) -> Self {
         endpoint.open.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, home, probing: AtomicBool::new(probing) }
+        Self { endpoint, home, probing: AtomicBool::new(pick.probe), pick }
+    }
+
+    /// Why it is this endpoint.
+    #[must_use]
+    pub fn pick(&self) -> Pick {
+        self.pick
     }
 
     /// Where to connect.

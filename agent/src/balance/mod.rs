@@ -12,6 +12,7 @@ pub use endpoint::{EndpointStatus, Lease};
 pub use health::{Admission, Health};
 
 use crate::addr::{Address, Weighted};
+use crate::flight::Pick;
 use adit_config::peers::{BalancerKind, OnLeave};
 use adit_protocol::Name;
 use serde::Serialize;
@@ -93,8 +94,8 @@ impl Balancer {
     fn pick_at(&self, avoid: &[Address], now: Instant, mut random: impl FnMut() -> u64) -> Option<Lease> {
         // Counted before anybody else may choose.
         let mut set = self.home.set();
-        let (endpoint, probing) = set.pick(self.home.kind, avoid, now, &mut random)?;
-        Some(Lease::new(endpoint, self.home.clone(), probing))
+        let (endpoint, pick) = set.pick(self.home.kind, avoid, now, &mut random)?;
+        Some(Lease::new(endpoint, self.home.clone(), pick))
     }
 
     /// Where a stream would go now, for somebody who only wants to know: nothing is counted. The next stream may draw
@@ -102,15 +103,15 @@ impl Balancer {
     #[must_use]
     pub fn would_pick(&self) -> Option<Address> {
         let mut set = self.home.set();
-        let at = set.choose(self.home.kind, &[], Instant::now(), &mut || fastrand::u64(..))?;
-        Some(set.address(at).clone())
+        let chosen = set.choose(self.home.kind, &[], Instant::now(), &mut || fastrand::u64(..))?;
+        Some(set.address(chosen.at).clone())
     }
 
     /// A lease on each endpoint that a stream could be given now, for what is no stream: none of them is the probe.
     #[must_use]
     pub fn admitting(&self) -> Vec<Lease> {
         let endpoints = self.home.set().admitting(Instant::now());
-        endpoints.into_iter().map(|endpoint| Lease::new(endpoint, self.home.clone(), false)).collect()
+        endpoints.into_iter().map(|endpoint| Lease::new(endpoint, self.home.clone(), Pick::default())).collect()
     }
 
     /// Whether any endpoint would let a stream in now.

@@ -6,6 +6,7 @@ use super::endpoint::{Endpoint, EndpointStatus};
 use super::health::{Admission, Health};
 use super::weights::Weights;
 use crate::addr::{Address, Weight, Weighted};
+use crate::flight::Pick;
 use adit_config::peers::{BalancerKind, OnLeave};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -31,6 +32,14 @@ pub(super) struct Set {
     back_offs: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Those that left while streams were on them: if they come back, their counts and health are still true.
     left: HashMap<Address, Weak<Endpoint>>,
+}
+
+/// What was drawn for one stream, by the places of the slots.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) at: usize,
+    /// The other one, if another was drawn.
+    other: Option<usize>,
 }
 
 /// An endpoint in its place.
@@ -205,27 +214,31 @@ impl Set {
         up.map(|(_, at)| self.slots[*at].endpoint.clone()).collect()
     }
 
-    /// The endpoint for one stream that is in none of the places to `avoid`, and whether the stream is its one probe.
+    /// The endpoint for one stream that is in none of the places to `avoid`, and why this one.
     pub(super) fn pick(
         &mut self,
         kind: BalancerKind,
         avoid: &[Address],
         now: Instant,
         random: &mut impl FnMut() -> u64,
-    ) -> Option<(Arc<Endpoint>, bool)> {
-        let at = self.choose(kind, avoid, now, random)?;
+    ) -> Option<(Arc<Endpoint>, Pick)> {
+        let Chosen { at, other } = self.choose(kind, avoid, now, random)?;
+        let other = other.map(|other| count(self.slots[other].endpoint.open()));
+        let of = count(self.slots.len());
         let slot = &mut self.slots[at];
         let tier = &mut self.tiers[slot.tier];
         let ahead = tier.ahead(slot) + 1.0;
         slot.due = tier.time + ahead / f64::from(slot.weight);
         slot.picks += 1;
         tier.time += tier.step();
-        let probing = slot.endpoint.probe(now);
-        if probing {
+        let open = count(slot.endpoint.open());
+        let down = !slot.admitted;
+        let probe = slot.endpoint.probe(now);
+        if probe {
             slot.admitted = false;
             tier.up.set(slot.place, 0);
         }
-        Some((slot.endpoint.clone(), probing))
+        Some((slot.endpoint.clone(), Pick { of, how: kind.as_str(), open, other, probe, down }))
     }
 
     /// Where a stream would go now, and nothing changes by it.
@@ -235,7 +248,7 @@ impl Set {
         avoid: &[Address],
         now: Instant,
         random: &mut impl FnMut() -> u64,
-    ) -> Option<usize> {
+    ) -> Option<Chosen> {
         self.wake(now);
         // Nothing to avoid is the rule, and an empty list costs no memory.
         let away: Vec<usize> = avoid.iter().filter_map(|address| self.places.get(address).copied()).collect();
@@ -261,7 +274,7 @@ impl Set {
         away: &[usize],
         now: Instant,
         random: &mut impl FnMut() -> u64,
-    ) -> Option<usize> {
+    ) -> Option<Chosen> {
         let probes = if away.is_empty() { Vec::new() } else { self.probes(away, now) };
         for at in &probes {
             let Slot { tier, place, .. } = self.slots[*at];
@@ -288,12 +301,15 @@ impl Set {
         among: impl Fn(&Tier) -> &Weights,
         now: Instant,
         random: &mut impl FnMut() -> u64,
-    ) -> Option<usize> {
+    ) -> Option<Chosen> {
         self.tiers.iter().find_map(|tier| {
             let (one, other) = among(tier).two(random)?;
             let score = |place: usize| self.score(kind, tier, &self.slots[tier.slots[place]], now);
-            let chosen = if one == other || score(one) <= score(other) { one } else { other };
-            Some(tier.slots[chosen])
+            if one == other {
+                return Some(Chosen { at: tier.slots[one], other: None });
+            }
+            let (less, more) = if score(one) <= score(other) { (one, other) } else { (other, one) };
+            Some(Chosen { at: tier.slots[less], other: Some(tier.slots[more]) })
         })
     }
 
@@ -339,6 +355,10 @@ impl Set {
         };
         self.slots.iter().map(of).collect()
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Slot {

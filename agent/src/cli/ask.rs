@@ -151,17 +151,74 @@ async fn talk(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, String), Cause> {
-    let failed = |error: hyper::Error| Cause::Talk(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
-    // Dropping the set ends the connection with this function.
+    let (mut sender, _driver) = shake(socket).await?;
+    exchange(&mut sender, request).await
+}
+
+/// A connection that requests can be sent on. Dropping the set ends it.
+type Talking = (http1::SendRequest<Full<Bytes>>, JoinSet<hyper::Result<()>>);
+
+async fn shake(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Talking, Cause> {
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| said(&error))?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let answer = sender.send_request(request).await.map_err(failed)?;
+    Ok((sender, driver))
+}
+
+async fn exchange(
+    sender: &mut http1::SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, String), Cause> {
+    let answer = sender.send_request(request).await.map_err(|error| said(&error))?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), LONGEST).collect().await;
     let body = body.map_err(|error| Cause::Talk(error.to_string()))?;
     let text = String::from_utf8(body.to_bytes().into());
     Ok((status, text.map_err(|_| Cause::Talk("the answer is not text".to_owned()))?))
+}
+
+fn said(error: &hyper::Error) -> Cause {
+    Cause::Talk(error.to_string())
+}
+
+/// A line to an admin socket that is kept between one question and the next: the agent notes a caller once, and not each time.
+pub(super) struct Line {
+    socket: PathBuf,
+    open: Option<Talking>,
+}
+
+impl Line {
+    /// To the agent behind a socket; it is opened by the first question.
+    pub(super) fn to(socket: PathBuf) -> Self {
+        Self { socket, open: None }
+    }
+
+    /// The body of the answer to GET `path`. A line that has broken meanwhile is opened anew by the next question.
+    ///
+    /// # Errors
+    /// As of [`get`].
+    pub(super) async fn get(&mut self, path: &str) -> Result<String, AskError> {
+        let cause = match tokio::time::timeout(LIMIT, self.try_get(path)).await {
+            Ok(Ok((StatusCode::OK, body))) => return Ok(body),
+            Ok(Ok((status, _))) => Cause::Status(status),
+            Ok(Err(cause)) => cause,
+            Err(_) => Cause::Late(LIMIT),
+        };
+        self.open = None;
+        Err(AskError { door: Door::Unix(self.socket.clone()), cause })
+    }
+
+    async fn try_get(&mut self, path: &str) -> Result<(StatusCode, String), Cause> {
+        // The agent closes a line on which nothing is asked for a while.
+        let kept = self.open.take().filter(|(sender, _)| !sender.is_closed());
+        let open = match kept {
+            Some(open) => open,
+            None => shake(UnixStream::connect(&self.socket).await.map_err(Cause::Connect)?).await?,
+        };
+        let (sender, _) = self.open.insert(open);
+        let request = Request::builder().uri(path).header("host", "adit").body(Full::default());
+        exchange(sender, request.map_err(|error| Cause::Talk(error.to_string()))?).await
+    }
 }
 
 /// With `%` and two digits for what means something else in a query (RFC 3986, 2.1).

@@ -11,8 +11,10 @@ mod reload;
 mod run;
 mod status;
 mod texts;
+mod top;
 mod upgrade;
 mod whois;
+mod why;
 
 use std::{error::Error, process::ExitCode};
 
@@ -42,6 +44,10 @@ enum Command {
     Delegate(delegate::Delegate),
     /// Show whose stream a local connection is: who is at its other end, by the address that a service sees.
     Whois(whois::Whois),
+    /// Show what happened to a stream, step by step, and why it failed or is slow.
+    Why(why::Why),
+    /// Show streams, names, endpoints and identities of a running agent as they change.
+    Top(top::Top),
     /// Send a probe through the mesh: what a name resolves to, who answers, which rule admits, or the exact refusal.
     Ping(ping::Ping),
     /// Print, apply, remove or show the rules in the kernel that bring connections to the agent.
@@ -67,6 +73,8 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
             Command::Whois(whois) => whois.run(),
+            Command::Why(why) => why.run(),
+            Command::Top(top) => top.run(),
             Command::Ping(ping) => ping.run(),
             Command::Redirect(redirect) => redirect.run(),
             Command::Demo(demo) => demo.run(),

@@ -7,7 +7,7 @@ use adit_protocol::Name;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app, outbound::Asks};
+use crate::{app, flight::By, outbound::Asks};
 
 /// Send a probe through the mesh: nothing is connected at its far end.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ impl Ping {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let (config, _) = Config::load(&self.config)?;
         let certificate = self.certificate.clone().or_else(|| listeners_certificate(&config, &self.name));
-        let asks = Asks { to: self.name, certificate, original: None };
+        let asks = Asks { to: self.name, certificate, original: None, by: By::Operator };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let stop = CancellationToken::new();

@@ -54,7 +54,7 @@ impl Run {
         // Whole, for messages and the status are read elsewhere than here.
         let source = Source::new(std::path::absolute(self.config)?);
         let (config, warnings) = source.load()?;
-        log::start(config.log);
+        log::start(config.log)?;
         for warning in warnings {
             tracing::warn!("{}", warning.0);
         }

@@ -15,6 +15,7 @@ use super::source;
 use crate::{
     addr::Address,
     balance::Lease,
+    flight::What,
     router::{RouteError, Router, Way},
     slots::{Slot, Slots},
     streams::{OwnConnection, Registered, Streams},
@@ -186,6 +187,11 @@ impl Services {
                 Err(none) => return Err(tried.last.unwrap_or(none)),
             };
             self.check(admitted, &address)?;
+            let flight = &caller.stream.flight;
+            if let Some(lease) = &lease {
+                flight.note(What::Routed(lease.bound().clone(), self.router.answer_age(lease.bound())));
+                flight.note(What::Chosen(address.clone(), lease.pick()));
+            }
             let began = Instant::now();
             match self.connect_to(admitted, &address, caller, options).await {
                 Ok(service) => {
@@ -194,6 +200,7 @@ impl Services {
                 }
                 Err(unreached) => {
                     let refusal = unavailable(&address, &unreached);
+                    flight.failed(&refusal.reason);
                     let Some(lease) = lease else { return Err(refusal) };
                     // What a peer says of its client must put no endpoint down for others.
                     if matches!(unreached, Unreached::There(_)) {

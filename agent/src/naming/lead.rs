@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
@@ -49,6 +49,10 @@ impl Lead {
 
     pub(super) fn status(&self, now: Instant) -> NameStatus {
         NameStatus::of(self.bound.path(), &self.told.borrow(), &self.parts(), now)
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.parts().entries.iter().filter_map(|entry| entry.known().age(now)).max()
     }
 
     /// Lines of its file that say nothing.

@@ -140,6 +140,13 @@ impl Namers {
         lead.map(|lead| lead.status(Instant::now()))
     }
 
+    /// How long ago the oldest answer was confirmed that a bound name's addresses rest on; none where nobody is asked.
+    #[must_use]
+    pub fn age(&self, bound: &Name) -> Option<Duration> {
+        let lead = self.shared.leads().get(bound).cloned();
+        lead.and_then(|lead| lead.age(Instant::now()))
+    }
+
     /// Why nothing is known of a host's addresses of this kind, if nothing is, whatever is known of the others.
     #[must_use]
     pub fn lacks(&self, host: &str, is_ipv4: bool) -> Option<String> {

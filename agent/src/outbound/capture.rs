@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::Asks;
 use crate::{
     end::{End, Ending, Side},
+    flight::By,
     wire::plain::before_rewriting,
 };
 
@@ -96,8 +97,10 @@ impl Capture {
                         "its host has never had an address, so it may be meant, and is not passed on in plaintext";
                     return refuse(End::Refused(RefusalCode::Known(Code::Unknown)), rule, why.to_owned());
                 }
-                Captured::Default { name, .. } => return self.carry(original, name, None),
-                Captured::Named { name, certificate, .. } => return self.carry(original, name, certificate),
+                Captured::Default { name, .. } => return self.carry(original, name, None, By::Destination),
+                Captured::Named { name, certificate, rule } => {
+                    return self.carry(original, name, certificate, By::Capture(rule));
+                }
                 Captured::Waits { rule, host } => {
                     match self.hosts.told(&host, original.ip().to_canonical(), deadline).await {
                         Ok(()) => {}
@@ -131,9 +134,9 @@ impl Capture {
         }
     }
 
-    fn carry(&self, original: SocketAddr, to: Name, certificate: Option<String>) -> Found {
+    fn carry(&self, original: SocketAddr, to: Name, certificate: Option<String>, by: By) -> Found {
         let certificate = certificate.or_else(|| self.certificate.clone());
-        Found::Carry(Asks { to, certificate, original: Some(original) })
+        Found::Carry(Asks { to, certificate, original: Some(original), by })
     }
 
     fn name(&self, original: SocketAddr) -> Captured {

@@ -9,6 +9,7 @@ use super::{Asks, Outbound, refuse};
 use crate::{
     addr::Address,
     end::{End, Ending, Side},
+    flight::What,
     listen::Accepted,
     relay,
     streams::{Direction, OwnConnection, Purpose, Right},
@@ -40,6 +41,7 @@ impl Outbound {
             Ok((far, _own)) => {
                 metrics::stream_open_took(Direction::Passed, stream.since.elapsed());
                 stream.tries(original.to_string());
+                stream.flight.note(What::Connected(Address::Tcp(original)));
                 relay::pass(app, far, &stream, &self.limits, stream.stopped()).await.err().unwrap_or(Ending::closed())
             }
             Err(ending) => {

@@ -2,7 +2,7 @@
 //! connections that no rule names, where the file says so. As in a relay over a tunnel, half-close passes through and a
 //! failure of one side is a reset of the other.
 
-use std::{future::Future, io, pin::Pin, sync::atomic::AtomicU64, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{future::Future, io, pin::Pin, time::Instant};
 
 use tokio::{io::Interest, net::TcpStream};
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     end::{End, Ending, Side},
+    flight::What,
     streams::Stream,
     wire::{buffer::Buffer, plain::Plain},
 };
@@ -31,7 +32,10 @@ pub async fn pass(
 ) -> Result<(), Ending> {
     let mut pass =
         Pass { local: &local, far: &far, up: Way::default(), down: Way::default(), failed: None, clock: Clock::new() };
-    pass.run(stream, limits, stop).await?;
+    let lending = stream.flight.lends(&local, &far);
+    let passed = pass.run(stream, limits, stop).await;
+    drop(lending);
+    passed?;
     local.close();
     far.close();
     Ok(())
@@ -61,7 +65,7 @@ struct Way {
 impl Way {
     /// Moves what can be moved without waiting; true when something did. An end that is read from a socket which is not
     /// `sound` is none: a failure is told once, and looks like an end thereafter.
-    fn turn(&mut self, from: Edge<'_>, to: Edge<'_>, sound: bool, count: &AtomicU64) -> Result<bool, Ending> {
+    fn turn(&mut self, from: Edge<'_>, to: Edge<'_>, sound: bool, count: &impl Fn(usize)) -> Result<bool, Ending> {
         let mut moved = self.write(to, count)?;
         if self.wants_to_read() {
             moved |= self.read(from, sound)?;
@@ -93,13 +97,13 @@ impl Way {
         }
     }
 
-    fn write(&mut self, to: Edge<'_>, count: &AtomicU64) -> Result<bool, Ending> {
+    fn write(&mut self, to: Edge<'_>, count: &impl Fn(usize)) -> Result<bool, Ending> {
         let mut moved = false;
         while !self.waiting.is_empty() {
             match to.socket.try_write(self.waiting.data()) {
                 Ok(written) => {
                     self.waiting.take(written);
-                    count.fetch_add(written as u64, Relaxed);
+                    count(written);
                     moved = true;
                 }
                 Err(error) => return to.unless_it_would_block(&error).map(|()| moved),
@@ -153,10 +157,17 @@ impl Pass<'_> {
     }
 
     fn turn(&mut self, stream: &Stream) -> bool {
+        let had_ended = (self.up.ended, self.down.ended);
         let (local, far) = (Edge::local(self.local), Edge::far(self.far));
-        let up = self.up.turn(local, far, self.failed.is_none(), &stream.sent);
+        let up = self.up.turn(local, far, self.failed.is_none(), &|count| stream.sends(count));
         let up = self.note(up);
-        let down = self.down.turn(far, local, self.failed.is_none(), &stream.received);
+        if self.up.ended && !had_ended.0 {
+            stream.flight.note(What::LocalFinished);
+        }
+        let down = self.down.turn(far, local, self.failed.is_none(), &|count| stream.receives(count));
+        if self.down.ended && !had_ended.1 {
+            stream.flight.note(What::PeerFinished);
+        }
         self.note(down) || up
     }
 
@@ -254,7 +265,12 @@ fn interest(reads: &Way, writes: &Way) -> Interest {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+    use std::{
+        future::pending,
+        net::SocketAddr,
+        sync::{Arc, atomic::Ordering::Relaxed},
+        time::Duration,
+    };
 
     use adit_protocol::Name;
     use socket2::SockRef;

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Mutex, OnceLock, atomic::AtomicU64},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -15,6 +18,7 @@ use super::lock;
 use crate::{
     addr::Address,
     end::{End, Ending, Side},
+    flight::{Flight, What},
 };
 
 /// Which door a stream came in by.
@@ -53,6 +57,8 @@ pub struct Came {
     pub source: Option<SocketAddr>,
     /// The agent that a stream from another host came from: its own end of the tunnel.
     pub agent: Option<SocketAddr>,
+    /// When its connection was accepted, where that was before the stream was entered.
+    pub accepted: Option<Instant>,
     /// Where the application had connected to, if its connection was captured.
     pub original: Option<SocketAddr>,
     /// Which local process opened it; of a stream from another host by the word of the agent there.
@@ -78,6 +84,8 @@ pub struct Stream {
     pub sent: AtomicU64,
     /// Stream bytes from the tunnel to the local socket.
     pub received: AtomicU64,
+    /// What happened to it, and when.
+    pub flight: Flight,
     met: Mutex<Met>,
     right: Mutex<Option<Right>>,
     stop: OnceLock<Ending>,
@@ -122,18 +130,34 @@ pub enum Right {
 impl Stream {
     /// One that begins now.
     pub(super) fn new(direction: Direction, id: StreamId, name: Name, came: Came) -> Self {
+        let now = Instant::now();
         Self {
             id,
             direction,
             name,
+            flight: Flight::since(came.accepted.unwrap_or(now)),
             came,
-            since: Instant::now(),
+            since: now,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             met: Mutex::default(),
             right: Mutex::default(),
             stop: OnceLock::new(),
             stopped: Notify::new(),
+        }
+    }
+
+    /// So many more bytes came from the local side.
+    pub fn sends(&self, count: usize) {
+        if self.sent.fetch_add(count as u64, Relaxed) == 0 && count > 0 {
+            self.flight.note(What::FirstSent);
+        }
+    }
+
+    /// So many more bytes went to the local side.
+    pub fn receives(&self, count: usize) {
+        if self.received.fetch_add(count as u64, Relaxed) == 0 && count > 0 {
+            self.flight.note(What::FirstReceived);
         }
     }
 
@@ -160,6 +184,11 @@ impl Stream {
     /// Its right rests on this now.
     pub fn rests_on(&self, right: Right) {
         *lock(&self.right) = Some(right);
+    }
+
+    /// It is over: of what it rested on, nothing is needed any more.
+    pub(super) fn rests(&self) {
+        *lock(&self.right) = None;
     }
 
     /// What its right rests on; none before it was judged.

@@ -7,6 +7,7 @@ pub mod caps;
 pub mod child;
 pub mod ifaces;
 pub mod inherited;
+pub mod lent;
 pub mod limits;
 pub mod memory;
 pub mod notify;

@@ -10,6 +10,7 @@ use crate::{
 
 /// Writes the record of a stream that ended, and counts it.
 pub fn ended(stream: &Stream, ending: &Ending) {
+    stream.flight.ended(ending);
     metrics::stream_ended(stream.direction, ending);
     let sent = stream.sent.load(Relaxed);
     let received = stream.received.load(Relaxed);

@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{Shutdown, SocketAddr},
+    os::fd::{AsRawFd, RawFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -271,6 +272,15 @@ impl Plain {
         match self {
             Self::Tcp(socket) => Some(socket),
             Self::Unix(_) => None,
+        }
+    }
+}
+
+impl AsRawFd for Plain {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_raw_fd(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use adit_tests::{
     address::Address,
+    agent::adit,
     cgroup::{self, Group},
     end::End,
     field::{self, Field, Mode, Road, Tool},
@@ -16,7 +17,7 @@ use adit_tests::{
     need_the_field,
     netns::{Family, Host, inside},
     roads,
-    wait::LIMIT,
+    wait::{LIMIT, until},
 };
 
 roads! {
@@ -58,6 +59,13 @@ fn the_agents_own_traffic_is_not_captured(road: Road) {
         field.hosts.on(Host::A, || End::try_echo(&Host::B.at(family, 7000))).unwrap();
     }
     assert_eq!(field.a().metric("adit_streams_opened_total{direction=\"passed\"}"), 2.0);
+    // and so is told when somebody asks why
+    let socket = field.a().dir().join("admin.sock").display().to_string();
+    let told = until("the passed streams to end", LIMIT, || {
+        Some(adit(&["why", "--socket", &socket]).expect_success())
+            .filter(|told| told.matches("it went well").count() == 2)
+    });
+    assert_eq!(told.matches("  passed  ").count(), 2, "{told}");
 }
 
 fn the_agents_own_traffic_is_told_by_its_user_where_it_has_no_mark(road: Road) {

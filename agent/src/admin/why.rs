@@ -1,0 +1,124 @@
+//! `/why[?stream=PREFIX][&name=PREFIX][&failed=1][&n=20]`: what happened to the last streams, live and ended, as JSON, on the
+//! unix socket only. The oldest of those asked for is first. A list of flights and nothing around it that speaks for one
+//! process, so that the answers of several can be put together.
+
+mod tell;
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+};
+use serde::Serialize;
+
+use super::{
+    By, View,
+    delegate::decoded,
+    pages::{TEXT, json, page},
+};
+use crate::{end::End, streams::Stream};
+use tell::Flight;
+
+/// Flights in one answer, unless asked for more or fewer.
+const USUAL: usize = 20;
+
+/// The answer.
+#[derive(Serialize)]
+struct Answer {
+    flights: Vec<Flight>,
+}
+
+/// Which flights are asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    stream: Option<String>,
+    name: Option<String>,
+    failed: bool,
+    most: usize,
+}
+
+pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
+    if by == By::Tcp {
+        return page(StatusCode::FORBIDDEN, TEXT, "/why is answered on the admin socket only\n");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
+    }
+    let asked = match Asked::of(request.uri().query().unwrap_or_default()) {
+        Ok(asked) => asked,
+        Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
+    };
+    let mut streams = view.streams.flights();
+    streams.retain(|stream| asked.is_about(stream));
+    let first = streams.len().saturating_sub(asked.most);
+    let now = view.now.load();
+    // The steps of the table are worked out again, which is worth its time for one stream and not for a list.
+    let router = now.outbound.as_ref().filter(|_| asked.stream.is_some()).map(|outbound| &*outbound.router);
+    let flights = streams[first..].iter().map(|stream| Flight::of(stream, router)).collect();
+    json(StatusCode::OK, &Answer { flights })
+}
+
+impl Asked {
+    fn of(query: &str) -> Result<Self, String> {
+        let mut asked = Self { stream: None, name: None, failed: false, most: USUAL };
+        for (key, value) in
+            query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        {
+            match (key, decoded(value)) {
+                ("stream", Some(id)) if is_id(&id) => asked.stream = Some(id.to_ascii_lowercase()),
+                ("stream", _) => {
+                    return Err(format!(
+                        "'{value}' is no stream's id, nor the beginning of one: hexadecimal digits, at most 32"
+                    ));
+                }
+                ("name", Some(name)) => asked.name = Some(name),
+                ("failed", Some(_)) if matches!(value, "" | "1" | "true") => asked.failed = true,
+                ("n", Some(count)) => {
+                    asked.most = count.parse().map_err(|_| format!("'{value}' is no number of streams"))?;
+                }
+                _ => {
+                    return Err(format!(
+                        "'{key}={value}' is nothing that can be asked: stream=, name=, failed=1, n=20"
+                    ));
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    fn is_about(&self, stream: &Stream) -> bool {
+        let failed = || stream.flight.end().is_some_and(|(_, ending)| ending.end != End::Closed);
+        self.stream.as_ref().is_none_or(|id| stream.id.to_string().starts_with(id))
+            && self.name.as_ref().is_none_or(|name| stream.name.as_str().starts_with(name))
+            && (!self.failed || failed())
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_which_flights() {
+        let all = Asked { stream: None, name: None, failed: false, most: USUAL };
+        assert_eq!(Asked::of(""), Ok(all));
+        let some = Asked { stream: Some("0a".to_owned()), name: Some("/svc/a".to_owned()), failed: true, most: 3 };
+        assert_eq!(Asked::of("stream=0A&name=%2Fsvc%2Fa&failed=1&n=3"), Ok(some));
+        for (query, told) in [
+            ("stream=", "'' is no stream's id"),
+            ("stream=xyz", "'xyz' is no stream's id"),
+            ("stream=000000000000000000000000000000000", "is no stream's id"),
+            ("n=many", "'many' is no number"),
+            ("n=-1", "'-1' is no number"),
+            ("failed=perhaps", "nothing that can be asked"),
+            ("nmae=/svc/a", "nothing that can be asked"),
+        ] {
+            let error = Asked::of(query).unwrap_err();
+            assert!(error.contains(told), "{query}: {error}");
+        }
+    }
+}
