@@ -182,7 +182,7 @@ async fn drain(app: &Arc<App>, signals: &mut Signals) {
     info!(streams = house.streams.count(), "draining");
     metrics::draining();
     manager::stopping(app).await;
-    house.draining.cancel();
+    app.stop_accepting();
     house.work.close();
     tokio::select! {
         () = house.work.wait() => {}

@@ -20,6 +20,7 @@ pub mod end;
 pub mod field;
 pub mod listener;
 pub mod load;
+pub mod manager;
 pub mod mesh;
 pub mod netns;
 pub mod pattern;

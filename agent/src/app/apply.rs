@@ -211,6 +211,12 @@ impl App {
         self.state().config.limits.drain
     }
 
+    /// Lets every door but the admin's close, once who waits at it was taken in.
+    pub(super) fn stop_accepting(&self) {
+        self.state().doors.release();
+        self.house.draining.cancel();
+    }
+
     /// What the sockets are called that the service manager keeps a copy of.
     pub(super) fn kept(&self) -> Vec<String> {
         self.state().doors.kept()

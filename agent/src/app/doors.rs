@@ -141,6 +141,15 @@ impl Doors {
         self.all().filter_map(|open| open.held.as_ref()).map(Held::address).chain(self.inherited.addresses()).collect()
     }
 
+    /// Lets go of the sockets of all doors but the admin's: each is closed with the task that serves it, and not a copy of it
+    /// left where connections would wait for nobody.
+    pub(super) fn release(&mut self) {
+        let fronts = self.outbound.iter_mut().map(|front| &mut front.open);
+        for open in fronts.chain(&mut self.redirect).chain(&mut self.inbound) {
+            open.held = None;
+        }
+    }
+
     /// What the sockets are called that the service manager keeps a copy of.
     pub(super) fn kept(&self) -> Vec<String> {
         self.all().filter(|open| open.is_kept).map(|open| open.name.clone()).collect()
@@ -179,8 +188,15 @@ impl Doors {
         opened: Opened,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
-        // While the doors still accept: whoever came to a copy after that would be heard by nobody.
-        manager::let_go(self.closing(origins).filter(|open| open.is_kept).map(|open| &*open.name));
+        // Every door that is to be is open by now.
+        let rest = self.inherited.close_rest();
+        for name in &rest {
+            info!(name, "a socket that was given to the agent is closed: no door of the file is there");
+        }
+        // While the doors still accept: whoever came to a copy after that would be heard by nobody. And before others of the
+        // same name are kept.
+        let closing = self.closing(origins).filter(|open| open.is_kept).map(|open| &open.name);
+        manager::let_go(closing.chain(&rest).map(String::as_str));
         let mut closed = Vec::new();
         let mut serve = opened.outbound.into_iter().zip(listeners);
         let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
@@ -202,12 +218,6 @@ impl Doors {
             opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
         let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
-        // Every door that is to be is open by now.
-        let rest = self.inherited.close_rest();
-        for name in &rest {
-            info!(name, "a socket that was given to the agent is closed: no door of the file is there");
-        }
-        manager::let_go(rest.iter().map(String::as_str));
         (Self { outbound, redirect, inbound, admin, inherited: Inherited::default() }, closed)
     }
 

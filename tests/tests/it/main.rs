@@ -40,5 +40,6 @@ mod srv;
 mod starts;
 mod status;
 mod streams;
+mod systemd;
 mod two_hosts;
 mod workloads;
