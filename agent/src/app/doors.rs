@@ -2,7 +2,7 @@
 //! which may fail; then they are served, which cannot, and those that are in no file any more are closed. A closed door's
 //! streams go on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use adit_config::{Config, Doors as Origins, Listener, RedirectMode};
 use arc_swap::ArcSwap;
@@ -14,7 +14,7 @@ use super::{manager, sides::House};
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Named, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Named, Room, Special},
     outbound::{Asks, Outbound},
     sys::notify,
 };
@@ -28,6 +28,8 @@ pub(super) struct Doors {
     admin: Vec<Open>,
     /// Sockets that listen already, for doors that are yet to be.
     inherited: Inherited,
+    /// What those were called that no door took, and the service manager may still have.
+    left: Vec<String>,
 }
 
 /// A door that is open.
@@ -37,8 +39,10 @@ struct Open {
     name: String,
     /// The service manager has a copy of it from the agent.
     is_kept: bool,
-    /// Its socket, if it is a TCP door.
-    held: Option<Held>,
+    /// Its socket.
+    held: io::Result<Held>,
+    /// Where it is, if it is a TCP door.
+    address: Option<SocketAddr>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -85,7 +89,7 @@ impl Opened {
         let special =
             Special { transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy), mark };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
-        let closing: Vec<_> = before.closing(origins).filter_map(|open| open.held.as_ref()).collect();
+        let closing: Vec<_> = before.closing(origins).filter_map(|open| open.held.as_ref().ok()).collect();
         let opened = || {
             Ok(Self {
                 outbound: open_new(&origins.outbound, listeners, |Listener { listen, expose, .. }| {
@@ -131,23 +135,32 @@ impl Doors {
 
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
-        let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
+        let open = self.all().filter_map(|open| open.address);
         let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
         open.chain(new.filter_map(|opened| opened.door.tcp_address())).collect()
     }
 
     /// Those that listen already: who opens one of these need not be allowed to.
     pub(super) fn listening(&self) -> Vec<SocketAddr> {
-        self.all().filter_map(|open| open.held.as_ref()).map(Held::address).chain(self.inherited.addresses()).collect()
+        self.all().filter_map(|open| open.address).chain(self.inherited.addresses()).collect()
     }
 
-    /// Lets go of the sockets of all doors but the admin's: each is closed with the task that serves it, and not a copy of it
-    /// left where connections would wait for nobody.
+    /// Lets go of the sockets of all doors but the admin's.
     pub(super) fn release(&mut self) {
         let fronts = self.outbound.iter_mut().map(|front| &mut front.open);
         for open in fronts.chain(&mut self.redirect).chain(&mut self.inbound) {
-            open.held = None;
+            open.release();
         }
+    }
+
+    /// Lets the service manager have a copy of each socket, so that what waits in its queue outlives the agent. It keeps none
+    /// twice.
+    pub(super) fn keep(&mut self) {
+        // First, for one of the same name may be among them.
+        manager::let_go(std::mem::take(&mut self.left).iter().map(String::as_str));
+        let kept =
+            self.all().filter(|open| open.is_kept).filter_map(|open| Some((&open.name, open.held.as_ref().ok()?)));
+        kept.for_each(|(name, held)| notify::keep(name, held));
     }
 
     /// What the sockets are called that the service manager keeps a copy of.
@@ -158,6 +171,28 @@ impl Doors {
     /// All of them, as the ready file and the status page tell them.
     pub(super) fn bound(&self) -> Vec<Bound> {
         self.all().map(|open| open.bound.clone()).collect()
+    }
+
+    /// Their sockets for another process, each under the name by which the door finds it there.
+    ///
+    /// # Errors
+    /// There is no descriptor for one.
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let held = |open: &Open| match &open.held {
+            Ok(held) => held.copy(),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", open.bound.address))),
+        };
+        self.all().map(|open| Ok((open.name.clone(), held(open)?))).collect()
+    }
+
+    /// Another process goes on with them: no file of theirs goes when they close, and operators ask there.
+    pub(super) fn hand_on(&mut self) {
+        self.all().filter_map(|open| open.held.as_ref().ok()).for_each(Held::goes_on_elsewhere);
+        self.release();
+        for open in &mut self.admin {
+            open.release();
+            open.stop.cancel();
+        }
     }
 
     /// Those that no door of the next configuration goes on as.
@@ -188,15 +223,13 @@ impl Doors {
         opened: Opened,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        // While the doors still accept: whoever came to a copy after that would be heard by nobody.
+        manager::let_go(self.closing(origins).filter(|open| open.is_kept).map(|open| &*open.name));
         // Every door that is to be is open by now.
-        let rest = self.inherited.close_rest();
-        for name in &rest {
+        let left = self.inherited.close_rest();
+        for name in &left {
             info!(name, "a socket that was given to the agent is closed: no door of the file is there");
         }
-        // While the doors still accept: whoever came to a copy after that would be heard by nobody. And before others of the
-        // same name are kept.
-        let closing = self.closing(origins).filter(|open| open.is_kept).map(|open| &open.name);
-        manager::let_go(closing.chain(&rest).map(String::as_str));
         let mut closed = Vec::new();
         let mut serve = opened.outbound.into_iter().zip(listeners);
         let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
@@ -217,8 +250,8 @@ impl Doors {
         let redirect =
             opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
-        let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
-        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default() }, closed)
+        let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, house, sides));
+        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default(), left }, closed)
     }
 
     /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one
@@ -273,14 +306,15 @@ impl Closes for Front {
 
 impl Front {
     fn serve(opened: Named, listener: &Listener, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened);
-        let stop = house.draining.child_token();
+        let Named { door, name, is_kept } = opened;
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
         let bound = Bound::of("outbound", &door).leads_to(listener);
         let held = door.held();
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
         let (outbound, work, next) = (Arc::clone(&sides.outbound), house.work.clone(), Arc::clone(&asks));
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let (outbound, asks) = (outbound.load_full(), next.load_full());
             work.spawn(async move {
                 outbound.carry(accepted, &asks).await;
@@ -288,7 +322,7 @@ impl Front {
             });
         }));
         let warm = stop.child_token();
-        Self { open: Open { bound, name, is_kept, held, stop, serving }, asks, warm }
+        Self { open: Open::new((bound, held), (name, is_kept), stop, serving), asks, warm }
     }
 
     fn leads_to(mut self, listener: &Listener) -> Self {
@@ -308,39 +342,50 @@ impl Bound {
     }
 }
 
-/// Lets the service manager have a copy, before anybody is served: what waits in the queue outlives the agent.
-fn kept(opened: Named) -> Named {
-    if opened.is_kept {
-        notify::keep(&opened.name, &opened.door.socket());
-    }
-    opened
-}
-
 impl Open {
+    /// What is held of it, and what it is called.
+    fn new(
+        (bound, held): (Bound, io::Result<Held>),
+        (name, is_kept): (String, bool),
+        stop: CancellationToken,
+        serving: JoinHandle<()>,
+    ) -> Self {
+        let address = held.as_ref().ok().and_then(Held::address);
+        Self { bound, name, is_kept, held, address, stop, serving }
+    }
+
+    /// Lets go of its socket, which is closed with the task that serves it, and not a copy of it left where connections
+    /// would wait for nobody.
+    fn release(&mut self) {
+        self.held = Err(io::ErrorKind::NotConnected.into());
+    }
+
     fn captured(opened: Named, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened);
-        let stop = house.draining.child_token();
+        let Named { door, name, is_kept } = opened;
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("redirect", &door), door.held());
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
         let (outbound, work) = (Arc::clone(&sides.outbound), house.work.clone());
-        let at = held.as_ref().map(Held::address);
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let at = door.tcp_address();
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let (outbound, Some(at)) = (outbound.load_full(), at) else { return };
             work.spawn(async move {
                 outbound.carry_captured(accepted, at).await;
                 drop(slot);
             });
         }));
-        Self { bound, name, is_kept, held, stop, serving }
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 
     fn tunnels(opened: Named, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened);
-        let stop = house.draining.child_token();
+        let Named { door, name, is_kept } = opened;
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("inbound", &door), door.held());
         let room = Room { slots: Arc::clone(&house.accepted), limit: "tunnels" };
         let (inbound, work) = (Arc::clone(&sides.inbound), house.work.clone());
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let Accepted::Tcp(socket, from) = accepted else { return };
             let inbound = Arc::clone(&inbound);
             work.spawn(async move {
@@ -348,15 +393,16 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, name, is_kept, held, stop, serving }
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 
     /// It stays open while the agent drains.
-    fn admin(opened: Named, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened);
-        let stop = CancellationToken::new();
+    fn admin(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = opened;
+        let hours = Hours { closes: CancellationToken::new(), ..house.hours() };
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("admin", &door), door.held());
-        let serving = sides.admin.serve(door, stop.clone());
-        Self { bound, name, is_kept, held, stop, serving }
+        let serving = sides.admin.serve(door, hours);
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 }

@@ -18,12 +18,12 @@ const DRAIN_STEP: Duration = Duration::from_secs(30);
 /// does not answer.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// Starts to tell it all, until the house stops.
+/// Starts to tell it all, as long as this process is the main one.
 pub(super) fn start(app: &Arc<App>) {
     if !notify::is_there() {
         return;
     }
-    let (house, stop) = (app.house(), app.house().stop.clone());
+    let (house, stop) = (app.house(), app.house().reign.clone());
     house.chores.spawn(tell(Arc::clone(app), stop.clone()));
     if let Some(limit) = notify::watchdog_period() {
         info!("the watchdog of the service manager waits {limit:?} for a sign of life");
@@ -33,11 +33,10 @@ pub(super) fn start(app: &Arc<App>) {
 
 /// Says that the agent drains. From then on whoever connects is refused, and not left to wait for the next agent: the
 /// manager lets its copies of the sockets go.
-pub(super) async fn stopping(app: &Arc<App>) {
-    let app = Arc::clone(app);
+pub(super) async fn stopping(app: &App) {
+    let kept = app.kept();
     blocking(move || {
         notify::stopping(Some(DRAIN_STEP));
-        let kept = app.kept();
         let_go(kept.iter().map(String::as_str));
     })
     .await;
