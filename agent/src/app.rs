@@ -142,7 +142,6 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     if !is_first {
         read_again(&app).await;
     }
-    app.keep_sockets();
     house.opens.cancel();
     if let Some(file) = ready_file {
         let written = write_ready(&file, &app.doors());
@@ -156,6 +155,7 @@ pub async fn run(start: Start) -> Result<(), StartError> {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
     }
     info!("ready");
+    app.keep();
     notify::ready(&app.line());
     manager::start(&app);
     live(&app, &origin, upgrades, signals, release).await;

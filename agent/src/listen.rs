@@ -106,6 +106,12 @@ pub struct Held {
     file_stays: Option<Arc<AtomicBool>>,
 }
 
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Held {
     /// Where it listens, if it is a TCP door.
     pub fn address(&self) -> Option<SocketAddr> {
@@ -125,12 +131,6 @@ impl Held {
         if let Some(stays) = &self.file_stays {
             stays.store(true, Relaxed);
         }
-    }
-}
-
-impl AsFd for Held {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -245,14 +245,6 @@ impl Door {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
             Self::Unix(..) => None,
-        }
-    }
-
-    /// Its socket.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
         }
     }
 

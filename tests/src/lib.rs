@@ -21,6 +21,7 @@ pub mod field;
 pub mod listener;
 pub mod load;
 pub mod machine;
+pub mod manager;
 pub mod mesh;
 pub mod mount;
 pub mod netns;

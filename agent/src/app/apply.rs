@@ -144,6 +144,10 @@ impl App {
             Some(opened) => self.turn_doors(&mut state, &next, &doors, opened),
             None => Vec::new(),
         };
+        // Before that, the service manager would not hear of it.
+        if self.house.opens.is_cancelled() {
+            state.doors.keep();
+        }
         self.show(&state, &next);
         let mut warnings = Vec::new();
         let mut changes = lines;
@@ -225,6 +229,38 @@ impl App {
         self.state().config.limits.drain
     }
 
+    /// Lets every door but the admin's close, once who waits at it was taken in.
+    pub(super) fn stop_accepting(&self) {
+        self.state().doors.release();
+        self.house.draining.cancel();
+    }
+
+    /// Lets the service manager keep the sockets of its doors, and none of others.
+    pub(super) fn keep(&self) {
+        self.state().doors.keep();
+    }
+
+    /// What the sockets are called that the service manager keeps a copy of.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.state().doors.kept()
+    }
+
+    /// How it stands, in one line.
+    pub(super) fn line(&self) -> String {
+        let now = self.view.now.load();
+        let (streams, tunnels) = (self.house.streams.count(), self.house.accepted.taken() + self.house.pool.all());
+        let fault = self.view.config.load().fault.as_ref().map_or("", |_| "; the file on disk is not in force");
+        match self.house.draining.is_cancelled() {
+            true => format!("draining: {streams} streams left"),
+            false => format!("{} doors, {streams} streams, {tunnels} tunnels{fault}", now.doors.len()),
+        }
+    }
+
+    /// Whether the admin's thread does what it is asked to, within this time.
+    pub(super) async fn admin_answers(&self, within: Duration) -> bool {
+        self.sides.admin.answers(within).await
+    }
+
     /// The same once another process has its place.
     pub(super) fn upgrade_drain_limit(&self) -> Option<Duration> {
         self.state().config.limits.upgrade_drain
@@ -265,32 +301,6 @@ impl App {
     pub(super) fn read_soon(&self) {
         // Where others have asked already, it is read after this.
         let _ = self.view.reload.try_send(oneshot::channel().0);
-    }
-
-    /// Has the service manager keep copies of the sockets.
-    pub(super) fn keep_sockets(&self) {
-        self.state().doors.keep();
-    }
-
-    /// What the sockets are called that the service manager keeps a copy of.
-    pub(super) fn kept(&self) -> Vec<String> {
-        self.state().doors.kept()
-    }
-
-    /// How it stands, in one line.
-    pub(super) fn line(&self) -> String {
-        let now = self.view.now.load();
-        let (streams, tunnels) = (self.house.streams.count(), self.house.accepted.taken() + self.house.pool.all());
-        let fault = self.view.config.load().fault.as_ref().map_or("", |_| "; the file on disk is not in force");
-        match self.house.draining.is_cancelled() {
-            true => format!("draining: {streams} streams left"),
-            false => format!("{} doors, {streams} streams, {tunnels} tunnels{fault}", now.doors.len()),
-        }
-    }
-
-    /// Whether the admin's thread does what it is asked to, within this time.
-    pub(super) async fn admin_answers(&self, within: Duration) -> bool {
-        self.sides.admin.answers(within).await
     }
 
     pub(super) fn stop_admin(&self) {

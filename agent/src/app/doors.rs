@@ -8,7 +8,7 @@ use adit_config::{Config, Doors as Origins, Listener, RedirectMode};
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{manager, sides::House};
 use crate::{
@@ -29,8 +29,8 @@ pub(super) struct Doors {
     admin: Vec<Open>,
     /// Sockets that listen already, for doors that are yet to be.
     inherited: Inherited,
-    /// What those were called that no door took: the service manager may have copies.
-    spare: Vec<String>,
+    /// What those were called that no door took, and the service manager may still have.
+    left: Vec<String>,
 }
 
 /// A door that is open.
@@ -42,6 +42,8 @@ struct Open {
     is_kept: bool,
     /// Its socket.
     held: io::Result<Held>,
+    /// Where it is, if it is a TCP door.
+    address: Option<SocketAddr>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -134,26 +136,32 @@ impl Doors {
 
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
-        let open = self.all().filter_map(Open::address);
+        let open = self.all().filter_map(|open| open.address);
         let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
         open.chain(new.filter_map(|opened| opened.door.tcp_address())).collect()
     }
 
     /// Those that listen already: who opens one of these need not be allowed to.
     pub(super) fn listening(&self) -> Vec<SocketAddr> {
-        self.all().filter_map(Open::address).chain(self.inherited.addresses()).collect()
+        self.all().filter_map(|open| open.address).chain(self.inherited.addresses()).collect()
     }
 
-    /// Lets the service manager have a copy of each, and of no other: from now on the agent is the one that serves.
-    pub(super) fn keep(&mut self) {
-        for open in self.all().filter(|open| open.is_kept) {
-            match &open.held {
-                Ok(held) => notify::keep(&open.name, held),
-                Err(error) => warn!("the socket of {} would not outlive a crash: {error}", open.bound.address),
-            }
+    /// Lets go of the sockets of all doors but the admin's.
+    pub(super) fn release(&mut self) {
+        let fronts = self.outbound.iter_mut().map(|front| &mut front.open);
+        for open in fronts.chain(&mut self.redirect).chain(&mut self.inbound) {
+            open.release();
         }
-        let spare = std::mem::take(&mut self.spare);
-        manager::let_go(spare.iter().map(String::as_str));
+    }
+
+    /// Lets the service manager have a copy of each socket, so that what waits in its queue outlives the agent. It keeps none
+    /// twice.
+    pub(super) fn keep(&mut self) {
+        // First, for one of the same name may be among them.
+        manager::let_go(std::mem::take(&mut self.left).iter().map(String::as_str));
+        let kept =
+            self.all().filter(|open| open.is_kept).filter_map(|open| Some((&open.name, open.held.as_ref().ok()?)));
+        kept.for_each(|(name, held)| notify::keep(name, held));
     }
 
     /// What the sockets are called that the service manager keeps a copy of.
@@ -179,9 +187,13 @@ impl Doors {
     }
 
     /// Another process goes on with them: no file of theirs goes when they close, and operators ask there.
-    pub(super) fn hand_on(&self) {
+    pub(super) fn hand_on(&mut self) {
         self.all().filter_map(|open| open.held.as_ref().ok()).for_each(Held::goes_on_elsewhere);
-        self.admin.iter().for_each(|open| open.stop.cancel());
+        self.release();
+        for open in &mut self.admin {
+            open.release();
+            open.stop.cancel();
+        }
     }
 
     /// Those that no door of the next configuration goes on as.
@@ -214,6 +226,11 @@ impl Doors {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
         // While the doors still accept: whoever came to a copy after that would be heard by nobody.
         manager::let_go(self.closing(origins).filter(|open| open.is_kept).map(|open| &*open.name));
+        // Every door that is to be is open by now.
+        let left = self.inherited.close_rest();
+        for name in &left {
+            info!(name, "a socket that was given to the agent is closed: no door of the file is there");
+        }
         let mut closed = Vec::new();
         let mut serve = opened.outbound.into_iter().zip(listeners);
         let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
@@ -235,12 +252,7 @@ impl Doors {
             opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
         let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, house, sides));
-        // Every door that is to be is open by now.
-        let rest = self.inherited.close_rest();
-        for name in &rest {
-            info!(name, "a socket that was given to the agent is closed: no door of the file is there");
-        }
-        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default(), spare: rest }, closed)
+        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default(), left }, closed)
     }
 
     /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one
@@ -295,7 +307,7 @@ impl Closes for Front {
 
 impl Front {
     fn serve(opened: Named, listener: &Listener, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened, house);
+        let Named { door, name, is_kept } = opened;
         let hours = house.hours();
         let stop = hours.closes.clone();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
@@ -311,7 +323,7 @@ impl Front {
             });
         }));
         let warm = stop.child_token();
-        Self { open: Open { bound, name, is_kept, held, stop, serving }, asks, warm }
+        Self { open: Open::new((bound, held), (name, is_kept), stop, serving), asks, warm }
     }
 
     fn leads_to(mut self, listener: &Listener) -> Self {
@@ -332,23 +344,26 @@ impl Bound {
     }
 }
 
-/// Lets the service manager have a copy, before anybody is served: what waits in the queue outlives the agent. Until the
-/// agent serves it is not the one whose word counts, and [`Doors::keep`] is for then.
-fn kept(opened: Named, house: &House) -> Named {
-    if opened.is_kept && house.opens.is_cancelled() {
-        notify::keep(&opened.name, &opened.door.socket());
-    }
-    opened
-}
-
 impl Open {
-    /// Where it is, if it is a TCP door.
-    fn address(&self) -> Option<SocketAddr> {
-        self.held.as_ref().ok().and_then(Held::address)
+    /// What is held of it, and what it is called.
+    fn new(
+        (bound, held): (Bound, io::Result<Held>),
+        (name, is_kept): (String, bool),
+        stop: CancellationToken,
+        serving: JoinHandle<()>,
+    ) -> Self {
+        let address = held.as_ref().ok().and_then(Held::address);
+        Self { bound, name, is_kept, held, address, stop, serving }
+    }
+
+    /// Lets go of its socket, which is closed with the task that serves it, and not a copy of it left where connections
+    /// would wait for nobody.
+    fn release(&mut self) {
+        self.held = Err(io::ErrorKind::NotConnected.into());
     }
 
     fn captured(opened: Named, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened, house);
+        let Named { door, name, is_kept } = opened;
         let hours = house.hours();
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("redirect", &door), door.held());
@@ -362,11 +377,11 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, name, is_kept, held, stop, serving }
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 
     fn tunnels(opened: Named, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened, house);
+        let Named { door, name, is_kept } = opened;
         let hours = house.hours();
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("inbound", &door), door.held());
@@ -380,16 +395,16 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, name, is_kept, held, stop, serving }
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 
     /// It stays open while the agent drains.
     fn admin(opened: Named, house: &House, sides: &Sides) -> Self {
-        let Named { door, name, is_kept } = kept(opened, house);
+        let Named { door, name, is_kept } = opened;
         let hours = Hours { closes: CancellationToken::new(), ..house.hours() };
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("admin", &door), door.held());
         let serving = sides.admin.serve(door, hours);
-        Self { bound, name, is_kept, held, stop, serving }
+        Self::new((bound, held), (name, is_kept), stop, serving)
     }
 }

@@ -46,7 +46,7 @@ impl Signals {
 
 /// Lives to its end. Rules that it holds are taken away then, unless another process has them.
 pub(super) async fn live(
-    app: &Arc<App>,
+    app: &App,
     origin: &Origin,
     mut upgrades: mpsc::Receiver<UpgradeAsked>,
     mut signals: Signals,
@@ -101,7 +101,7 @@ fn answer(asked: UpgradeAsked, made: Result<Upgraded, Failed>) {
 
 /// Starts a successor, and hands the place over to it once it is ready.
 async fn upgrade(
-    app: &Arc<App>,
+    app: &App,
     origin: &Origin,
     others: &mut mpsc::Receiver<UpgradeAsked>,
     signals: &mut Signals,
@@ -131,7 +131,7 @@ async fn refuse<T>(others: &mut mpsc::Receiver<UpgradeAsked>, pid: u32) -> T {
 }
 
 /// The moment itself. Both accept until this one has stepped back, so that nobody waits.
-async fn hand_over(app: &Arc<App>, successor: Successor) -> Result<OwnedFd, Failed> {
+async fn hand_over(app: &App, successor: Successor) -> Result<OwnedFd, Failed> {
     app.predecessors().leave().await;
     notify::main_pid(successor.pid());
     let line = successor.go().await?;
@@ -141,7 +141,7 @@ async fn hand_over(app: &Arc<App>, successor: Successor) -> Result<OwnedFd, Fail
 
 /// Sees the last streams out, after another process has taken this one's place: asked by that one over the line, and still
 /// following the configuration, so that a right can be withdrawn.
-async fn see_out(app: &Arc<App>, next: Next, asked: UpgradeAsked, signals: &mut Signals) {
+async fn see_out(app: &App, next: Next, asked: UpgradeAsked, signals: &mut Signals) {
     let house = app.house();
     let streams = house.streams.count();
     let Next { pid, version, line } = next;
@@ -188,7 +188,7 @@ async fn see_out(app: &Arc<App>, next: Next, asked: UpgradeAsked, signals: &mut 
 
 /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
 /// is followed: a right can still be withdrawn.
-async fn drain(app: &Arc<App>, signals: &mut Signals) {
+async fn drain(app: &App, signals: &mut Signals) {
     manager::stopping(app).await;
     tokio::join!(app.predecessors().drain(), drain_until(app, signals, pending()));
     if tokio::time::timeout(LAST_TASKS, app.predecessors().all_gone()).await.is_err() {
@@ -199,11 +199,11 @@ async fn drain(app: &Arc<App>, signals: &mut Signals) {
 }
 
 /// The same for an agent that is asked by none, or not any more: once `alone` is over, it waits for nothing.
-async fn drain_until(app: &Arc<App>, signals: &mut Signals, alone: impl Future<Output = ()>) {
+async fn drain_until(app: &App, signals: &mut Signals, alone: impl Future<Output = ()>) {
     let house = app.house();
     info!(streams = house.streams.count(), "draining");
     metrics::draining();
-    house.draining.cancel();
+    app.stop_accepting();
     house.work.close();
     let (left, predecessors) = (|| house.streams.count(), app.predecessors());
     tokio::select! {

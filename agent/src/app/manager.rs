@@ -33,11 +33,10 @@ pub(super) fn start(app: &Arc<App>) {
 
 /// Says that the agent drains. From then on whoever connects is refused, and not left to wait for the next agent: the
 /// manager lets its copies of the sockets go.
-pub(super) async fn stopping(app: &Arc<App>) {
-    let app = Arc::clone(app);
+pub(super) async fn stopping(app: &App) {
+    let kept = app.kept();
     blocking(move || {
         notify::stopping(Some(DRAIN_STEP));
-        let kept = app.kept();
         let_go(kept.iter().map(String::as_str));
     })
     .await;

@@ -50,8 +50,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The file of a successor is the successor's; one that is gone is what was wanted.
-        let is_ours = self.is.is_some() && identity(&self.path).ok() == self.is;
-        if is_ours && !self.stays.load(Relaxed) {
+        if !self.stays.load(Relaxed) && self.is.is_some() && identity(&self.path).ok() == self.is {
             let _ = fs::remove_file(&self.path);
         }
     }

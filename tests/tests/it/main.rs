@@ -46,6 +46,7 @@ mod srv;
 mod starts;
 mod status;
 mod streams;
+mod systemd;
 mod top;
 mod two_hosts;
 mod upgrade;
