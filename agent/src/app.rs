@@ -20,13 +20,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     end::End,
-    identity::LoadError,
+    identity::{LoadError, Store},
     listen::{Bound, Inherited, ListenError},
     outbound::Outbound,
     redirect::{RulesError, Tool},
@@ -100,7 +101,10 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let inherited = Inherited::new(given).map_err(StartError::Listen)?;
-    let app = Arc::new(App::start(source.file(), config, (page, reload), inherited)?);
+    let Some(identity) = first_credentials(&config, &mut signals).await? else {
+        return Ok(());
+    };
+    let app = Arc::new(App::start(source.file(), config, identity, (page, reload), inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
@@ -140,6 +144,19 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The credentials that `config` names; none when the agent was told to end while it waited for a Workload API.
+async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Option<Arc<Store>>, StartError> {
+    let tls = config.tls.clone();
+    let load = spawn_blocking(move || Store::load(&tls));
+    tokio::select! {
+        () = signals.end() => Ok(None),
+        loaded = load => {
+            let loaded = loaded.map_err(|error| StartError::System("reading the credentials", error.into()))?;
+            loaded.map(|store| Some(Arc::new(store))).map_err(StartError::Identity)
+        }
+    }
+}
+
 /// Whether this host has what `config` asks for, apart from files and addresses.
 fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
     privileges::check(config, rules, own).map_err(StartError::Privileges)?;
@@ -152,7 +169,8 @@ fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartE
 /// # Errors
 /// What keeps it from standing; also a file without an `[outbound]`.
 pub fn outbound_alone(config: &Config, stop: &CancellationToken) -> Result<Outbound, StartError> {
-    let house = House::new(config, stop.clone())?;
+    let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
+    let house = House::new(config, identity, stop.clone())?;
     if config.outbound.is_none() {
         let missing = io::Error::new(io::ErrorKind::NotFound, "the file has no [outbound]; nothing can be asked for");
         return Err(StartError::System("reading the configuration", missing));

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use crate::config::{Config, ListenAddr, Listener, UnixListen};
+use crate::config::{Authorities, Config, ListenAddr, Listener, Spiffe, UnixListen};
 use crate::dtab::Dtab;
 use crate::limits::Limits;
 use crate::peers::{PeerMatch, PeerRule};
@@ -212,7 +212,14 @@ fn redirect(config: &Config) -> Option<&Redirect> {
 
 fn tls(old: &Config, next: &Config, lines: &mut Lines) {
     let (old, next) = (&old.tls, &next.tls);
-    lines.key("[tls] ca", old.ca.display(), next.ca.display());
+    match (&old.authorities, &next.authorities) {
+        (Authorities::Spiffe(old), Authorities::Spiffe(next)) => {
+            let socket = |spiffe: &Spiffe| format!("unix:{}", spiffe.socket.display());
+            lines.key("[tls] spiffe", socket(old), socket(next));
+            lines.key("[tls] spiffe_wait", print::wait(old.wait), print::wait(next.wait));
+        }
+        (old, next) => lines.key("[tls] ca", old, next),
+    }
     lines.section("[tls] crl", &old.crl, &next.crl);
     lines.entries("[[tls.certificate]]", &old.certificates, &next.certificates, |certificate| certificate.id.clone());
 }

@@ -69,15 +69,43 @@ impl Config {
     }
 }
 
-/// `[tls]`: files only; nothing here has been opened yet.
+/// `[tls]`: where credentials come from; nothing here has been opened yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tls {
-    /// The bundle of authorities, PEM.
-    pub ca: PathBuf,
+    /// Whom to believe, and by whose word.
+    pub authorities: Authorities,
     /// Revocation lists, PEM; may be none.
     pub crl: Vec<PathBuf>,
-    /// At least one. The first is the default; `[tls] cert, key` comes first, with id `default`.
+    /// Certificates from files; at least one, unless a Workload API gives them. The first is the default; `[tls] cert, key`
+    /// comes first, with id `default`. That id is a Workload API's where there is one.
     pub certificates: Vec<Certificate>,
+}
+
+/// Who says which authorities may vouch for a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Authorities {
+    /// A bundle, PEM.
+    File(PathBuf),
+    /// A SPIFFE Workload API, which gives this agent its certificates too.
+    Spiffe(Spiffe),
+}
+
+/// A SPIFFE Workload API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spiffe {
+    /// Its unix socket.
+    pub socket: PathBuf,
+    /// How long its first answer may take.
+    pub wait: Duration,
+}
+
+impl fmt::Display for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => file.display().fmt(f),
+            Self::Spiffe(spiffe) => write!(f, "the Workload API at unix:{}", spiffe.socket.display()),
+        }
+    }
 }
 
 /// One certificate of this agent.

@@ -70,6 +70,7 @@ struct Host {
     credential: Credential,
     bundle: String,
     revoked: Option<String>,
+    tls: Option<String>,
     more: String,
 }
 
@@ -92,6 +93,7 @@ impl Mesh {
             credential: authority.issue(&Leaf::dns(&[name])),
             bundle: authority.pem().to_owned(),
             revoked: None,
+            tls: None,
             more: String::new(),
         };
         let (a, b) = (host(A), host(B));
@@ -180,6 +182,20 @@ impl Plan {
     #[must_use]
     pub fn b_shows(mut self, credential: Credential) -> Self {
         self.b.credential = credential;
+        self
+    }
+
+    /// A has this `[tls]` in place of the one that names its files, which are written all the same.
+    #[must_use]
+    pub fn a_tls(mut self, keys: &str) -> Self {
+        self.a.tls = Some(format!("[tls]\n{keys}\n"));
+        self
+    }
+
+    /// B has this `[tls]`.
+    #[must_use]
+    pub fn b_tls(mut self, keys: &str) -> Self {
+        self.b.tls = Some(format!("[tls]\n{keys}\n"));
         self
     }
 
@@ -345,6 +361,7 @@ impl Host {
             at("key.pem"),
             revoked.unwrap_or_default()
         );
+        let tls = self.tls.clone().unwrap_or(tls);
         let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
         write("adit.toml", &format!("{tls}\n{part}\n{admin}\n{}", self.more));
         dir

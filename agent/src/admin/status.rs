@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Loaded, View, limits::InForce};
 use crate::{
-    identity::{Credential, text::date},
+    identity::{Credential, WorkloadStatus, text::date},
     inbound::Inbound,
     listen::Bound,
     outbound::capture::HostStatus,
@@ -31,6 +31,9 @@ pub(super) struct Status {
     listeners: Vec<Bound>,
     certificates: Vec<Certificate>,
     tls_fault: Option<String>,
+    /// Where certificates and bundles come from, if not from files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload_api: Option<WorkloadApi>,
     services: Vec<Service>,
     names: Value,
     captured_hosts: Vec<HostStatus>,
@@ -40,6 +43,13 @@ pub(super) struct Status {
     streams_live: usize,
     streams: Vec<StreamStatus>,
     limits: InForce,
+}
+
+#[derive(Serialize)]
+struct WorkloadApi {
+    socket: String,
+    age_seconds: Option<u64>,
+    fault: Option<String>,
 }
 
 /// The configuration's file.
@@ -111,6 +121,7 @@ impl Status {
             listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
             tls_fault: view.identity.fault().map(|fault| fault.to_string()),
+            workload_api: view.identity.workload().map(WorkloadApi::of),
             services: rules.iter().flat_map(|rules| Service::all(&rules.policy)).collect(),
             names: serde_json::to_value(view.namers.status()).unwrap_or_default(),
             captured_hosts: now.outbound.as_ref().map_or_else(Vec::new, |outbound| outbound.captured_hosts()),
@@ -131,6 +142,16 @@ impl Config {
             age_seconds: loaded.since.elapsed().as_secs(),
             fault: loaded.fault.clone(),
             waits_for_restart: loaded.waits.clone(),
+        }
+    }
+}
+
+impl WorkloadApi {
+    fn of(workload: WorkloadStatus) -> Self {
+        Self {
+            socket: format!("unix:{}", workload.socket.display()),
+            age_seconds: workload.received.map(|at| at.elapsed().unwrap_or_default().as_secs()),
+            fault: workload.fault,
         }
     }
 }

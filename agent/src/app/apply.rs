@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     admin::{self, Loaded, Now, Reloaded, View},
+    identity::Store,
     inbound::Inbound,
     listen::{Bound, Inherited},
     outbound::Outbound,
@@ -48,10 +49,11 @@ impl App {
     pub(super) fn start(
         file: &Path,
         config: Config,
+        identity: Arc<Store>,
         (page, reload): (PrometheusHandle, mpsc::Sender<oneshot::Sender<Reloaded>>),
         inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
+        let house = House::new(&config, identity, tokio_util::sync::CancellationToken::new())?;
         say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));

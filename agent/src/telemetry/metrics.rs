@@ -29,7 +29,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 33] = [
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -139,6 +139,18 @@ pub const METRICS: [Metric; 31] = [
         "1 while the configuration file on disk is not in force, because it could not be",
     ),
     Metric(
+        "adit_workload_api_fault",
+        Shape::Gauge,
+        "",
+        "1 while the stream of the SPIFFE Workload API is broken (what it gave last stays in force)",
+    ),
+    Metric(
+        "adit_workload_api_faults_total",
+        Shape::Counter,
+        "",
+        "times that stream broke, or the reason why it cannot be opened became another",
+    ),
+    Metric(
         "adit_rules_lost_total",
         Shape::Counter,
         "why",
@@ -206,6 +218,7 @@ fn begin_at_zero() {
     for side in ["dialer", "acceptor"] {
         counter!("adit_protocol_violations_total", "side" => side).absolute(0);
     }
+    counter!("adit_workload_api_faults_total").absolute(0);
     for why in ["gone", "others"] {
         counter!("adit_rules_lost_total", "why" => why).absolute(0);
     }
@@ -231,7 +244,7 @@ fn begin_at_zero() {
         counter!(name).absolute(0);
     }
     names(Answers::default());
-    for name in ["adit_tunnels_idle", "adit_tunnels_accepted", "adit_config_fault"] {
+    for name in ["adit_tunnels_idle", "adit_tunnels_accepted", "adit_config_fault", "adit_workload_api_fault"] {
         gauge!(name).set(0.0);
     }
 }

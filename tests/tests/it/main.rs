@@ -36,6 +36,7 @@ mod rights;
 mod settings;
 mod sources;
 mod spares;
+mod spiffe;
 mod srv;
 mod starts;
 mod status;
