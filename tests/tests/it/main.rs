@@ -31,6 +31,7 @@ mod redirect;
 mod redis;
 mod refusals;
 mod reload;
+mod renewal;
 mod rig;
 mod rights;
 mod settings;
