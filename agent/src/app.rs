@@ -3,13 +3,13 @@
 
 mod apply;
 mod doors;
+mod life;
 mod privileges;
 mod rules;
 mod sides;
 
 use std::{
     fmt, io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,25 +18,25 @@ use std::{
 use adit_config::Config;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
     task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
-    end::End,
     identity::{LoadError, Store},
     listen::{Bound, Inherited, ListenError},
     outbound::Outbound,
     redirect::{RulesError, Tool},
     reload::{Source, follow},
     sys::{self, caps::Privileges, notify},
-    telemetry::metrics,
+    upgrade::{Go, Heritage, Line, Origin},
 };
 
-use apply::App;
+use apply::{App, Asked};
+use life::{Signals, live};
 pub use privileges::Lacking;
 use privileges::RulesBy;
 use rules::{Release, Rules};
@@ -48,8 +48,8 @@ const WATCH_PERIOD: Duration = Duration::from_secs(1);
 const PEAK_PERIOD: Duration = Duration::from_secs(5);
 /// What is no peak, in connections: their memory is not worth a walk through the heap.
 const NO_PEAK: usize = 256;
-/// How long the last tasks may take once every stream was ended: an abort waits a second, a close five.
-const LAST_TASKS: Duration = Duration::from_secs(6);
+/// How long a successor may take to read its file once more before it accepts.
+const FIRST_READ: Duration = Duration::from_secs(5);
 /// Who asks for a reload while one is under way waits here.
 const RELOADS_ASKED: usize = 16;
 
@@ -83,8 +83,10 @@ pub struct Start {
     pub ready_file: Option<PathBuf>,
     /// With it, the agent holds the kernel's rules for its life.
     pub tool: Option<Tool>,
-    /// Descriptors that it was started with, and their names.
-    pub given: Vec<(String, OwnedFd)>,
+    /// Which program runs, and with which words.
+    pub origin: Origin,
+    /// What it was started with.
+    pub heritage: Heritage,
 }
 
 /// Runs the agent until it was told to end and has drained.
@@ -92,31 +94,30 @@ pub struct Start {
 /// # Errors
 /// What kept it from starting; then no door was ever open for others.
 pub async fn run(start: Start) -> Result<(), StartError> {
-    let Start { source, config, page, ready_file, tool, given } = start;
+    let Start { source, config, page, ready_file, tool, origin, heritage } = start;
+    let Heritage { line, older, sockets } = heritage;
     let waiting = |error| StartError::System("waiting for signals", error);
     let mut signals = Signals::new().map_err(waiting)?;
     let hangup = signal(SignalKind::hangup()).map_err(waiting)?;
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
+    let (upgrade, upgrades) = mpsc::channel(1);
     let own = privileges::own()?;
     check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
-    let inherited = Inherited::new(given).map_err(StartError::Listen)?;
+    let inherited = Inherited::new(sockets).map_err(StartError::Listen)?;
     let Some(identity) = first_credentials(&config, &mut signals).await? else {
         return Ok(());
     };
-    let app = Arc::new(App::start(source.file(), config, identity, (page, reload), inherited)?);
+    let app = Arc::new(App::start(source.file(), config, identity, page, Asked { reload, upgrade }, inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
-    let _release = rules.clone().map(Release);
-    if let Some(file) = ready_file {
-        write_ready(&file, &app.doors()).map_err(|error| StartError::Ready(file, error))?;
+    let is_first = line.is_none();
+    if let Some(line) = line {
+        succeed(&app, line, older, &mut signals).await?;
     }
-    for door in &app.doors() {
-        info!(listener = door.listener, to = door.to, address = door.address, "listening");
-    }
-    info!("ready");
-    notify::ready("ready");
+    // From here on nothing fails: this is the agent.
+    let release = rules.clone().map(Release);
     let applies = Arc::clone(&app);
     let house = app.house();
     if let Some(rules) = rules.clone() {
@@ -138,8 +139,24 @@ pub async fn run(start: Start) -> Result<(), StartError> {
         Ok::<_, StartError>(applied)
     });
     house.chores.spawn(following);
-    signals.end().await;
-    drain(&app, &mut signals).await;
+    if !is_first {
+        read_again(&app).await;
+    }
+    house.opens.cancel();
+    if let Some(file) = ready_file {
+        let written = write_ready(&file, &app.doors());
+        match written.map_err(|error| StartError::Ready(file, error)) {
+            Err(error) if is_first => return Err(error),
+            Err(error) => error!("{error}"),
+            Ok(()) => {}
+        }
+    }
+    for door in &app.doors() {
+        info!(listener = door.listener, to = door.to, address = door.address, "listening");
+    }
+    info!("ready");
+    notify::ready("ready");
+    live(&app, &origin, upgrades, signals, release).await;
     app.stop_admin();
     Ok(())
 }
@@ -154,6 +171,46 @@ async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Opt
             let loaded = loaded.map_err(|error| StartError::System("reading the credentials", error.into()))?;
             loaded.map(|store| Some(Arc::new(store))).map_err(StartError::Identity)
         }
+    }
+}
+
+/// Takes the place of the agent before this one: says that this one is ready, and waits until that one has stepped back.
+async fn succeed(
+    app: &App,
+    line: Line,
+    older: Vec<std::os::fd::OwnedFd>,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
+    let broken = |error| StartError::System("talking to the agent before this one", error);
+    let go = tokio::select! {
+        go = line.ready(env!("CARGO_PKG_VERSION")) => go.map_err(broken)?,
+        () = signals.end() => return Err(broken(io::Error::other("told to end before that one stepped back"))),
+    };
+    let before = match go {
+        Go::Told => Some(line.turn()),
+        Go::Alone => {
+            error!("the agent before this one has ended without a word; this one takes its place");
+            None
+        }
+    };
+    for line in older.into_iter().chain(before) {
+        if let Err(error) = app.add_predecessor(line) {
+            error!("an agent before this one, which still carries streams, cannot be asked: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// Reads the file before anybody is served by what it said: the agent before this one may have been told of a change
+/// meanwhile, and has said that it is in force.
+async fn read_again(app: &App) {
+    let (answer, answered) = oneshot::channel();
+    let read = async {
+        let _ = app.view().reload.send(answer).await;
+        let _ = answered.await;
+    };
+    if tokio::time::timeout(FIRST_READ, read).await.is_err() {
+        error!("the file could not be read again within {FIRST_READ:?}; what was read at the start is in force");
     }
 }
 
@@ -188,42 +245,6 @@ fn start_chores(house: &House) {
     house.chores.spawn(give_memory_back(held, house.stop.clone()));
 }
 
-/// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
-/// is followed: a right can still be withdrawn.
-async fn drain(app: &App, signals: &mut Signals) {
-    let house = app.house();
-    info!(streams = house.streams.count(), "draining");
-    metrics::draining();
-    notify::stopping(app.drain_limit().map(|limit| limit + LAST_TASKS));
-    house.draining.cancel();
-    house.work.close();
-    tokio::select! {
-        () = house.work.wait() => {}
-        () = after(app.drain_limit()) => {
-            warn!(streams = house.streams.count(), "the drain's deadline came; ending what is left");
-        }
-        () = signals.end() => warn!(streams = house.streams.count(), "told to end again; ending what is left"),
-    }
-    house.streams.stop_all(End::Drained, "the agent drained and the deadline came");
-    house.stop.cancel();
-    house.chores.close();
-    let last = async {
-        house.work.wait().await;
-        house.chores.wait().await;
-    };
-    if tokio::time::timeout(LAST_TASKS, last).await.is_err() {
-        error!("some connections did not end in time; they are dropped");
-    }
-    info!("drained");
-}
-
-async fn after(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Gives memory back when less than half of what was held is still `held`, in connections; until `stop`.
 async fn give_memory_back(held: impl Fn() -> usize, stop: CancellationToken) {
     let mut tick = tokio::time::interval(PEAK_PERIOD);
@@ -249,25 +270,6 @@ fn write_ready(file: &Path, bound: &[Bound]) -> io::Result<()> {
     let whole = file.with_extension("new");
     std::fs::write(&whole, text)?;
     std::fs::rename(&whole, file)
-}
-
-/// The signals that end the agent.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 impl fmt::Display for StartError {

@@ -75,6 +75,8 @@ pub struct Inbound {
     pub tunnels_per_peer: Crowd<String>,
     /// The agent drains: no further stream begins.
     pub draining: CancellationToken,
+    /// Tunnels are retired. A stream that was asked for before its dialer knew still begins, unless the agent drains.
+    pub leaving: CancellationToken,
 }
 
 /// What the inbound side goes by.
@@ -111,7 +113,7 @@ impl Inbound {
         loop {
             let idle = self.rules.load().idle;
             let limits = IdleLimits { idle: idle.idle.min(patience), ..idle };
-            match next_open(&mut met.tunnel, &limits, born, made_under, &self.identity, &self.draining).await {
+            match next_open(&mut met.tunnel, &limits, born, made_under, &self.identity, &self.leaving).await {
                 IdleEnd::Open(opening) => match self.stream(met, opening).await {
                     Some(back) => {
                         met = back;

@@ -7,7 +7,16 @@ mod inherit;
 pub use bind::{SocketFile, Special};
 pub use inherit::{Inherited, name_of};
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use adit_config::UnixListen;
 use serde::Serialize;
@@ -86,17 +95,58 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
-/// A hold on the socket of a TCP door that is served elsewhere: enough for another door to take over its address.
+/// A hold on the socket of a door that is served elsewhere: enough for another door to take over its address, or for another
+/// process to go on with it.
 #[derive(Debug)]
 pub struct Held {
     socket: Socket,
-    address: SocketAddr,
+    /// Of a TCP door.
+    address: Option<SocketAddr>,
+    /// Of a unix door: whether its file stays when it closes.
+    file_stays: Option<Arc<AtomicBool>>,
 }
 
 impl Held {
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    /// Where it listens, if it is a TCP door.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Its socket, for another process.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(Into::into)
+    }
+
+    /// Another process goes on with it: its file stays when the door here closes.
+    pub fn goes_on_elsewhere(&self) {
+        if let Some(stays) = &self.file_stays {
+            stays.store(true, Relaxed);
+        }
+    }
+}
+
+/// When a door is served.
+#[derive(Clone, Debug, Default)]
+pub struct Hours {
+    /// From when on.
+    pub opens: CancellationToken,
+    /// Until when.
+    pub closes: CancellationToken,
+    /// Cancelled before `closes` where another process accepts what waits at the door then.
+    pub handed_on: CancellationToken,
+}
+
+impl Hours {
+    /// Waits until it opens; false if it closes before.
+    async fn begin(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.opens.cancelled() => true,
+            () = self.closes.cancelled() => false,
+        }
     }
 }
 
@@ -123,7 +173,8 @@ impl Door {
     /// # Errors
     /// What the system said, and what to do.
     pub fn tcp_with(address: SocketAddr, special: &Special, closing: &[&Held]) -> Result<Self, ListenError> {
-        let in_the_way: Vec<_> = closing.iter().filter(|held| held.address.port() == address.port()).collect();
+        let in_the_way: Vec<_> =
+            closing.iter().filter(|held| held.address.is_some_and(|held| held.port() == address.port())).collect();
         let opened = match bind_tcp(address, Sharing::Nobody, special) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !in_the_way.is_empty() => {
                 let share = |on| in_the_way.iter().try_for_each(|held| held.socket.set_reuse_port(on));
@@ -136,11 +187,21 @@ impl Door {
         opened.map(Self::Tcp).map_err(|cause| ListenError::new(address.to_string(), cause))
     }
 
-    /// A hold on its socket, if it is a TCP door.
-    pub fn held(&self) -> Option<Held> {
-        let Self::Tcp(listener) = self else { return None };
-        let socket = SockRef::from(listener).try_clone().ok()?;
-        Some(Held { socket, address: listener.local_addr().ok()? })
+    /// A hold on its socket.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub fn held(&self) -> io::Result<Held> {
+        Ok(match self {
+            Self::Tcp(listener) => Held {
+                socket: SockRef::from(listener).try_clone()?,
+                address: Some(listener.local_addr()?),
+                file_stays: None,
+            },
+            Self::Unix(listener, file) => {
+                Held { socket: SockRef::from(listener).try_clone()?, address: None, file_stays: Some(file.stays()) }
+            }
+        })
     }
 
     /// Opens a door on a unix socket. A file that stands there is replaced only if it is a socket nobody answers on.
@@ -204,13 +265,18 @@ impl Door {
         }
     }
 
-    /// Accepts until `stop`. Each connection goes to `take` with a place in `room`, which is taken after accept, for a door
+    /// Accepts during its `hours`. Each connection goes to `take` with a place in `room`, which is taken after accept, for a door
     /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
     /// connection waits here, and further ones in the kernel's queue. At the end those that are in that queue are taken as
     /// far as there are places, for they have been told that they are connected. (One that comes between the last of them
-    /// and the close is reset: there is no way to close a queue that keeps what is in it.)
-    pub async fn accept_each(self, room: Room, stop: CancellationToken, mut take: impl FnMut(Accepted, Slot)) {
+    /// and the close is reset: there is no way to close a queue that keeps what is in it.) Where the door is handed on, they are
+    /// the next process' to take, and only the one that waits here for a place is taken yet.
+    pub async fn accept_each(self, room: Room, hours: Hours, mut take: impl FnMut(Accepted, Slot)) {
+        let Hours { closes: stop, handed_on, .. } = &hours;
         let mut failing = false;
+        if !hours.begin().await {
+            return;
+        }
         while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
             match accepted {
                 Ok(accepted) => {
@@ -219,6 +285,7 @@ impl Door {
                     }
                     match stop.run_until_cancelled(room.take()).await {
                         Some(slot) => take(accepted, slot),
+                        None if handed_on.is_cancelled() => take(accepted, room.take().await),
                         None => break,
                     }
                 }
@@ -230,6 +297,9 @@ impl Door {
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
+        }
+        if handed_on.is_cancelled() {
+            return;
         }
         // No more than fit into the queue: who comes as fast as we take keeps no door open.
         for _ in 0..BACKLOG {
@@ -346,7 +416,7 @@ mod tests {
     async fn a_door_takes_an_address_over_from_one_that_closes_and_shares_it_with_nobody_else() {
         let first = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         let held = first.held().unwrap();
-        let port = held.address().port();
+        let port = held.address().unwrap().port();
         for wider in [[127, 0, 0, 1], [0, 0, 0, 0]] {
             let address = (wider, port).into();
             assert!(tcp(address).is_err(), "it is open");
@@ -363,13 +433,39 @@ mod tests {
         let door = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         let address = door.tcp_address().unwrap();
         let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        let stop = CancellationToken::new();
-        stop.cancel();
+        let hours = Hours::default();
+        hours.opens.cancel();
+        hours.closes.cancel();
         let room = Room { slots: Slots::new(2), limit: "streams" };
         let mut taken = Vec::new();
-        door.accept_each(room, stop, |accepted, slot| taken.push((accepted, slot))).await;
+        door.accept_each(room, hours, |accepted, slot| taken.push((accepted, slot))).await;
         assert_eq!((clients.len(), taken.len()), (3, 2), "as far as there are places");
         assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_at_a_door_that_is_handed_on_is_left_to_the_next_process() {
+        let door = tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, held) = (door.tcp_address().unwrap(), door.held().unwrap());
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let hours = Hours::default();
+        hours.opens.cancel();
+        hours.handed_on.cancel();
+        hours.closes.cancel();
+        let room = Room { slots: Slots::new(2), limit: "streams" };
+        door.accept_each(room, hours, |_, _| panic!("it is the next one's")).await;
+        let next: std::net::TcpListener = held.copy().unwrap().into();
+        assert!(next.accept().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_stays_where_another_process_goes_on_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let door = unix(&path).unwrap();
+        door.held().unwrap().goes_on_elsewhere();
+        drop(door);
+        assert!(path.exists());
     }
 
     #[tokio::test]

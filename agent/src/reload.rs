@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{Loaded, Outcome, Reloaded, View},
+    admin::{Followed, Loaded, Outcome, Reloaded, View},
     telemetry::metrics,
     watch::Watched,
 };
@@ -222,17 +222,34 @@ impl Reloads {
             Ok(applied) => self.succeed(file, applied).await,
             Err(fault) => self.fail(file, fault, &cause),
         };
+        // Who lives on from before an upgrade goes by the same file.
+        let predecessors = match reloaded.outcome {
+            Outcome::Ok | Outcome::Unchanged => self.pass_on().await,
+            Outcome::Failed => Vec::new(),
+        };
         match cause {
             Cause::Asked(answer) => {
                 let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
                 // Who asked may have gone.
-                let _ = answer.send(untold.unwrap_or(reloaded));
+                let _ = answer.send(Reloaded { predecessors, ..untold.unwrap_or(reloaded) });
             }
             Cause::Signal | Cause::Changed | Cause::Again if reloaded.outcome == Outcome::Ok => {
                 self.untold = Some(Reloaded { earlier: true, ..reloaded });
             }
             Cause::Signal | Cause::Changed | Cause::Again => {}
         }
+    }
+
+    /// Has every agent before this one read the file too.
+    async fn pass_on(&self) -> Vec<Followed> {
+        let answers = self.view.predecessors.reload().await;
+        let followed: Vec<_> = answers.into_iter().map(|(pid, answer)| Followed::of(pid, answer)).collect();
+        for Followed { pid, problems, .. } in &followed {
+            for problem in problems {
+                error!(pid, "a predecessor goes by an earlier file, also in whom it lets reach what: {problem}");
+            }
+        }
+        followed
     }
 
     async fn succeed(&mut self, file: &Path, applied: Applied) -> Reloaded {
@@ -255,7 +272,17 @@ impl Reloads {
         let since = if outcome == Outcome::Ok { Instant::now() } else { self.view.config.load().since };
         self.view.config.store(Arc::new(Loaded { file: file.to_owned(), since, fault: None, waits: waits.clone() }));
         let file = file.to_owned();
-        Reloaded { outcome, file, earlier: false, changes, revoked, waits, warnings, problems: Vec::new() }
+        Reloaded {
+            outcome,
+            file,
+            earlier: false,
+            changes,
+            revoked,
+            waits,
+            warnings,
+            problems: Vec::new(),
+            predecessors: Vec::new(),
+        }
     }
 
     /// A fault that lasts is told once, but to whoever asks, and after each signal.
@@ -280,6 +307,7 @@ impl Reloads {
             waits: Vec::new(),
             warnings: Vec::new(),
             problems: text.lines().map(str::to_owned).collect(),
+            predecessors: Vec::new(),
         }
     }
 }

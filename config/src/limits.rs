@@ -91,6 +91,12 @@ pub struct Limits {
     /// How long a drain waits for streams before it resets them. 60 s: within the 90 s after which
     /// systemd kills a service that stops. `"off"` waits for ever.
     pub drain: Option<Duration>,
+    /// How long a new agent may take, in an upgrade, until it is ready. 60 s: it reads files, which may be on a slow disk, and
+    /// runs the tools that put rules in the kernel.
+    pub upgrade_ready: Duration,
+    /// How long an agent that was upgraded waits for its streams before it resets them. Off: nobody waits for its end, and
+    /// the new agent serves all others meanwhile.
+    pub upgrade_drain: Option<Duration>,
     /// Over how long tunnels are retired when one's own certificate is renewed. 60 s: PROTOCOL.md
     /// section 5; all at once would be a storm of handshakes.
     pub retire_spread: Duration,
@@ -125,6 +131,8 @@ impl Default for Limits {
             keepalive_interval: Duration::from_secs(15),
             keepalive_count: 4,
             drain: Some(Duration::from_secs(60)),
+            upgrade_ready: Duration::from_secs(60),
+            upgrade_drain: None,
             retire_spread: Duration::from_secs(60),
             user_timeout: None,
         }
@@ -165,7 +173,7 @@ impl Limits {
 
     /// Every limit as key, value and what it is about, in the order of the struct: the one table that
     /// the reader, the printer and the reference share.
-    pub(crate) fn rows(&mut self) -> [(&'static str, Row<'_>, &'static str); 26] {
+    pub(crate) fn rows(&mut self) -> [(&'static str, Row<'_>, &'static str); 28] {
         [
             ("handshake", Row::Wait(&mut self.handshake), "a TLS handshake, from accept or connect to its end"),
             (
@@ -234,6 +242,16 @@ impl Limits {
                 "drain",
                 Row::MayBeOff(&mut self.drain),
                 "how long a drain waits for streams before it resets them; off: for ever",
+            ),
+            (
+                "upgrade_ready",
+                Row::Wait(&mut self.upgrade_ready),
+                "how long a new agent may take, in an upgrade, until it is ready; then it is killed",
+            ),
+            (
+                "upgrade_drain",
+                Row::MayBeOff(&mut self.upgrade_drain),
+                "how long an agent that was upgraded waits for its streams before it resets them; off: for ever",
             ),
             (
                 "retire_spread",

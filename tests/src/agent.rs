@@ -5,7 +5,8 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    mem,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long `adit ping` may take: longer than the agent's own limit for opening a stream.
 const PING: Duration = Duration::from_secs(30);
+/// How long `adit upgrade` may take: longer than the new agent may take to be ready.
+const UPGRADE: Duration = Duration::from_secs(90);
 
 /// The agent of one host.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Agent {
     inside: Vec<String>,
     words: Vec<String>,
     program: Program,
+    /// Agents before this one, which an upgrade has let drain; the oldest first.
+    before: Vec<Program>,
     bound: Vec<Bound>,
 }
 
@@ -67,6 +72,7 @@ impl Agent {
             inside: inside.to_vec(),
             program: launch(name, dir, inside, &words),
             words,
+            before: Vec::new(),
             bound: Vec::new(),
         };
         agent.until_ready();
@@ -181,6 +187,54 @@ impl Agent {
         let finished = run(command.arg("reload").arg("--config").arg(self.file()), LIMIT);
         self.look_at_doors();
         finished
+    }
+
+    /// `adit upgrade` on this host, whose file must open an admin socket. If it succeeds, this is the new agent, and the one
+    /// before it is the last of those before.
+    #[must_use]
+    pub fn upgrade(&mut self) -> Finished {
+        let mut command = command(&self.inside);
+        let finished = run(command.arg("upgrade").arg("--config").arg(self.file()), UPGRADE);
+        if finished.status.success() {
+            self.adopt();
+        }
+        finished
+    }
+
+    /// Takes the process that answers at its admin door by now, after an upgrade, for the agent.
+    pub fn adopt(&mut self) {
+        let pid = self.status()["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("the status page has a pid");
+        let next = Program::adopt(&self.name, pid, &self.dir.join("log"));
+        self.before.push(mem::replace(&mut self.program, next));
+    }
+
+    /// Puts a shell script in the place of the agent's own program, which its folder must have (see
+    /// [`Plan::own_programs`](crate::mesh::Plan::own_programs)). `{adit}` is the program itself.
+    pub fn replace_program(&self, script: &str) {
+        let script = format!("#!/bin/sh\n{}\n", script.replace("{adit}", &binary().display().to_string()));
+        self.replace_program_by(script.as_bytes(), 0o755);
+    }
+
+    /// The same with a file of these bytes and this mode.
+    pub fn replace_program_by(&self, bytes: &[u8], mode: u32) {
+        let (program, beside) = (self.program_file(), self.dir.join("adit.new"));
+        assert!(program.exists(), "{} runs a program of its own", self.name);
+        // In one step, as a package does it: no process has it open for writing when it is run.
+        fs::write(&beside, bytes)
+            .and_then(|()| fs::set_permissions(&beside, fs::Permissions::from_mode(mode)))
+            .and_then(|()| fs::rename(&beside, &program))
+            .unwrap_or_else(|error| panic!("replace {}: {error}", program.display()));
+    }
+
+    /// Where its own program is, if it has one.
+    #[must_use]
+    pub fn program_file(&self) -> PathBuf {
+        self.dir.join("adit")
+    }
+
+    /// The agents before this one, which an upgrade has let drain; the oldest first.
+    pub fn before(&mut self) -> &mut [Program] {
+        &mut self.before
     }
 
     /// Its status page.
@@ -328,11 +382,15 @@ pub(crate) fn beside_the_tests() -> PathBuf {
 
 /// The `adit` command, inside another namespace if so told.
 pub(crate) fn command(inside: &[String]) -> Command {
+    command_of(&binary(), inside)
+}
+
+fn command_of(binary: &Path, inside: &[String]) -> Command {
     match inside.split_first() {
-        None => Command::new(binary()),
+        None => Command::new(binary),
         Some((program, arguments)) => {
             let mut command = Command::new(program);
-            command.args(arguments).arg(binary());
+            command.args(arguments).arg(binary);
             command
         }
     }
@@ -355,7 +413,8 @@ pub fn replace(file: &Path, text: &str) {
 }
 
 fn launch(name: &str, dir: &Path, inside: &[String], words: &[String]) -> Program {
-    let mut command = command(inside);
+    let own = Some(dir.join("adit")).filter(|file| file.is_file());
+    let mut command = command_of(&own.unwrap_or_else(binary), inside);
     command.arg("run").args(words).arg("--config").arg(dir.join("adit.toml"));
     command.arg("--ready-file").arg(dir.join("ready"));
     Program::start(name, &mut command, &dir.join("log"))

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     address::{Address, Wire},
-    agent::{Agent, replace},
+    agent::{Agent, binary, replace},
     authority::{Authority, Credential, Leaf},
     process::Finished,
 };
@@ -60,6 +60,7 @@ pub struct Plan {
     peers: Option<String>,
     b_listen: String,
     more: usize,
+    own_programs: bool,
     a_inside: Vec<String>,
     a: Host,
     b: Host,
@@ -107,6 +108,7 @@ impl Mesh {
             peers: None,
             b_listen: "127.0.0.1:0".to_owned(),
             more: 0,
+            own_programs: false,
             a_inside: Vec::new(),
             a,
             b,
@@ -241,6 +243,13 @@ impl Plan {
         self
     }
 
+    /// Each agent runs from a file of its own in its folder, which can be replaced.
+    #[must_use]
+    pub fn own_programs(mut self) -> Self {
+        self.own_programs = true;
+        self
+    }
+
     /// A's agent runs inside what this command leads into.
     #[must_use]
     pub fn a_inside(mut self, inside: &[&str]) -> Self {
@@ -279,6 +288,7 @@ impl Plan {
     #[must_use]
     pub fn start_with_between<T>(self, between: impl FnOnce(&Address) -> (T, u16)) -> (Mesh, T) {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
+        self.put_program(&b_dir);
         let b = Agent::start("host B", &b_dir);
         let (between, port) = between(&b.inbound());
         let more = |number: usize| {
@@ -287,6 +297,7 @@ impl Plan {
         };
         let more = (2..2 + self.more).map(more).collect();
         let a_dir = self.a.settle(self.dir.path(), "a", &self.a_file(port));
+        self.put_program(&a_dir);
         let a = Agent::start_inside("host A", &a_dir, &self.a_inside);
         (Mesh { a, b, more, authority: self.authority, _dir: self.dir }, between)
     }
@@ -310,6 +321,16 @@ impl Plan {
     pub fn fail_to_start_b(self) -> Finished {
         let b_dir = self.b.settle(self.dir.path(), "b", &self.b_file());
         Agent::fail_to_start(&b_dir)
+    }
+
+    /// A link to the agent's program: a name of its own for the same file, which can be given to another.
+    fn put_program(&self, dir: &Path) {
+        let (from, to) = (binary(), dir.join("adit"));
+        if self.own_programs {
+            // Where the folder is on another file system, the file is copied.
+            let put = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+            put.unwrap_or_else(|error| panic!("put {} at {}: {error}", from.display(), to.display()));
+        }
     }
 
     fn b_file(&self) -> String {

@@ -4,13 +4,17 @@
 use std::{
     fs::{self, File},
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 
 use crate::wait::{LIMIT, until, within};
 
@@ -24,9 +28,18 @@ const TAIL_LINES: usize = 40;
 #[derive(Debug)]
 pub struct Program {
     name: String,
-    child: Child,
+    process: Process,
     log: PathBuf,
     farewell: Signal,
+}
+
+/// Who has started it.
+#[derive(Debug)]
+enum Process {
+    /// This process.
+    Child(Child),
+    /// Another; how it ends, that one's parent is told alone.
+    Other(Pid, OwnedFd),
 }
 
 impl Program {
@@ -42,7 +55,21 @@ impl Program {
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Self {
         let child =
             command.spawn().unwrap_or_else(|error| panic!("start {name} ({:?}): {error}", command.get_program()));
-        Self { name: name.to_owned(), child, log: log.to_owned(), farewell: Signal::TERM }
+        Self { name: name.to_owned(), process: Process::Child(child), log: log.to_owned(), farewell: Signal::TERM }
+    }
+
+    /// A program that one of ours has started, and that outlives that one. How it has ended cannot be known, and is told as
+    /// success.
+    #[must_use]
+    pub fn adopt(name: &str, pid: u32, log: &Path) -> Self {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id is a small number");
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap_or_else(|error| panic!("{name} lives: {error}"));
+        Self {
+            name: name.to_owned(),
+            process: Process::Other(pid, process),
+            log: log.to_owned(),
+            farewell: Signal::TERM,
+        }
     }
 
     /// Says which signal asks this program to end; SIGTERM unless told.
@@ -54,13 +81,19 @@ impl Program {
 
     /// The child itself, for its pipes.
     pub fn child(&mut self) -> &mut Child {
-        &mut self.child
+        match &mut self.process {
+            Process::Child(child) => child,
+            Process::Other(..) => panic!("{} is another's child", self.name),
+        }
     }
 
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        match &self.process {
+            Process::Child(child) => Pid::from_child(child),
+            Process::Other(pid, _) => *pid,
+        }
     }
 
     /// Sends a signal.
@@ -71,7 +104,7 @@ impl Program {
 
     /// How it ended, if it has.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+        self.process.has_ended().expect("a child can be waited for")
     }
 
     /// Waits for its end.
@@ -122,13 +155,26 @@ impl Drop for Program {
         if thread::panicking() {
             eprintln!("--- the last lines of {}:\n{}\n---", self.name, self.tail());
         }
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
+        if matches!(self.process.has_ended(), Ok(Some(_))) {
             return;
         }
         let _ = kill_process(self.pid(), self.farewell);
-        if within(GRACE, || self.child.try_wait().ok().flatten()).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if within(GRACE, || self.process.has_ended().ok().flatten()).is_none() {
+            let _ = kill_process(self.pid(), Signal::KILL);
+            let _ = within(GRACE, || self.process.has_ended().ok().flatten());
+        }
+    }
+}
+
+impl Process {
+    fn has_ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        match self {
+            Self::Child(child) => child.try_wait(),
+            // Readable once it has (pidfd_open(2)).
+            Self::Other(_, process) => {
+                let ended = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default()))?;
+                Ok((ended > 0).then(ExitStatus::default))
+            }
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct InForce {
     keepalive_interval: f64,
     user_timeout: Option<f64>,
     drain: Option<f64>,
+    upgrade_ready: f64,
+    upgrade_drain: Option<f64>,
     retire_spread: f64,
 }
 
@@ -65,6 +67,8 @@ impl InForce {
             keepalive_interval,
             keepalive_count,
             drain,
+            upgrade_ready,
+            upgrade_drain,
             retire_spread,
             user_timeout,
         } = *limits;
@@ -96,6 +100,8 @@ impl InForce {
             keepalive_interval: keepalive_interval.as_secs_f64(),
             user_timeout: seconds(user_timeout),
             drain: seconds(drain),
+            upgrade_ready: upgrade_ready.as_secs_f64(),
+            upgrade_drain: seconds(upgrade_drain),
             retire_spread: retire_spread.as_secs_f64(),
         }
     }

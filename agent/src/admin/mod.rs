@@ -4,15 +4,22 @@
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
 mod delegate;
+mod gauges;
 mod limits;
 mod pages;
+mod predecessors;
 mod reloaded;
 mod status;
+mod upgraded;
 mod whois;
 
-pub use reloaded::{Loaded, Outcome, Reloaded};
+pub use reloaded::{Followed, Loaded, Outcome, Reloaded};
+pub use upgraded::{NotUpgraded, UpgradeAsked, Upgraded};
 
 use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -36,9 +43,10 @@ use tracing::{error, info, warn};
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Room, Special},
     naming::Namers,
     outbound::Outbound,
+    predecessors::Predecessors,
     slots::Slots,
     streams::Streams,
     tunnel::pool::Pool,
@@ -68,10 +76,18 @@ pub struct View {
     pub config: ArcSwap<Loaded>,
     /// Where a reload is asked for; the answer comes once it is done.
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    /// Where an upgrade is asked for; the answer comes once it is made.
+    pub upgrade: mpsc::Sender<UpgradeAsked>,
+    /// The agents before this one that still carry streams.
+    pub predecessors: Arc<Predecessors>,
     /// When the agent started.
     pub since: Instant,
-    /// The agent drains: not ready.
-    pub draining: CancellationToken,
+    /// The agent accepts no more: not ready.
+    pub leaving: CancellationToken,
+    /// Another process goes on with the doors: who stays connected to one of this process would ask the wrong one.
+    pub handed_on: CancellationToken,
+    /// The agent after this one was told to end, and has passed it on.
+    pub told_to_end: CancellationToken,
 }
 
 /// What is in force now.
@@ -96,6 +112,8 @@ enum By {
     Tcp,
     /// Whom the socket's mode lets in.
     Unix,
+    /// The agent that has taken this one's place, over the line between the two.
+    Line,
 }
 
 /// The admin's thread, which serves the doors that are opened on it until `stop`.
@@ -139,12 +157,12 @@ impl Running {
         }
     }
 
-    /// Serves at a door that was opened here, until `stop`.
-    pub fn serve(&self, door: Door, stop: CancellationToken) -> JoinHandle<()> {
+    /// Serves at a door that was opened here, during its hours.
+    pub fn serve(&self, door: Door, hours: Hours) -> JoinHandle<()> {
         let view = Arc::clone(&self.view);
         // Each its own: who crowds the TCP door keeps nobody from the socket.
         let room = Room { slots: Slots::new(CONNECTIONS), limit: "admin_connections" };
-        self.runtime.spawn(door.accept_each(room, stop, move |accepted, slot| {
+        self.runtime.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let view = Arc::clone(&view);
             tokio::spawn(async move {
                 match accepted {
@@ -157,6 +175,27 @@ impl Running {
                 drop(slot);
             });
         }))
+    }
+
+    /// Takes the line to an agent before this one, which is asked from this thread.
+    ///
+    /// # Errors
+    /// The line is none.
+    pub fn add_predecessor(&self, line: OwnedFd) -> io::Result<()> {
+        let _within = self.runtime.enter();
+        self.view.predecessors.add(line)
+    }
+
+    /// Answers the agent after this one over the line between the two. The task ends with the line.
+    ///
+    /// # Errors
+    /// The line is none.
+    pub fn serve_line(&self, line: OwnedFd) -> io::Result<JoinHandle<()>> {
+        let stream = StdStream::from(line);
+        stream.set_nonblocking(true)?;
+        let _within = self.runtime.enter();
+        let stream = UnixStream::from_std(stream)?;
+        Ok(self.runtime.spawn(serve(stream, By::Line, Arc::clone(&self.view))))
     }
 
     /// Ends the thread, with all it serves.
@@ -174,21 +213,32 @@ fn note_caller(socket: &UnixStream) {
 }
 
 async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<View>) {
+    let handed_on = view.handed_on.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
         let view = Arc::clone(&view);
         async move {
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
-                "/whois" => whois::answer(&request, by, &view),
+                "/whois" => whois::answer(&request, by, &view).await,
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(socket), answer);
-    if let Err(error) = connection.await {
+    let mut server = http1::Builder::new();
+    // Over the line, the next question may come in a year.
+    if by != By::Line {
+        server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    }
+    let mut connection = pin!(server.serve_connection(TokioIo::new(socket), answer));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = handed_on.cancelled(), if by != By::Line => {
+            // Whoever keeps the connection for further questions would never hear of the agent that serves now.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         // A client that went away is no news to anybody.
         if !error.is_incomplete_message() && !error.is_timeout() {
             error!("the admin door: {error}");

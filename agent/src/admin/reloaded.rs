@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Instant};
 
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::predecessors::Answer;
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,41 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// Why the file cannot be in force, a line each, as `adit check` prints them.
     pub problems: Vec<String>,
+    /// The agents before this one that still carry streams, and whether they go by it too.
+    #[serde(default)]
+    pub predecessors: Vec<Followed>,
+}
+
+/// What came of it at an agent before this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Its process id.
+    pub pid: i32,
+    /// Streams of it that ended, for the new rules do not give the right that they lived by.
+    pub revoked: usize,
+    /// Why it goes by what it had, a line each; none where it follows.
+    pub problems: Vec<String>,
+}
+
+impl Followed {
+    /// What an answer to `POST /reload` says, which may be of another version.
+    pub fn of(pid: i32, answer: Answer) -> Self {
+        let (status, said) = match answer {
+            Ok(answer) => answer,
+            Err(why) => return Self { pid, revoked: 0, problems: vec![why] },
+        };
+        let texts = |said: &Value| {
+            let lines = said.as_array().into_iter().flatten().filter_map(Value::as_str);
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let problems = match (status, texts(&said["problems"])) {
+            (StatusCode::OK, _) => Vec::new(),
+            (_, problems) if problems.is_empty() => vec![format!("it answers {status}")],
+            (_, problems) => problems,
+        };
+        let revoked = said["revoked"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
+        Self { pid, revoked, problems }
+    }
 }
 
 /// The file of the configuration in force.
@@ -60,4 +99,23 @@ pub struct Loaded {
     pub fault: Option<String>,
     /// What it says and only a restart applies.
     pub waits: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_predecessor_follows_only_if_it_says_so() {
+        let of = |status, said| Followed::of(7, Ok((status, said)));
+        let follows = of(StatusCode::OK, json!({ "outcome": "ok", "revoked": 2, "problems": [] }));
+        assert_eq!(follows, Followed { pid: 7, revoked: 2, problems: Vec::new() });
+        let fails = of(StatusCode::UNPROCESSABLE_ENTITY, json!({ "problems": ["one", "two"] }));
+        assert_eq!(fails.problems, ["one", "two"]);
+        let strange = of(StatusCode::NOT_FOUND, json!("what?"));
+        assert_eq!(strange.problems, ["it answers 404 Not Found"]);
+        assert_eq!(Followed::of(7, Err("silence".to_owned())).problems, ["silence"]);
+    }
 }

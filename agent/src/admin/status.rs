@@ -6,7 +6,11 @@ use adit_config::{CaptureService, Policy};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Loaded, View, limits::InForce};
+use super::{
+    Loaded, View,
+    limits::InForce,
+    predecessors::{self, Before},
+};
 use crate::{
     identity::{Credential, WorkloadStatus, text::date},
     inbound::Inbound,
@@ -42,6 +46,7 @@ pub(super) struct Status {
     tunnels_accepted: Vec<Accepted>,
     streams_live: usize,
     streams: Vec<StreamStatus>,
+    predecessors: Vec<Before>,
     limits: InForce,
 }
 
@@ -107,7 +112,8 @@ struct Accepted {
 }
 
 impl Status {
-    pub(super) fn of(view: &View) -> Self {
+    pub(super) async fn of(view: &View) -> Self {
+        let predecessors = predecessors::all(view).await;
         let now = view.now.load();
         let outbound = now.outbound.iter().map(|outbound| Routes::of("outbound", &outbound.router));
         let rules = now.inbound.as_ref().map(|inbound| inbound.rules.load_full());
@@ -116,7 +122,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             uptime_seconds: view.since.elapsed().as_secs(),
-            draining: view.draining.is_cancelled(),
+            draining: view.leaving.is_cancelled(),
             config: Config::of(&view.config.load()),
             listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
@@ -130,6 +136,7 @@ impl Status {
             tunnels_accepted: now.inbound.as_ref().map_or_else(Vec::new, |inbound| Accepted::all(inbound)),
             streams_live: view.streams.count(),
             streams: view.streams.status(LISTED),
+            predecessors,
             limits: InForce::of(&now.limits, now.capacity),
         }
     }

@@ -8,8 +8,10 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
+    http::uri::PathAndQuery,
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     By, View,
@@ -18,6 +20,7 @@ use super::{
 };
 use crate::{
     identity::text::date,
+    predecessors::LOOK_LIMIT,
     streams::{Right, Stream, StreamStatus},
 };
 
@@ -25,7 +28,17 @@ use crate::{
 #[derive(Serialize)]
 struct Whois {
     address: SocketAddr,
-    streams: Vec<Whose>,
+    streams: Vec<Found>,
+}
+
+/// One of them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    /// Of this agent.
+    Own(Box<Whose>),
+    /// Of an agent before this one, in its words, with its process id.
+    Before(Value),
 }
 
 /// One of them: as the status page shows it, and what else is known of who is at its other end.
@@ -44,7 +57,7 @@ struct Whose {
     since: String,
 }
 
-pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
+pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
     if by == By::Tcp {
         return page(StatusCode::FORBIDDEN, TEXT, "/whois is answered on the admin socket only\n");
     }
@@ -55,13 +68,34 @@ pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Respon
         Ok(address) => address,
         Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
     };
-    let streams: Vec<_> = view.streams.whose(address).iter().map(|stream| Whose::of(stream)).collect();
+    let own = view.streams.whose(address);
+    let own = own.iter().map(|stream| Found::Own(Box::new(Whose::of(stream))));
+    let streams: Vec<_> = own.chain(before(request, view).await).collect();
     if streams.is_empty() {
         let none =
             format!("{address} is neither this agent's end of a connection to a service nor an application's to it\n");
         return page(StatusCode::NOT_FOUND, TEXT, none);
     }
     json(StatusCode::OK, &Whois { address, streams })
+}
+
+/// The streams of agents before this one that have the address.
+async fn before(request: &Request<Incoming>, view: &View) -> impl Iterator<Item = Found> {
+    let path = request.uri().path_and_query().map_or("/whois", PathAndQuery::as_str);
+    let answers = view.predecessors.ask(Method::GET, path, LOOK_LIMIT).await;
+    answers.into_iter().flat_map(|(pid, answer)| {
+        let mut said = answer.map_or(Value::Null, |(_, said)| said);
+        let streams = match said.get_mut("streams").map(Value::take) {
+            Some(Value::Array(streams)) => streams,
+            _ => Vec::new(),
+        };
+        streams.into_iter().map(move |mut stream| {
+            if let Value::Object(fields) = &mut stream {
+                fields.insert("predecessor".to_owned(), pid.into());
+            }
+            Found::Before(stream)
+        })
+    })
 }
 
 impl Whose {

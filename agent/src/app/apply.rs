@@ -2,6 +2,8 @@
 //! then everything is swapped. The start is the same, from nothing.
 
 use std::{
+    io,
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -20,11 +22,12 @@ use super::{
     sides::House,
 };
 use crate::{
-    admin::{self, Loaded, Now, Reloaded, View},
+    admin::{self, Loaded, Now, Reloaded, UpgradeAsked, View},
     identity::Store,
     inbound::Inbound,
     listen::{Bound, Inherited},
     outbound::Outbound,
+    predecessors::Predecessors,
     reload::Applied,
     telemetry::log,
 };
@@ -36,6 +39,12 @@ pub(super) struct App {
     view: Arc<View>,
     /// Held while a reload changes it.
     state: Mutex<State>,
+}
+
+/// Where operators' wishes go.
+pub(super) struct Asked {
+    pub(super) reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    pub(super) upgrade: mpsc::Sender<UpgradeAsked>,
 }
 
 /// What is in force.
@@ -50,7 +59,8 @@ impl App {
         file: &Path,
         config: Config,
         identity: Arc<Store>,
-        (page, reload): (PrometheusHandle, mpsc::Sender<oneshot::Sender<Reloaded>>),
+        page: PrometheusHandle,
+        asked: Asked,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
         let house = House::new(&config, identity, tokio_util::sync::CancellationToken::new())?;
@@ -71,9 +81,13 @@ impl App {
                 fault: None,
                 waits: Vec::new(),
             }),
-            reload,
+            reload: asked.reload,
+            upgrade: asked.upgrade,
+            predecessors: Arc::default(),
+            told_to_end: tokio_util::sync::CancellationToken::new(),
             since: Instant::now(),
-            draining: house.draining.clone(),
+            leaving: house.leaving.clone(),
+            handed_on: house.handed_on.clone(),
         });
         let admin = admin::start(Arc::clone(&view)).map_err(StartError::Listen)?;
         let sides = Sides { outbound: Arc::new(ArcSwap::new(outbound)), inbound, admin };
@@ -118,9 +132,9 @@ impl App {
             return Ok(Applied { waits: change.waits, ..Applied::default() });
         }
         let Change { next, doors, lines, waits } = change;
-        let draining = self.house.draining.is_cancelled();
+        let leaving = self.house.leaving.is_cancelled();
         // All else that can fail.
-        let opened = if draining { None } else { Some(self.open(&state, &next, &doors)?) };
+        let opened = if leaving { None } else { Some(self.open(&state, &next, &doors)?) };
         // And what cannot.
         if let Some(identity) = identity {
             identity.put();
@@ -137,7 +151,7 @@ impl App {
         if next.log.level != state.config.log.level && !log::set_level(next.log.level) {
             warnings.push("RUST_LOG is set and decides what is logged, not [log] level".to_owned());
         }
-        if !draining {
+        if !leaving {
             changes.splice(0..0, doors.lines);
         } else if !doors.lines.is_empty() {
             warnings.push("the agent drains: its doors stay as they are".to_owned());
@@ -210,6 +224,49 @@ impl App {
     /// How long a drain may take.
     pub(super) fn drain_limit(&self) -> Option<Duration> {
         self.state().config.limits.drain
+    }
+
+    /// The same once another process has its place.
+    pub(super) fn upgrade_drain_limit(&self) -> Option<Duration> {
+        self.state().config.limits.upgrade_drain
+    }
+
+    /// How long a successor may take until it is ready.
+    pub(super) fn upgrade_ready_limit(&self) -> Duration {
+        self.state().config.limits.upgrade_ready
+    }
+
+    /// The sockets of its doors, for a successor.
+    ///
+    /// # Errors
+    /// There is no descriptor for one.
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let state = self.state();
+        state.doors.copies(&state.config)
+    }
+
+    /// Leaves its doors to the process that has their sockets too.
+    pub(super) fn hand_on(&self) {
+        self.state().doors.hand_on();
+        self.house.hand_on();
+    }
+
+    pub(super) fn predecessors(&self) -> &Arc<Predecessors> {
+        &self.view.predecessors
+    }
+
+    pub(super) fn add_predecessor(&self, line: OwnedFd) -> io::Result<()> {
+        self.sides.admin.add_predecessor(line)
+    }
+
+    pub(super) fn serve_line(&self, line: OwnedFd) -> io::Result<tokio::task::JoinHandle<()>> {
+        self.sides.admin.serve_line(line)
+    }
+
+    /// Has the file read again, and waits for nothing.
+    pub(super) fn read_soon(&self) {
+        // Where others have asked already, it is read after this.
+        let _ = self.view.reload.try_send(oneshot::channel().0);
     }
 
     pub(super) fn stop_admin(&self) {

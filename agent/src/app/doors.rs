@@ -2,7 +2,7 @@
 //! which may fail; then they are served, which cannot, and those that are in no file any more are closed. A closed door's
 //! streams go on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use adit_config::{Config, Doors as Origins, ListenAddr, Listener, RedirectMode};
 use arc_swap::ArcSwap;
@@ -14,7 +14,7 @@ use super::sides::House;
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Inherited, ListenError, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Room, Special, name_of},
     outbound::{Asks, Outbound},
 };
 
@@ -32,8 +32,8 @@ pub(super) struct Doors {
 /// A door that is open.
 struct Open {
     bound: Bound,
-    /// Its socket, if it is a TCP door.
-    held: Option<Held>,
+    /// Its socket.
+    held: io::Result<Held>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -131,7 +131,7 @@ impl Doors {
 
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
-        let open = self.all().filter_map(|open| open.held.as_ref()).map(Held::address);
+        let open = self.all().filter_map(Open::address);
         let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
         open.chain(new.filter_map(Door::tcp_address)).collect()
     }
@@ -139,6 +139,26 @@ impl Doors {
     /// All of them, as the ready file and the status page tell them.
     pub(super) fn bound(&self) -> Vec<Bound> {
         self.all().map(|open| open.bound.clone()).collect()
+    }
+
+    /// Their sockets for another process, each under the name by which the door finds it there. `config` is the one whose
+    /// doors they are.
+    ///
+    /// # Errors
+    /// There is no descriptor for one.
+    pub(super) fn copies(&self, config: &Config) -> io::Result<Vec<(String, OwnedFd)>> {
+        let held = |open: &Open| match &open.held {
+            Ok(held) => held.copy(),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", open.bound.address))),
+        };
+        let names = addresses(config);
+        self.all().zip(&names).map(|(open, name)| Ok((name_of(name), held(open)?))).collect()
+    }
+
+    /// Another process goes on with them: no file of theirs goes when they close, and operators ask there.
+    pub(super) fn hand_on(&self) {
+        self.all().filter_map(|open| open.held.as_ref().ok()).for_each(Held::goes_on_elsewhere);
+        self.admin.iter().for_each(|open| open.stop.cancel());
     }
 
     /// Those that no door of the next configuration goes on as.
@@ -150,7 +170,7 @@ impl Doors {
         let others = others
             .into_iter()
             .flat_map(|(open, origins)| open.iter().enumerate().filter(|(at, _)| !origins.contains(&Some(*at))));
-        fronts.chain(others).filter_map(|(_, open)| open.held.as_ref()).collect()
+        fronts.chain(others).filter_map(|(_, open)| open.held.as_ref().ok()).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
@@ -189,7 +209,7 @@ impl Doors {
         let redirect =
             opens(self.redirect, &origins.redirect, opened.redirect, &|door| Open::captured(door, house, sides));
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
-        let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, sides));
+        let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, house, sides));
         // Every door that is to be is open by now.
         for name in self.inherited.close_rest() {
             info!(name, "a socket that was given to the agent is closed: no door of the file is there");
@@ -207,6 +227,17 @@ impl Doors {
             house.chores.spawn(outbound.keep_warm(asks, each, until));
         }
     }
+}
+
+/// Where the doors of a configuration are, in the order in which they are opened.
+fn addresses(config: &Config) -> Vec<ListenAddr> {
+    let outbound = config.outbound.as_ref();
+    let fronts = outbound.into_iter().flat_map(|outbound| &outbound.listeners).map(|listener| listener.listen.clone());
+    let redirect = outbound.and_then(|outbound| outbound.redirect.as_ref());
+    let captured = redirect.into_iter().flat_map(|redirect| &redirect.listen);
+    let tunnels = config.inbound.iter().flat_map(|inbound| &inbound.listen);
+    let others = captured.chain(tunnels).map(|address| ListenAddr::Tcp(*address));
+    fronts.chain(others).chain(config.admin.doors()).collect()
 }
 
 /// How a door is served once it is open.
@@ -249,13 +280,14 @@ impl Closes for Front {
 
 impl Front {
     fn serve(door: Door, listener: &Listener, house: &House, sides: &Sides) -> Self {
-        let stop = house.draining.child_token();
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
         let bound = Bound::of("outbound", &door).leads_to(listener);
         let held = door.held();
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
         let (outbound, work, next) = (Arc::clone(&sides.outbound), house.work.clone(), Arc::clone(&asks));
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let (outbound, asks) = (outbound.load_full(), next.load_full());
             work.spawn(async move {
                 outbound.carry(accepted, &asks).await;
@@ -284,13 +316,19 @@ impl Bound {
 }
 
 impl Open {
+    /// Where it is, if it is a TCP door.
+    fn address(&self) -> Option<SocketAddr> {
+        self.held.as_ref().ok().and_then(Held::address)
+    }
+
     fn captured(door: Door, house: &House, sides: &Sides) -> Self {
-        let stop = house.draining.child_token();
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("redirect", &door), door.held());
         let room = Room { slots: Arc::clone(&house.slots), limit: "streams" };
         let (outbound, work) = (Arc::clone(&sides.outbound), house.work.clone());
-        let at = held.as_ref().map(Held::address);
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let at = door.tcp_address();
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let (outbound, Some(at)) = (outbound.load_full(), at) else { return };
             work.spawn(async move {
                 outbound.carry_captured(accepted, at).await;
@@ -301,11 +339,12 @@ impl Open {
     }
 
     fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
-        let stop = house.draining.child_token();
+        let hours = house.hours();
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("inbound", &door), door.held());
         let room = Room { slots: Arc::clone(&house.accepted), limit: "tunnels" };
         let (inbound, work) = (Arc::clone(&sides.inbound), house.work.clone());
-        let serving = house.chores.spawn(door.accept_each(room, stop.clone(), move |accepted, slot| {
+        let serving = house.chores.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let Accepted::Tcp(socket, from) = accepted else { return };
             let inbound = Arc::clone(&inbound);
             work.spawn(async move {
@@ -317,10 +356,11 @@ impl Open {
     }
 
     /// It stays open while the agent drains.
-    fn admin(door: Door, sides: &Sides) -> Self {
-        let stop = CancellationToken::new();
+    fn admin(door: Door, house: &House, sides: &Sides) -> Self {
+        let hours = Hours { closes: CancellationToken::new(), ..house.hours() };
+        let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("admin", &door), door.held());
-        let serving = sides.admin.serve(door, stop.clone());
+        let serving = sides.admin.serve(door, hours);
         Self { bound, held, stop, serving }
     }
 }

@@ -2,7 +2,10 @@
 //! others or a control group they name is made anew, and taken away once it has drained.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ const LOOKS_AT_RULES: u64 = 10;
 pub(super) struct Rules {
     tool: Tool,
     held: Mutex<Option<Held>>,
+    /// A successor is about to put its own in their place.
+    expects: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -46,7 +51,7 @@ impl Rules {
         plan.warnings.iter().for_each(|warning| warn!("{warning}"));
         let held = put(plan, &tool).map_err(|error| StartError::Rules(Box::new(error)))?;
         info!(rules = held.plan.rules(), "the kernel's rules are in place");
-        Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)) }))
+        Ok(Arc::new(Rules { tool, held: Mutex::new(Some(held)), expects: AtomicBool::new(false) }))
     }
 
     /// Replaces them, if the plan is another, and tells what came of it. Runs the tools, and so blocks.
@@ -70,6 +75,9 @@ impl Rules {
         let mut tick = tokio::time::interval(LOOK);
         let mut looks: u64 = 0;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if self.expects.load(Relaxed) {
+                continue;
+            }
             looks += 1;
             let (rules, at_rules) = (Arc::clone(&self), looks.is_multiple_of(LOOKS_AT_RULES));
             let look = move || {
@@ -125,6 +133,36 @@ impl Rules {
                 before.groups = Groups::of(&before.plan);
                 error!(cgroup = changed, "made anew, and the kernel's rules for it are not in place: {error}");
             }
+        }
+    }
+
+    /// A successor that starts puts its own in their place: they are not to be put back meanwhile.
+    pub(super) fn expect(&self) {
+        self.expects.store(true, Relaxed);
+    }
+
+    /// Leaves them to the process that has put its own in their place.
+    pub(super) fn leave(&self) {
+        *self.held() = None;
+    }
+
+    /// Puts them in the place of those of a process that did not take this one's place after all. Runs the tools, and so
+    /// blocks.
+    pub(super) fn stand(&self) {
+        self.expects.store(false, Relaxed);
+        let mut held = self.held();
+        let Some(before) = held.as_mut() else { return };
+        if before
+            .stamp
+            .as_ref()
+            .zip(redirect::stamp(&self.tool).ok())
+            .is_some_and(|(mine, now)| mine.since(&now) == Since::Same)
+        {
+            return;
+        }
+        match put(before.plan.clone(), &self.tool) {
+            Ok(next) => *before = next,
+            Err(error) => error!("the kernel's rules stay those of the new process: {error}"),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     crowd::Crowd,
     identity::Store,
     inbound::{Bounds, IdleLimits, Inbound, Rules, Services},
+    listen::Hours,
     naming::{Namers, Settings, Zone},
     outbound::{
         OpenLimits, Outbound, Whose,
@@ -58,7 +59,14 @@ pub(super) struct House {
     pub(super) work: TaskTracker,
     /// What serves them: ended after them.
     pub(super) chores: TaskTracker,
+    /// From when on the doors accept.
+    pub(super) opens: CancellationToken,
+    /// No further stream begins.
     pub(super) draining: CancellationToken,
+    /// Another process goes on with the doors; cancelled before `leaving`.
+    pub(super) handed_on: CancellationToken,
+    /// The doors close and tunnels are retired: the agent drains, or another process has its place.
+    pub(super) leaving: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -76,6 +84,7 @@ impl House {
         let pool_limits = pool_limits(config, descriptors);
         let hosts = Hosts::new(Arc::clone(&namers));
         hosts.follow(&captures(config));
+        let draining = CancellationToken::new();
         Ok(Self {
             descriptors,
             privileges,
@@ -92,7 +101,10 @@ impl House {
             streams,
             work,
             chores,
-            draining: CancellationToken::new(),
+            opens: CancellationToken::new(),
+            handed_on: CancellationToken::new(),
+            leaving: draining.child_token(),
+            draining,
             stop,
         })
     }
@@ -147,7 +159,21 @@ impl House {
             handshakes: Crowd::new(limits.handshakes, limits.handshakes_per_source),
             tunnels_per_peer: Crowd::new(usize::MAX, capacity.tunnels_per_peer),
             draining: self.draining.clone(),
+            leaving: self.leaving.clone(),
         }
+    }
+
+    /// When a door that is opened now is served.
+    pub(super) fn hours(&self) -> Hours {
+        Hours { opens: self.opens.clone(), closes: self.leaving.child_token(), handed_on: self.handed_on.clone() }
+    }
+
+    /// Lets another process go on with the doors: what is open here goes on to its end, and what waits at the doors is left
+    /// to that one.
+    pub(super) fn hand_on(&self) {
+        self.handed_on.cancel();
+        self.leaving.cancel();
+        self.pool.close();
     }
 
     /// What the inbound side goes by. A service that `before` has under one of its names keeps its streams' places. `doors`
@@ -266,12 +292,16 @@ fn bounds(policy: &Policy, before: Option<(&Policy, &[Bounds])>, connect: Durati
     let (of_services, of_captures) = places.split_at(old.services.len());
     let mut services: Vec<_> = old.services.iter().map(|service| &service.names).zip(of_services).collect();
     let mut captures: Vec<_> = old.captures.iter().map(|capture| &capture.ports).zip(of_captures).collect();
-    let bounds_of = |slots, timeout: Option<Duration>| Bounds { slots, connect: timeout.unwrap_or(connect) };
+    let bounds_of = |label: Option<String>, slots, timeout: Option<Duration>| {
+        Bounds::new(label.unwrap_or_default(), slots, timeout.unwrap_or(connect))
+    };
     let services = policy.services.iter().map(|service| {
-        bounds_of(slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
+        let label = service.names.first().map(ToString::to_string);
+        bounds_of(label, slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
     });
     let captures = policy.captures.iter().map(|capture| {
-        bounds_of(slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
+        let label = capture.ports.first().map(|ports| format!("/dst/{{ip}}/{ports}"));
+        bounds_of(label, slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
     });
     services.chain(captures).collect()
 }

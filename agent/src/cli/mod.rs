@@ -11,6 +11,7 @@ mod reload;
 mod run;
 mod status;
 mod texts;
+mod upgrade;
 mod whois;
 
 use std::{error::Error, process::ExitCode};
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Check),
     /// Let a running agent read its configuration again (so does SIGHUP, and a change of the file).
     Reload(reload::Reload),
+    /// Start the program in a running agent's file in that one's place; no connection is refused or cut.
+    Upgrade(upgrade::Upgrade),
     /// Show what a running agent serves, knows and carries.
     Status(status::Status),
     /// Show what a running agent would do with a name: every rewriting step, every answer, and where a stream would go.
@@ -60,6 +63,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Reload(reload) => reload.run(),
+            Command::Upgrade(upgrade) => upgrade.run(),
             Command::Status(status) => status.run(),
             Command::Delegate(delegate) => delegate.run(),
             Command::Whois(whois) => whois.run(),

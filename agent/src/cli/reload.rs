@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::ask::{self, Door};
-use crate::admin::{Outcome, Reloaded};
+use crate::admin::{Followed, Outcome, Reloaded};
 
 /// How long a reload may take: it reads files, which may be on a slow disk, and waits for one that is under way.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -69,7 +69,9 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
     if reloaded.revoked > 0 {
         println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
     }
+    let followed = reloaded.predecessors.iter().map(tell_followed).fold(true, |all, follows| all && follows);
     match reloaded.outcome {
+        _ if !followed => ExitCode::FAILURE,
         Outcome::Ok if reloaded.earlier => {
             eprintln!("{}: already in force, for the agent had seen that it changed", reloaded.file.display());
             ExitCode::SUCCESS
@@ -81,4 +83,22 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
         }
         Outcome::Failed => ExitCode::FAILURE,
     }
+}
+
+/// Whether a predecessor goes by the file.
+fn tell_followed(followed: &Followed) -> bool {
+    let Followed { pid, revoked, problems } = followed;
+    if *revoked > 0 {
+        println!("live streams of predecessor {pid} ended, for the right they lived by is withdrawn: {revoked}");
+    }
+    for problem in problems {
+        eprintln!("predecessor {pid}: {problem}");
+    }
+    if !problems.is_empty() {
+        eprintln!(
+            "predecessor {pid} goes by what it read before, also in whom it lets reach what: what is new in the file holds \
+             for its streams only once it has ended; `kill {pid}` drains it"
+        );
+    }
+    problems.is_empty()
 }

@@ -10,6 +10,7 @@ use crate::{
     reload::Source,
     sys,
     telemetry::{log, metrics},
+    upgrade::{Heritage, Line, Origin},
 };
 
 /// How long threads that read files may go on once the agent has ended: one may hang on a mount whose server is gone.
@@ -37,9 +38,19 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let tool = self.redirect.then(|| self.iptables.map_or(Tool::Nft, Tool::Iptables));
         // First of all, while there is one thread.
-        let given = sys::inherited::take()?;
+        let mut heritage = Heritage::sort(sys::inherited::take()?);
+        let line = heritage.line.as_ref().map(Line::copy).transpose()?;
+        let ended = self.serve(&mut heritage);
+        if let (Err(error), Some(line)) = (&ended, line) {
+            line.failed(&error.to_string());
+        }
+        ended.map(|()| ExitCode::SUCCESS)
+    }
+
+    fn serve(self, heritage: &mut Heritage) -> Result<(), Box<dyn Error>> {
+        let origin = Origin::own()?;
+        let tool = self.redirect.then(|| self.iptables.map_or(Tool::Nft, Tool::Iptables));
         // Whole, for messages and the status are read elsewhere than here.
         let source = Source::new(std::path::absolute(self.config)?);
         let (config, warnings) = source.load()?;
@@ -53,10 +64,10 @@ impl Run {
             builder.worker_threads(threads);
         }
         let runtime = builder.enable_all().build()?;
-        let ended =
-            runtime.block_on(app::run(Start { source, config, page, ready_file: self.ready_file, tool, given }));
+        let heritage = std::mem::take(heritage);
+        let start = Start { source, config, page, ready_file: self.ready_file, tool, origin, heritage };
+        let ended = runtime.block_on(app::run(start));
         runtime.shutdown_timeout(LAST_READS);
-        ended?;
-        Ok(ExitCode::SUCCESS)
+        Ok(ended?)
     }
 }

@@ -66,6 +66,7 @@ fn paragraph(stream: &Value) -> String {
         ("workload", text("workload").map(by_its_word)),
         ("to", text("to")),
         ("stream", text("id")),
+        ("carrier", stream["predecessor"].as_u64().map(|pid| format!("process {pid}, of before an upgrade"))),
         ("since", text("since")),
         ("bytes", Some(moved)),
     ];
@@ -105,6 +106,8 @@ inbound /svc/redis
   bytes     3 received, 4 sent
 ";
         assert_eq!(page(&json!({ "streams": [stream] })), expected);
+        let before = page(&json!({ "streams": [{ "direction": "outbound", "name": "/svc/x", "predecessor": 7 }] }));
+        assert!(before.contains("\n  carrier   process 7, of before an upgrade\n"), "{before}");
         let own = json!({ "direction": "outbound", "name": "/svc/x", "source": "127.0.0.1:7", "bytes_received": 0, "bytes_sent": 0 });
         assert_eq!(
             page(&json!({ "streams": [own, own] })).matches("outbound /svc/x\n  source    127.0.0.1:7\n").count(),

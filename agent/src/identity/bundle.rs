@@ -79,6 +79,15 @@ impl Bundles {
         }
     }
 
+    /// Those of the domains that we are of.
+    pub(super) fn own(&self) -> impl Iterator<Item = &Bundle> {
+        let (one, domains) = match self {
+            Self::One(bundle) => (Some(bundle), None),
+            Self::Domains { own, bundles } => (None, Some(own.iter().filter_map(|domain| bundles.get(domain)))),
+        };
+        one.into_iter().chain(domains.into_iter().flatten())
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Bundle> {
         let (one, domains) = match self {
             Self::One(bundle) => (Some(bundle), None),
@@ -144,6 +153,11 @@ impl Bundle {
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
+    }
+
+    /// When the last of its CAs expires.
+    pub(super) fn ends(&self) -> Option<SystemTime> {
+        self.dates.iter().map(|dates| dates.not_after).max()
     }
 
     /// Whether a CA of it has expired since `then`.

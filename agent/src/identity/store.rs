@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::LoadError,
-    pki, settings,
+    settings,
     snapshot::Snapshot,
     spiffe::{Latest, Workload, WorkloadStatus},
 };
@@ -58,7 +58,6 @@ impl Store {
         let snapshot = whole(&mut files, || Snapshot::load(tls, given, SystemTime::now()))?;
         took(workload.as_deref(), latest.as_ref());
         settings::draw_randomness();
-        show_expiry(&snapshot);
         Ok(Self {
             changed: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
@@ -261,7 +260,6 @@ fn files(tls: &Tls) -> Vec<PathBuf> {
 }
 
 fn tell_success(next: &Snapshot) {
-    show_expiry(next);
     count("ok");
     tracing::info!(
         generation = next.generation,
@@ -281,12 +279,4 @@ fn tell_fault(fault: &LoadError, before: Option<&LoadError>) {
 
 fn count(outcome: &'static str) {
     metrics::counter!("adit_tls_reloads_total", "outcome" => outcome).increment(1);
-}
-
-fn show_expiry(snapshot: &Snapshot) {
-    for credential in snapshot.credentials() {
-        let id = credential.id.clone();
-        metrics::gauge!("adit_certificate_expiry_timestamp_seconds", "id" => id)
-            .set(pki::gauge_seconds(credential.not_after));
-    }
 }

@@ -12,7 +12,7 @@
 //! its issuer's refuses every certificate of that issuer, so two CAs of one distinguished name
 //! cannot share a bundle when there is a list of either.
 
-use std::{fmt, time::SystemTime};
+use std::{collections::BTreeMap, fmt, time::SystemTime};
 
 use adit_config::{Authorities, Identity, Tls};
 use rustls::CertificateError;
@@ -96,6 +96,21 @@ impl Trust {
     /// Whether a CA of a bundle has expired since `then`.
     pub(super) fn has_expired_since(&self, then: SystemTime, now: SystemTime) -> bool {
         self.bundles.all().any(|bundle| bundle.has_expired_since(then, now))
+    }
+
+    /// When the last CA of the bundle, of trust domains our own, expires: then nobody is believed any more.
+    pub(super) fn ends(&self) -> Option<SystemTime> {
+        self.bundles.own().filter_map(Bundle::ends).max()
+    }
+
+    /// When the lists of each file promise newer ones, the soonest of them.
+    pub(super) fn promises(&self) -> BTreeMap<String, SystemTime> {
+        let mut soonest: BTreeMap<String, SystemTime> = BTreeMap::new();
+        for (file, moment) in self.rounds.iter().flatten().filter_map(List::promise) {
+            let kept = soonest.entry(file.to_owned()).or_insert(moment);
+            *kept = moment.min(*kept);
+        }
+        soonest
     }
 
     fn verify_rounds(&self, claim: Claim<'_>, at: UnixTime, anchors: Anchors) -> Result<(), rustls::Error> {

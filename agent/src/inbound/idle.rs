@@ -85,7 +85,7 @@ pub(super) async fn next_open(
     born: Instant,
     made_under: Generations,
     identity: &Arc<Store>,
-    draining: &CancellationToken,
+    leaving: &CancellationToken,
 ) -> IdleEnd {
     if is_retired(tunnel) {
         // RETIRE went before the stream that has just ended: the dialer will open no further one.
@@ -118,7 +118,7 @@ pub(super) async fn next_open(
             Ok(()) = changed.changed(), if !retired => {
                 retire_at = retire_at.min(made_under.retire_at(&identity.snapshot(), limits));
             },
-            () = draining.cancelled(), if !retired => retire_at = Instant::now(),
+            () = leaving.cancelled(), if !retired => retire_at = Instant::now(),
         }
         if Instant::now() >= retire_at {
             if retired || tunnel.send(Kind::Retire).is_err() {

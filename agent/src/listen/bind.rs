@@ -6,6 +6,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use adit_config::UnixListen;
@@ -23,18 +27,25 @@ pub struct SocketFile {
     pub(super) path: PathBuf,
     /// Its device and inode.
     is: (u64, u64),
+    /// Another process has it by now.
+    stays: Arc<AtomicBool>,
 }
 
 impl SocketFile {
     pub(super) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), is: identity(path)? })
+        Ok(Self { path: path.to_owned(), is: identity(path)?, stays: Arc::default() })
+    }
+
+    /// What says whether it stays.
+    pub(super) fn stays(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stays)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The file of a successor is the successor's; one that is gone is what was wanted.
-        if identity(&self.path).is_ok_and(|found| found == self.is) {
+        if !self.stays.load(Relaxed) && identity(&self.path).is_ok_and(|found| found == self.is) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -11,4 +11,5 @@ pub mod limits;
 pub mod memory;
 pub mod notify;
 pub mod peer;
+pub mod successor;
 pub mod tcp_info;

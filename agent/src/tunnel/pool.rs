@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -67,6 +67,8 @@ pub struct Pool {
     idle: Mutex<HashMap<Key, Vec<Idle>>>,
     /// How many of them there are, so that nobody has to add up.
     all: AtomicUsize,
+    /// None is kept any more.
+    closed: AtomicBool,
     identity: Arc<Store>,
     streams: Arc<Streams>,
     limits: ArcSwap<PoolLimits>,
@@ -85,7 +87,8 @@ impl Pool {
     /// An empty pool; its closing tunnels run among `tasks`.
     pub fn new(identity: Arc<Store>, streams: Arc<Streams>, limits: PoolLimits, tasks: TaskTracker) -> Arc<Self> {
         let limits = ArcSwap::from_pointee(limits);
-        Arc::new(Self { idle: Mutex::default(), all: AtomicUsize::new(0), identity, streams, limits, tasks })
+        let (idle, all, closed) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { idle, all, closed, identity, streams, limits, tasks })
     }
 
     /// Other limits, from now on.
@@ -124,7 +127,7 @@ impl Pool {
         let all = self.all.load(Relaxed) + self.streams.count();
         let of_key = idle.entry(dialed.key.clone()).or_default();
         let limits = self.limits.load();
-        if of_key.len() < keep.of_key.unwrap_or(limits.of_key) && all < limits.all {
+        if !self.closed.load(Relaxed) && of_key.len() < keep.of_key.unwrap_or(limits.of_key) && all < limits.all {
             let stays = keep.idle.unwrap_or(limits.idle);
             of_key.push(Idle { dialed, since: Instant::now(), stays });
             self.all.fetch_add(1, Relaxed);
@@ -178,7 +181,17 @@ impl Pool {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             self.sweep_once(Instant::now());
         }
-        for idle in self.lock().drain().flat_map(|(_, idle)| idle) {
+        self.close();
+    }
+
+    /// Closes them all, and every one that comes back.
+    pub fn close(&self) {
+        // Read under the lock by whoever keeps one.
+        let mut idle = self.lock();
+        self.closed.store(true, Relaxed);
+        let all: Vec<_> = idle.drain().flat_map(|(_, idle)| idle).collect();
+        drop(idle);
+        for idle in all {
             self.left(1);
             self.tasks.spawn(close(idle.dialed.tunnel));
         }

@@ -45,8 +45,23 @@ pub(super) fn page(status: &Value) -> String {
     );
     section("tunnels from", &["peer", "tunnels"], rows(&status["tunnels_accepted"], accepted));
     let live = format!("streams, {} live", text(&status["streams_live"]));
-    section(&live, &["way", "name", "from", "to", "peer", "age", "sent", "received"], rows(&status["streams"], stream));
+    section(&live, STREAM, rows(&status["streams"], stream));
+    section("predecessors", &["process", "version", "up", "streams", "fault"], rows(&status["predecessors"], before));
+    for one in list(&status["predecessors"]) {
+        let title = format!("streams of predecessor {}, {} live", text(&one["pid"]), text(&one["streams_live"]));
+        section(&title, STREAM, rows(&one["streams"], stream));
+    }
     page + &limits(&status["limits"])
+}
+
+/// The columns of a stream.
+const STREAM: &[&str] = &["way", "name", "from", "to", "peer", "age", "sent", "received"];
+
+/// An agent of before an upgrade.
+fn before(one: &Value) -> Vec<String> {
+    let fault = if one["fault"].is_null() { String::new() } else { error(&one["fault"]) };
+    let up = duration(&one["uptime_seconds"]);
+    vec![text(&one["pid"]), text(&one["version"]), up, text(&one["streams_live"]), fault]
 }
 
 fn head(status: &Value) -> String {

@@ -1,0 +1,144 @@
+//! The agents before this one that still carry streams: each is asked over its line, by the pages that its own admin door
+//! had, and is gone once that line ends.
+//!
+//! The lines outlive the agent that asks over them: the next one goes on with them. So one is left only between two answers.
+
+mod asker;
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use tokio::{net::UnixStream, sync::Notify};
+use tracing::{info, warn};
+
+use asker::Asker;
+
+/// How long one may take over an answer that comes from its memory.
+pub const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long one may take over a reload: it reads files, which may be on a slow disk.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// All of them that live.
+#[derive(Debug, Default)]
+pub struct Predecessors {
+    living: Mutex<Vec<Arc<Predecessor>>>,
+    /// Told whenever one is gone.
+    gone: Notify,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct Predecessor {
+    /// Its process id.
+    pub pid: i32,
+    /// A copy, for the next agent.
+    line: OwnedFd,
+    asker: Asker,
+}
+
+/// What one has answered.
+pub type Answer = Result<(StatusCode, Value), String>;
+
+impl Predecessors {
+    /// Takes the line to one; must run within the runtime, where it is asked from then on.
+    ///
+    /// # Errors
+    /// The line is none.
+    pub fn add(self: &Arc<Self>, line: OwnedFd) -> io::Result<()> {
+        let copy = line.try_clone()?;
+        let stream = StdStream::from(line);
+        stream.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(stream)?;
+        // The kernel knows who has made the line (SO_PEERCRED, unix(7)).
+        let pid = stream.peer_cred()?.pid().unwrap_or_default();
+        let (asker, asking) = Asker::new(stream);
+        let one = Arc::new(Predecessor { pid, line: copy, asker });
+        self.living().push(Arc::clone(&one));
+        let all = Arc::clone(self);
+        tokio::spawn(async move {
+            asking.await;
+            all.remove(&one);
+        });
+        Ok(())
+    }
+
+    /// Those that live, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Predecessor>> {
+        self.living().clone()
+    }
+
+    /// Copies of the lines, for the next agent.
+    ///
+    /// # Errors
+    /// There is no descriptor for one.
+    pub fn lines(&self) -> io::Result<Vec<OwnedFd>> {
+        self.living().iter().map(|one| one.line.try_clone()).collect()
+    }
+
+    /// Leaves all of them to the next agent. Returns once nothing is asked any more.
+    pub async fn leave(&self) {
+        let all = std::mem::take(&mut *self.living());
+        for one in all {
+            one.asker.leave().await;
+        }
+    }
+
+    /// Asks all of them at once; who does not answer within `limit` is told as such.
+    pub async fn ask(&self, method: Method, path: &str, limit: Duration) -> Vec<(i32, Answer)> {
+        let mut asked = tokio::task::JoinSet::new();
+        for (at, one) in self.all().into_iter().enumerate() {
+            let (method, path) = (method.clone(), path.to_owned());
+            asked.spawn(async move { (at, one.pid, one.asker.ask(method, path, limit).await) });
+        }
+        let mut answers = asked.join_all().await;
+        answers.sort_by_key(|(at, ..)| *at);
+        answers.into_iter().map(|(_, pid, answer)| (pid, answer)).collect()
+    }
+
+    /// Has each read its configuration again.
+    pub async fn reload(&self) -> Vec<(i32, Answer)> {
+        self.ask(Method::POST, "/reload", RELOAD_LIMIT).await
+    }
+
+    /// Tells each that the agent ends: their streams have as long as its own.
+    pub async fn drain(&self) {
+        for (pid, answer) in self.ask(Method::POST, "/drain", LOOK_LIMIT).await {
+            if let Err(why) = answer {
+                warn!(pid, "a predecessor was not told that the agent ends: {why}");
+            }
+        }
+    }
+
+    /// Waits until all of them are gone.
+    pub async fn all_gone(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.living().is_empty() {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    fn remove(&self, one: &Arc<Predecessor>) {
+        let mut living = self.living();
+        let before = living.len();
+        living.retain(|other| !Arc::ptr_eq(other, one));
+        // One that was left is another's to tell of.
+        if living.len() < before {
+            info!(pid = one.pid, "a predecessor has ended");
+        }
+        drop(living);
+        self.gone.notify_waiters();
+    }
+
+    fn living(&self) -> MutexGuard<'_, Vec<Arc<Predecessor>>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

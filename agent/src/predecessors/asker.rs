@@ -1,0 +1,99 @@
+//! One line, over which one request after another is made. What is asked is answered or the line ends: who does not wait
+//! for an answer leaves the line to whoever asks next, and so its answer is awaited here all the same.
+
+use std::{pin::pin, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Answer;
+
+/// Requests that wait for their turn.
+const WAITING: usize = 16;
+/// The longest answer that is read.
+const LONGEST: usize = 16 << 20;
+/// How long whoever leaves the line waits for an answer that is under way.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// Where requests go.
+#[derive(Debug)]
+pub(super) struct Asker {
+    asks: mpsc::Sender<Ask>,
+    leave: CancellationToken,
+}
+
+struct Ask {
+    request: Request<Empty<Bytes>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Asker {
+    /// What asks over this line, as long as the future runs: to the line's end, or until it is left.
+    pub(super) fn new(line: UnixStream) -> (Self, impl Future<Output = ()> + Send) {
+        let (asks, asked) = mpsc::channel(WAITING);
+        let leave = CancellationToken::new();
+        let asking = serve(line, asked, leave.clone());
+        (Self { asks, leave }, asking)
+    }
+
+    /// One request, and its answer as far as it is JSON.
+    pub(super) async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
+        let (answer, answered) = oneshot::channel();
+        let request = request.map_err(|error| error.to_string())?;
+        if self.asks.try_send(Ask { request, answer }).is_err() {
+            return Err("it does not answer".to_owned());
+        }
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("it has ended".to_owned()),
+            Err(_) => Err(format!("no answer within {limit:?}")),
+        }
+    }
+
+    /// Has the line left, once what was asked is answered.
+    pub(super) async fn leave(&self) {
+        self.leave.cancel();
+        // Open as long as somebody asks.
+        let _ = tokio::time::timeout(LAST_ANSWER, self.asks.closed()).await;
+    }
+}
+
+async fn serve(line: UnixStream, mut asked: mpsc::Receiver<Ask>, leave: CancellationToken) {
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(line)).await else { return };
+    // Dropped, and never run to its end: that would shut the line down for the next agent too.
+    let mut connection = pin!(connection);
+    loop {
+        let ask = tokio::select! {
+            biased;
+            () = leave.cancelled() => return,
+            _ = &mut connection => return,
+            ask = asked.recv() => ask,
+        };
+        let Some(Ask { request, answer }) = ask else { return };
+        let answering = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, body(response.into_body()).await?))
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = answering => answered,
+            _ = &mut connection => return,
+        };
+        // Who asked may not wait any more.
+        let _ = answer.send(answered.map_err(|error| error.to_string()));
+    }
+}
+
+async fn body(body: hyper::body::Incoming) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    let bytes = Limited::new(body, LONGEST).collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned())))
+}
