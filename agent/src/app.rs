@@ -23,12 +23,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    identity::LoadError,
+    identity::{LoadError, Store},
     listen::{Bound, Inherited, ListenError},
     outbound::Outbound,
     redirect::{RulesError, Tool},
@@ -108,7 +109,10 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     let rules_by = if tool.is_some() { RulesBy::Agent } else { RulesBy::Others };
     check(&config, rules_by, &own, &inherited.addresses())?;
     let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
-    let app = Arc::new(App::start(source.file(), config, page, Asked { reload, upgrade }, inherited)?);
+    let Some(identity) = first_credentials(&config, &mut signals).await? else {
+        return Ok(());
+    };
+    let app = Arc::new(App::start(source.file(), config, identity, page, Asked { reload, upgrade }, inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
@@ -163,6 +167,19 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The credentials that `config` names; none when the agent was told to end while it waited for a Workload API.
+async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Option<Arc<Store>>, StartError> {
+    let tls = config.tls.clone();
+    let load = spawn_blocking(move || Store::load(&tls));
+    tokio::select! {
+        () = signals.end() => Ok(None),
+        loaded = load => {
+            let loaded = loaded.map_err(|error| StartError::System("reading the credentials", error.into()))?;
+            loaded.map(|store| Some(Arc::new(store))).map_err(StartError::Identity)
+        }
+    }
+}
+
 /// Takes the place of the agent before this one: says that this one is ready, and waits until that one has stepped back.
 async fn succeed(
     app: &App,
@@ -215,7 +232,8 @@ fn check(config: &Config, rules: RulesBy, own: &Privileges, listening: &[SocketA
 /// # Errors
 /// What keeps it from standing; also a file without an `[outbound]`.
 pub fn outbound_alone(config: &Config, stop: &CancellationToken) -> Result<Outbound, StartError> {
-    let house = House::new(config, stop.clone())?;
+    let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
+    let house = House::new(config, identity, stop.clone())?;
     if config.outbound.is_none() {
         let missing = io::Error::new(io::ErrorKind::NotFound, "the file has no [outbound]; nothing can be asked for");
         return Err(StartError::System("reading the configuration", missing));

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use crate::config::{Config, ListenAddr, Listener, TcpListen, UnixListen};
+use crate::config::{Authorities, Config, ListenAddr, Listener, Spiffe, TcpListen, UnixListen};
 use crate::dtab::Dtab;
 use crate::limits::Limits;
 use crate::peers::{PeerMatch, PeerRule};
@@ -213,7 +213,14 @@ fn redirect(config: &Config) -> Option<&Redirect> {
 
 fn tls(old: &Config, next: &Config, lines: &mut Lines) {
     let (old, next) = (&old.tls, &next.tls);
-    lines.key("[tls] ca", old.ca.display(), next.ca.display());
+    match (&old.authorities, &next.authorities) {
+        (Authorities::Spiffe(old), Authorities::Spiffe(next)) => {
+            let socket = |spiffe: &Spiffe| format!("unix:{}", spiffe.socket.display());
+            lines.key("[tls] spiffe", socket(old), socket(next));
+            lines.key("[tls] spiffe_wait", print::wait(old.wait), print::wait(next.wait));
+        }
+        (old, next) => lines.key("[tls] ca", old, next),
+    }
     lines.section("[tls] crl", &old.crl, &next.crl);
     lines.entries("[[tls.certificate]]", &old.certificates, &next.certificates, |certificate| certificate.id.clone());
 }

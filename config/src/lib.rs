@@ -20,8 +20,8 @@ pub mod workload;
 pub use capture::{CaptureMatch, CaptureRule, Captured, Captures, HostHas};
 pub use change::{Change, Doors};
 pub use config::{
-    Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime,
-    Strict, TcpListen, Tls, UnixListen, Zone,
+    Admin, Authorities, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel,
+    Outbound, Runtime, Spiffe, Strict, TcpListen, Tls, UnixListen, Zone,
 };
 pub use dtab::Dtab;
 pub use error::{Problem, Problems, Warning};

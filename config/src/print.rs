@@ -9,7 +9,8 @@ use std::time::Duration;
 use adit_protocol::Template;
 
 use crate::config::{
-    Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, Outbound, Runtime, Tls, UnixListen,
+    Admin, Authorities, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, Outbound, Runtime, Tls,
+    UnixListen,
 };
 use crate::dtab::Dtab;
 use crate::limits::{Limits, Row};
@@ -78,10 +79,21 @@ impl Page {
 
 fn tls(tls: &Tls, page: &mut Page) {
     page.section("[tls]");
-    page.key("ca", path(&tls.ca));
     let host = tls.certificates.first().filter(|certificate| certificate.id == DEFAULT_ID);
-    if let Some(host) = host {
-        files(host, page);
+    match &tls.authorities {
+        Authorities::File(ca) => {
+            page.key("ca", path(ca));
+            host.iter().for_each(|host| files(host, page));
+            page.unset("spiffe", "\"unix:/run/spire/sockets/agent.sock\"", "credentials come from files");
+            page.unset("spiffe_wait", "\"30s\"", "of `spiffe`");
+        }
+        Authorities::Spiffe(spiffe) => {
+            page.key("spiffe", quote(format!("unix:{}", spiffe.socket.display())));
+            page.key("spiffe_wait", wait(spiffe.wait));
+            for (key, file) in [("ca", "ca.pem"), ("cert", "host.pem"), ("key", "host.key")] {
+                page.unset(key, format!("\"/etc/adit/tls/{file}\""), "the Workload API gives it");
+            }
+        }
     }
     page.key("crl", list(tls.crl.iter().map(|file| path(file))));
     for certificate in tls.certificates.iter().skip(usize::from(host.is_some())) {

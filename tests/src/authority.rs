@@ -64,6 +64,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         // The common name is never looked at: it names somebody else, so that a reader of it is found out.
         params.distinguished_name = named("nobody.adit.example");
+        // Readers of SPIFFE X.509-SVIDs ask for the extension that says so.
+        params.is_ca = IsCa::ExplicitNoCa;
         params.subject_alt_names.clone_from(&leaf.names);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clone_from(&leaf.usages);

@@ -39,4 +39,5 @@ pub mod skip;
 mod unbound;
 pub mod wait;
 pub mod way;
+pub mod workload_api;
 pub mod zone;

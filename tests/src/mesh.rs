@@ -71,6 +71,7 @@ struct Host {
     credential: Credential,
     bundle: String,
     revoked: Option<String>,
+    tls: Option<String>,
     more: String,
 }
 
@@ -93,6 +94,7 @@ impl Mesh {
             credential: authority.issue(&Leaf::dns(&[name])),
             bundle: authority.pem().to_owned(),
             revoked: None,
+            tls: None,
             more: String::new(),
         };
         let (a, b) = (host(A), host(B));
@@ -182,6 +184,20 @@ impl Plan {
     #[must_use]
     pub fn b_shows(mut self, credential: Credential) -> Self {
         self.b.credential = credential;
+        self
+    }
+
+    /// A has this `[tls]` in place of the one that names its files, which are written all the same.
+    #[must_use]
+    pub fn a_tls(mut self, keys: &str) -> Self {
+        self.a.tls = Some(format!("[tls]\n{keys}\n"));
+        self
+    }
+
+    /// B has this `[tls]`.
+    #[must_use]
+    pub fn b_tls(mut self, keys: &str) -> Self {
+        self.b.tls = Some(format!("[tls]\n{keys}\n"));
         self
     }
 
@@ -366,6 +382,7 @@ impl Host {
             at("key.pem"),
             revoked.unwrap_or_default()
         );
+        let tls = self.tls.clone().unwrap_or(tls);
         let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
         write("adit.toml", &format!("{tls}\n{part}\n{admin}\n{}", self.more));
         dir

@@ -13,7 +13,7 @@ use super::{
     predecessors::{self, Before},
 };
 use crate::{
-    identity::{Credential, text::date},
+    identity::{Credential, WorkloadStatus, text::date},
     inbound::Inbound,
     listen::Bound,
     outbound::capture::HostStatus,
@@ -39,6 +39,9 @@ pub(super) struct Status {
     listeners: Vec<Bound>,
     certificates: Vec<Certificate>,
     tls_fault: Option<String>,
+    /// Where certificates and bundles come from, if not from files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload_api: Option<WorkloadApi>,
     services: Vec<Service>,
     names: Value,
     captured_hosts: Vec<HostStatus>,
@@ -49,6 +52,13 @@ pub(super) struct Status {
     streams: Vec<StreamStatus>,
     predecessors: Vec<Before>,
     limits: InForce,
+}
+
+#[derive(Serialize)]
+struct WorkloadApi {
+    socket: String,
+    age_seconds: Option<u64>,
+    fault: Option<String>,
 }
 
 /// The configuration's file.
@@ -121,6 +131,7 @@ impl Status {
             listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),
             tls_fault: view.identity.fault().map(|fault| fault.to_string()),
+            workload_api: view.identity.workload().map(WorkloadApi::of),
             services: rules.iter().flat_map(|rules| Service::all(&rules.policy)).collect(),
             names: serde_json::to_value(view.namers.status()).unwrap_or_default(),
             captured_hosts: now.outbound.as_ref().map_or_else(Vec::new, |outbound| outbound.captured_hosts()),
@@ -142,6 +153,16 @@ impl Config {
             age_seconds: loaded.since.elapsed().as_secs(),
             fault: loaded.fault.clone(),
             waits_for_restart: loaded.waits.clone(),
+        }
+    }
+}
+
+impl WorkloadApi {
+    fn of(workload: WorkloadStatus) -> Self {
+        Self {
+            socket: format!("unix:{}", workload.socket.display()),
+            age_seconds: workload.received.map(|at| at.elapsed().unwrap_or_default().as_secs()),
+            fault: workload.fault,
         }
     }
 }

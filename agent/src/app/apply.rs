@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     admin::{self, Loaded, Now, Reloaded, UpgradeAsked, View},
+    identity::Store,
     inbound::Inbound,
     listen::{Bound, Inherited},
     outbound::Outbound,
@@ -57,11 +58,12 @@ impl App {
     pub(super) fn start(
         file: &Path,
         config: Config,
+        identity: Arc<Store>,
         page: PrometheusHandle,
         asked: Asked,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let house = House::new(&config, tokio_util::sync::CancellationToken::new())?;
+        let house = House::new(&config, identity, tokio_util::sync::CancellationToken::new())?;
         say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));

@@ -74,13 +74,12 @@ pub(super) struct House {
 
 impl House {
     /// What `config` asks for at first; its tasks end with `stop`.
-    pub(super) fn new(config: &Config, stop: CancellationToken) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, identity: Arc<Store>, stop: CancellationToken) -> Result<Self, StartError> {
         let descriptors = sys::limits::raise_descriptors()
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
         let privileges = privileges::own()?;
         let capacity = config.limits.resolved(descriptors);
-        let identity = Arc::new(Store::load(&config.tls).map_err(StartError::Identity)?);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
         let namers = Arc::new(Namers::new(settings(config, &privileges), chores.clone(), stop.clone()));
         let streams = Streams::new();

@@ -1,16 +1,23 @@
-//! `adit ca init | issue | show`: a small private CA for a first set-up, and a look into any
+//! `adit ca init | issue | renew | show`: a small private CA for a first set-up, and a look into any
 //! certificate. The issuing itself is `identity::Authority`; this is its command line. No key is
 //! ever printed.
 
+mod hosts;
+mod renew;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 
+pub use hosts::HostsError;
+pub use renew::NotRenewed;
+
 use crate::identity::{Authority, Existing, IssueError, LoadError, Request};
 
-/// Make a private CA, issue certificates with it, or show what is in one.
+/// Make a private CA, issue and renew certificates with it, or show what is in one.
 #[derive(Clone, Debug, Parser)]
 pub struct Ca {
     #[command(subcommand)]
@@ -21,8 +28,11 @@ pub struct Ca {
 enum Command {
     /// Make a CA: writes ca.pem, the bundle for every agent, and ca.key, which stays here.
     Init(Init),
-    /// Issue a certificate that is good for both ends of a tunnel.
+    /// Issue a certificate that is good for both ends of a tunnel; with --hosts, one for each host of a list.
     Issue(Issue),
+    /// Renew certificates that are about to expire: the same names, a new key. Exits with 0 when each is good, renewed or not
+    /// due, and with 1 when one is not.
+    Renew(renew::Renew),
     /// Show the certificates in a PEM file.
     Show(Show),
 }
@@ -60,7 +70,12 @@ struct Issue {
     /// Days it is valid.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
-    /// Where to write: PREFIX.pem and PREFIX.key.
+    /// A list of hosts, or - for standard input: one a line, its DNS name first, then its other names (DNS names, addresses,
+    /// one SPIFFE id); # opens a comment. For each, HOST.tar is written: ca.pem, host.pem and host.key, which `tar -C
+    /// /etc/adit/tls -xf HOST.tar` unpacks on the host.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dns", "spiffe", "ip"])]
+    hosts: Option<PathBuf>,
+    /// Where to write: PREFIX.pem and PREFIX.key; with --hosts, the folder of the archives.
     #[arg(long, value_name = "PREFIX")]
     out: PathBuf,
     /// Replace files that are already there.
@@ -81,6 +96,10 @@ pub enum CaError {
     Issue(IssueError),
     /// The file to show cannot be read.
     Load(LoadError),
+    /// No archives were made.
+    Hosts(HostsError),
+    /// Not every certificate could be renewed.
+    Renew(NotRenewed),
 }
 
 impl Ca {
@@ -90,6 +109,7 @@ impl Ca {
         let done = match self.command {
             Command::Init(init) => init.run(now)?,
             Command::Issue(issue) => issue.run(now)?,
+            Command::Renew(renew) => renew.run(now).map_err(CaError::Renew)?,
             Command::Show(show) => show::certificates(&show.file, now)?,
         };
         print!("{done}");
@@ -110,7 +130,12 @@ impl Init {
 }
 
 impl Issue {
-    fn run(self, now: SystemTime) -> Result<String, IssueError> {
+    fn run(self, now: SystemTime) -> Result<String, CaError> {
+        if let Some(hosts) = &self.hosts {
+            let authority = Authority::open(&self.dir)?;
+            let out = (self.out.as_path(), existing(self.force));
+            return hosts::issue(&authority, hosts, out, self.days, now).map_err(CaError::Hosts);
+        }
         let request = Request { dns: self.dns, spiffe: self.spiffe, ips: self.ip, days: self.days };
         let issued = Authority::open(&self.dir)?.issue(&request, now)?;
         let (certificate, key) = issued.write(&self.out, existing(self.force))?;
@@ -160,108 +185,10 @@ impl fmt::Display for CaError {
         match self {
             Self::Issue(cause) => cause.fmt(f),
             Self::Load(cause) => cause.fmt(f),
+            Self::Hosts(cause) => cause.fmt(f),
+            Self::Renew(cause) => cause.fmt(f),
         }
     }
 }
 
 impl std::error::Error for CaError {}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
-    use super::*;
-
-    fn ca(dir: &Path, line: &str) -> Result<(), String> {
-        let line = line.replace("DIR", dir.to_str().unwrap());
-        let argv = ["ca"].into_iter().chain(line.split_whitespace());
-        let ca = Ca::try_parse_from(argv).map_err(|error| error.to_string())?;
-        ca.run().map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_ca_issues_a_pair_whose_key_only_the_owner_reads() {
-        let dir = tempfile::tempdir().unwrap();
-        ca(dir.path(), "init --dir DIR").unwrap();
-        ca(dir.path(), "issue --dir DIR --dns a.b --spiffe spiffe://b/a --out DIR/a.b").unwrap();
-        for (file, mode) in [("ca.key", 0o600), ("a.b.key", 0o600), ("a.b.pem", 0o644)] {
-            let found = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
-            assert_eq!(found & 0o777, mode, "{file}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_overwritten_without_force() {
-        let dir = tempfile::tempdir().unwrap();
-        ca(dir.path(), "init --dir DIR").unwrap();
-        let before = fs::read(dir.path().join("ca.key")).unwrap();
-        let error = ca(dir.path(), "init --dir DIR").unwrap_err();
-        assert!(error.contains("ca.key: is already there; give --force"), "{error}");
-        assert_eq!(fs::read(dir.path().join("ca.key")).unwrap(), before);
-        ca(dir.path(), "init --dir DIR --force").unwrap();
-        assert_ne!(fs::read(dir.path().join("ca.key")).unwrap(), before);
-    }
-
-    #[test]
-    fn a_pair_is_never_half_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("ca.pem"), "precious").unwrap();
-        let error = ca(dir.path(), "init --dir DIR").unwrap_err();
-        assert!(error.contains("ca.pem: is already there"), "{error}");
-        assert!(!dir.path().join("ca.key").exists());
-    }
-
-    #[test]
-    fn a_ca_with_another_cas_key_issues_nothing() {
-        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        ca(dir.path(), "init --dir DIR").unwrap();
-        ca(other.path(), "init --dir DIR").unwrap();
-        fs::copy(other.path().join("ca.key"), dir.path().join("ca.key")).unwrap();
-        let error = ca(dir.path(), "issue --dir DIR --dns a.b --out DIR/x").unwrap_err();
-        assert!(error.contains("ca.key is not the key of ca.pem"), "{error}");
-    }
-
-    #[test]
-    fn a_certificate_that_would_outlive_its_ca_is_not_issued() {
-        let dir = tempfile::tempdir().unwrap();
-        ca(dir.path(), "init --dir DIR --days 90").unwrap();
-        ca(dir.path(), "issue --dir DIR --dns a.b --days 89 --out DIR/x").unwrap();
-        let error = ca(dir.path(), "issue --dir DIR --dns a.b --days 91 --out DIR/y").unwrap_err();
-        assert!(error.contains("fewer --days"), "{error}");
-    }
-
-    #[test]
-    fn a_certificate_that_names_nobody_is_not_issued() {
-        let dir = tempfile::tempdir().unwrap();
-        ca(dir.path(), "init --dir DIR").unwrap();
-        let error = ca(dir.path(), "issue --dir DIR --out DIR/x").unwrap_err();
-        assert!(error.contains("--dns"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_name_is_refused_on_the_command_line() {
-        let dir = tempfile::tempdir().unwrap();
-        ca(dir.path(), "init --dir DIR").unwrap();
-        for (option, said) in [
-            ("--spiffe a.b", "spiffe://"),
-            ("--spiffe spiffe://b/../a", "SPIFFE id"),
-            ("--dns spiffe://b/a", "--spiffe"),
-            ("--dns 10.0.0.1", "DNS name"),
-            ("--dns a..b", "label is empty"),
-            ("--dns a.*.b", "DNS name"),
-            ("--dns *.*.b", "DNS name"),
-            ("--dns a/b", "DNS name"),
-        ] {
-            let error = ca(dir.path(), &format!("issue --dir DIR {option} --out DIR/x")).unwrap_err();
-            assert!(error.contains(said), "{option}: {error}");
-        }
-        ca(dir.path(), "issue --dir DIR --dns *.a.b --out DIR/x").unwrap();
-    }
-
-    #[test]
-    fn a_missing_ca_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = ca(dir.path(), "issue --dir DIR --dns a.b --out DIR/x").unwrap_err();
-        assert!(error.contains("ca.pem"), "{error}");
-    }
-}

@@ -13,7 +13,7 @@ pub(super) struct Check {
     /// The configuration file.
     #[arg(value_name = "FILE", default_value = "/etc/adit/adit.toml")]
     file: PathBuf,
-    /// Leave the certificates, keys and lists that it names unread.
+    /// Leave the certificates, keys and lists that it names unread, and its SPIFFE Workload API unasked.
     #[arg(long)]
     no_files: bool,
     /// Print the file with every default spelled out.

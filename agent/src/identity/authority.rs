@@ -3,6 +3,7 @@
 //! 0600, and nothing is overwritten unasked.
 
 mod files;
+mod renew;
 
 use std::{
     fmt, io,
@@ -23,7 +24,8 @@ use super::{
     text::{date, hex},
 };
 
-pub use files::Existing;
+pub use files::{Existing, write_all};
+pub use renew::{RenewError, Renewal, Renewed, renew};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -125,11 +127,17 @@ impl Authority {
 
     /// Makes a key and a certificate for it, good for both ends of a tunnel.
     pub fn issue(&self, request: &Request, now: SystemTime) -> Result<Issued, IssueError> {
+        self.issue_for(request, None, now)
+    }
+
+    /// The same for a key that is there already, if there is one.
+    fn issue_for(&self, request: &Request, key: Option<KeyPair>, now: SystemTime) -> Result<Issued, IssueError> {
         let params = request.params(now)?;
         if let Some(end) = self.end().filter(|end| OffsetDateTime::from(*end) < params.not_after.truncate_to_second()) {
             return Err(IssueError::Outlives(end));
         }
-        self.sign(&params).map_err(unusable("issuing the certificate"))
+        let key = key.map_or_else(new_key, Ok);
+        key.and_then(|key| self.sign_for(&params, &key)).map_err(unusable("issuing the certificate"))
     }
 
     /// The last moment of the CA's own validity.
@@ -138,9 +146,13 @@ impl Authority {
         Leaf::parse(&der).ok().map(|certificate| certificate.not_after)
     }
 
+    fn sign_for(&self, params: &CertificateParams, key: &KeyPair) -> Result<Issued, rcgen::Error> {
+        Ok(Issued { certificate: params.signed_by(key, &self.issuer)?.pem(), key: key.serialize_pem() })
+    }
+
+    #[cfg(test)]
     pub(super) fn sign(&self, params: &CertificateParams) -> Result<Issued, rcgen::Error> {
-        let key = new_key()?;
-        Ok(Issued { certificate: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
+        self.sign_for(params, &new_key()?)
     }
 
     #[cfg(test)]

@@ -7,12 +7,19 @@ use adit_config::{Certificate, Identity};
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
 
-use super::{error::LoadError, leaf::Leaf, pem, text::date};
+use super::{
+    error::LoadError,
+    leaf::Leaf,
+    pem,
+    spiffe::{Given, given::Svid},
+    text::date,
+};
 
 /// A certificate chain and its key, under the id the configuration gives it.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The id in the configuration; `default` for `[tls] cert`.
+    /// The id in the configuration; `default` for `[tls] cert` and for a Workload API's first, whose others have their SPIFFE
+    /// ids.
     pub id: String,
     /// What the certificate proves us to be; wildcards are not among them.
     pub identities: Vec<Identity>,
@@ -48,6 +55,25 @@ impl Credential {
         warn_if_exposed(&of.key);
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|cause| key_error(of, &cause))?;
         Ok(Self::new(&of.id, &leaf, key))
+    }
+
+    /// Takes one that a Workload API gave, by the same rules.
+    pub(super) fn given(
+        given: &Given,
+        svid: &Svid,
+        provider: &CryptoProvider,
+        held: &[Self],
+        now: SystemTime,
+    ) -> Result<Self, LoadError> {
+        let from = given.source(&format!("certificate {}", svid.id));
+        let leaf = check(&from, &svid.chain)?;
+        if !held.iter().any(|one| one.id == svid.id && one.chain() == svid.chain) {
+            svid.chain.iter().try_for_each(|der| check_dates(&from, &parse(&from, der)?, now))?;
+        }
+        let key = CertifiedKey::from_der(svid.chain.clone(), svid.key.clone_key(), provider).map_err(|cause| {
+            LoadError::new(&from, format!("came with a key that is of no use: {cause}"), "see its log")
+        })?;
+        Ok(Self::new(&svid.id, &leaf, key))
     }
 
     fn new(id: &str, leaf: &Leaf, key: CertifiedKey) -> Self {

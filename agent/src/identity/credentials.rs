@@ -28,13 +28,13 @@ const HELP: &str = "let LoadCredential= of the systemd unit name it, and systemd
 
 #[cfg(test)]
 mod tests {
-    use adit_config::Certificate;
+    use adit_config::{Authorities, Certificate};
 
     use super::*;
 
     fn tls(key: &str) -> Tls {
         let certificate = Certificate { id: "default".to_owned(), cert: "/etc/host.pem".into(), key: key.into() };
-        Tls { ca: "/etc/ca.pem".into(), crl: Vec::new(), certificates: vec![certificate] }
+        Tls { authorities: Authorities::File("/etc/ca.pem".into()), crl: Vec::new(), certificates: vec![certificate] }
     }
 
     #[test]

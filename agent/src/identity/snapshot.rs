@@ -5,11 +5,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use adit_config::{Tls, Verify};
+use adit_config::{Identity, Tls, Verify};
 use rustls::{ClientConfig, ServerConfig, sign::SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, ServerName};
 
@@ -19,6 +20,7 @@ use super::{
     explain::explain,
     peer::{Peer, PeerError, Role},
     pki, settings,
+    spiffe::Given,
     text::date,
     trust::{Claim, Trust},
     verify::AcceptorJudge,
@@ -52,16 +54,16 @@ pub struct Revoked {
 }
 
 impl Snapshot {
-    /// Reads every file.
-    pub(super) fn load(tls: &Tls, now: SystemTime) -> Result<Self, LoadError> {
-        let trust = Trust::load(&tls.ca, &tls.crl, now)?;
-        Self::build(tls, trust, load_credentials(tls, &[], now)?, [1; 3])
+    /// Reads every file, and takes what a Workload API has `given`, if there is one.
+    pub(super) fn load(tls: &Tls, given: Option<&Given>, now: SystemTime) -> Result<Self, LoadError> {
+        let trust = Trust::load(tls, given, now)?;
+        Self::build(tls, trust, load_credentials(tls, given, &[], now)?, [1; 3])
     }
 
-    /// Reads every file again; none when they say what this snapshot says.
-    pub(super) fn next(&self, tls: &Tls, now: SystemTime) -> Result<Option<Self>, LoadError> {
-        let trust = Trust::load(&tls.ca, &tls.crl, now)?;
-        let credentials = load_credentials(tls, &self.credentials, now)?;
+    /// The same again; none when they say what this snapshot says.
+    pub(super) fn next(&self, tls: &Tls, given: Option<&Given>, now: SystemTime) -> Result<Option<Self>, LoadError> {
+        let trust = Trust::load(tls, given, now)?;
+        let credentials = load_credentials(tls, given, &self.credentials, now)?;
         let new_trust = trust != *self.trust;
         let new_credentials = !same(&credentials, &self.credentials);
         if !new_trust && !new_credentials {
@@ -83,7 +85,7 @@ impl Snapshot {
     ) -> Result<Self, LoadError> {
         let trust = Arc::new(trust);
         let unusable =
-            |cause: rustls::Error| LoadError::new(&tls.ca, format!("TLS cannot be set up: {cause}"), "report this");
+            |cause: rustls::Error| LoadError::new(&from(tls), format!("TLS cannot be set up: {cause}"), "report this");
         let server = settings::server(&trust, &credentials).map_err(unusable)?;
         let judge = AcceptorJudge { trust: trust.clone(), verify: Verify::None };
         let client = settings::client(Arc::new(judge), first(tls, &credentials)?).map_err(unusable)?;
@@ -161,7 +163,11 @@ impl Snapshot {
     /// Who the peer of a finished handshake is. The handshake must have used this snapshot, and have
     /// begun at `met`.
     pub fn peer(&self, chain: &[CertificateDer<'_>], role: Role, met: SystemTime) -> Result<Peer, PeerError> {
-        Peer::from_chain(chain, role, self.trust_generation, met)
+        let mut peer = Peer::from_chain(chain, role, self.trust_generation, met)?;
+        if !self.trust.vouches_for_hosts(&peer.identities) {
+            peer.identities.retain(|identity| matches!(identity, Identity::Spiffe(_)));
+        }
+        Ok(peer)
     }
 
     /// Whether a peer verified earlier is still good for another stream: its dates always, its chain
@@ -175,7 +181,7 @@ impl Snapshot {
         if same_trust && now <= peer.until && !self.trust.has_expired_since(peer.met, now) {
             return Ok(());
         }
-        judge(peer, role, |claim| self.trust.verify(claim, pki::unix_time(now)))
+        self.judge(peer, role, |claim| self.trust.verify(claim, pki::unix_time(now)))
     }
 
     /// Whether a peer verified earlier still stands by the bundle and the lists of now. A certificate
@@ -184,15 +190,26 @@ impl Snapshot {
         if role == Role::Unverified || peer.generation == self.trust_generation {
             return Ok(());
         }
-        judge(peer, role, |claim| self.trust.stands(claim, pki::unix_time(peer.met)))
+        self.judge(peer, role, |claim| self.trust.stands(claim, pki::unix_time(peer.met)))
     }
-}
 
-fn judge(peer: &Peer, role: Role, verdict: impl FnOnce(Claim<'_>) -> Result<(), rustls::Error>) -> Result<(), Revoked> {
-    let Some((end_entity, intermediates)) = peer.chain().split_first() else {
-        return Err(Revoked::because("the peer sent no certificate"));
-    };
-    verdict(Claim { end_entity, intermediates, role }).map_err(|cause| Revoked::because(explain(&cause)))
+    fn judge(
+        &self,
+        peer: &Peer,
+        role: Role,
+        verdict: impl FnOnce(Claim<'_>) -> Result<(), rustls::Error>,
+    ) -> Result<(), Revoked> {
+        let Some((end_entity, intermediates)) = peer.chain().split_first() else {
+            return Err(Revoked::because("the peer sent no certificate"));
+        };
+        verdict(Claim { end_entity, intermediates, role }).map_err(|cause| Revoked::because(explain(&cause)))?;
+        // Met under a bundle that vouched for more: a file's, before there was a Workload API.
+        let names_hosts = peer.identities.iter().any(|identity| !matches!(identity, Identity::Spiffe(_)));
+        match names_hosts && !self.trust.vouches_for_hosts(&peer.identities) {
+            true => Err(Revoked::because("no authority vouches for the peer's host names any more")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What a dialer hands rustls: the name to send as SNI, or, for none, an address, of which rustls
@@ -228,14 +245,27 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-fn load_credentials(tls: &Tls, held: &[Credential], now: SystemTime) -> Result<Arc<[Credential]>, LoadError> {
+fn load_credentials(
+    tls: &Tls,
+    given: Option<&Given>,
+    held: &[Credential],
+    now: SystemTime,
+) -> Result<Arc<[Credential]>, LoadError> {
     let provider = settings::provider();
-    let certificates = tls.certificates.iter();
-    certificates.map(|of| Credential::load(of, &provider, held, now)).collect()
+    let svids = given.into_iter().flat_map(|given| given.svids.iter().map(move |svid| (given, svid)));
+    let svids = svids.map(|(given, svid)| Credential::given(given, svid, &provider, held, now));
+    let files = tls.certificates.iter().map(|of| Credential::load(of, &provider, held, now));
+    svids.chain(files).collect()
 }
 
 fn first<'a>(tls: &Tls, credentials: &'a [Credential]) -> Result<&'a Credential, LoadError> {
-    credentials.first().ok_or_else(|| LoadError::new(&tls.ca, "has no certificate beside it", "set [tls] cert and key"))
+    let missing = || LoadError::new(&from(tls), "has no certificate beside it", "set [tls] cert and key");
+    credentials.first().ok_or_else(missing)
+}
+
+/// What to blame for what is nobody's own fault.
+fn from(tls: &Tls) -> PathBuf {
+    tls.authorities.to_string().into()
 }
 
 /// A key is as new as its certificate, which holds the public half of it.

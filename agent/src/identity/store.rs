@@ -1,19 +1,26 @@
-//! The snapshot in force, and its reload when a file changes: all of the files or none of them. A
-//! bad file keeps what was, says so in the log, the metric and the status, and is tried again. It
+//! The snapshot in force, and its reload when a file changes or a Workload API gives another set: all of it or none. A
+//! bad file or set keeps what was, says so in the log, the metric and the status, and is tried again. It
 //! never cuts a tunnel; whoever holds one watches `changed`.
 
 use std::{
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use adit_config::Tls;
-use arc_swap::ArcSwap;
+use adit_config::{Authorities, Tls};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{credentials, error::LoadError, settings, snapshot::Snapshot};
+use super::{
+    credentials,
+    error::LoadError,
+    settings,
+    snapshot::Snapshot,
+    spiffe::{Latest, Workload, WorkloadStatus},
+};
 use crate::watch::Watched;
 
 /// Holds the [`Snapshot`] in force.
@@ -22,7 +29,16 @@ pub struct Store {
     current: ArcSwap<Snapshot>,
     changed: watch::Sender<u64>,
     reload: Mutex<Reload>,
+    /// Where certificates and bundles come from, if not from files.
+    workload: ArcSwapOption<Workload>,
+    /// Apart from the reload, during which it is asked for too.
+    fault: Mutex<Option<LoadError>>,
 }
+
+/// How often a pair is read again that was found half written, and how long its writer is left alone before: who replaces a
+/// key and then its certificate needs two steps for it.
+const READS: usize = 10;
+const REST: Duration = Duration::from_millis(50);
 
 /// Held for the whole of a reload, so that two never cross.
 #[derive(Debug)]
@@ -30,20 +46,26 @@ struct Reload {
     /// Which files: a new configuration may name others.
     tls: Tls,
     files: Watched,
-    fault: Option<LoadError>,
 }
 
 impl Store {
-    /// Reads every file for the first time; the first that cannot be used is the error.
+    /// Reads every file for the first time; the first that cannot be used is the error. A Workload API is waited for, up to
+    /// `spiffe_wait`, and its thread follows it as long as this lives.
     pub fn load(tls: &Tls) -> Result<Self, LoadError> {
         let tls = credentials::found(tls)?;
-        let files = Watched::new(files(&tls));
-        let snapshot = Snapshot::load(&tls, SystemTime::now())?;
+        let mut files = Watched::new(files(&tls));
+        let workload = workload(&tls, None)?;
+        let latest = workload.as_ref().map(|workload| workload.latest());
+        let given = latest.as_ref().and_then(|latest| latest.given.as_deref());
+        let snapshot = whole(&mut files, || Snapshot::load(&tls, given, SystemTime::now()))?;
+        took(workload.as_deref(), latest.as_ref());
         settings::draw_randomness();
         Ok(Self {
             changed: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
-            reload: Mutex::new(Reload { tls, files, fault: None }),
+            reload: Mutex::new(Reload { tls, files }),
+            workload: ArcSwapOption::new(workload),
+            fault: Mutex::default(),
         })
     }
 
@@ -58,9 +80,15 @@ impl Store {
         self.changed.subscribe()
     }
 
-    /// Why the files on disk are not in force, when the last reload failed.
+    /// Why the files on disk, or what a Workload API gave last, are not in force; or why nothing comes from it any more.
     pub fn fault(&self) -> Option<LoadError> {
-        self.lock().fault.clone()
+        let fault = self.fault_held().clone();
+        fault.or_else(|| self.workload.load().as_ref()?.fault())
+    }
+
+    /// The Workload API that certificates and bundles come from, if they come from one.
+    pub fn workload(&self) -> Option<WorkloadStatus> {
+        self.workload.load().as_ref().map(|workload| workload.status())
     }
 
     /// Reads every file again, changed or not; true when something new is in force.
@@ -68,19 +96,20 @@ impl Store {
         self.reload_held(&mut self.lock())
     }
 
-    /// Reloads when a file has changed, or while the last reload failed; false when nothing new is
+    /// Reloads when a file has changed, or there is another set, or while the last reload failed; false when nothing new is
     /// in force.
     pub fn reload_if_changed(&self) -> Result<bool, LoadError> {
         let mut reload = self.lock();
-        match reload.fault.is_none() && reload.files.changed().is_empty() {
+        let has_news = self.workload.load().as_ref().is_some_and(|workload| workload.has_news());
+        match self.fault_held().is_none() && reload.files.changed().is_empty() && !has_news {
             true => Ok(false),
             false => self.reload_held(&mut reload),
         }
     }
 
-    /// Looks at the files every `period` until cancelled.
+    /// Looks at the files every `period`, and takes each new set when it comes, until cancelled.
     pub async fn watch(self: Arc<Self>, period: Duration, cancel: CancellationToken) {
-        while cancel.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+        while cancel.run_until_cancelled(self.until_look(period)).await.is_some() {
             let store = self.clone();
             // The files may be on a network mount: never read them on a thread that moves bytes.
             let look = tokio::task::spawn_blocking(move || store.reload_if_changed());
@@ -90,26 +119,52 @@ impl Store {
         }
     }
 
+    async fn until_look(&self, period: Duration) {
+        let workload = self.workload.load_full();
+        let news = async {
+            match &workload {
+                Some(workload) => workload.until_news().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = pin!(news) => {}
+        }
+    }
+
     /// Reads the files that `tls` names, in place of those that were named before. They are in force once the result is
     /// [put](Prepared::put); until then nobody else reloads, and dropping it changes nothing.
+    /// A Workload API that is new is waited for before.
     pub fn prepare(&self, tls: &Tls) -> Result<Prepared<'_>, LoadError> {
+        let workload = workload(tls, self.workload.load_full())?;
         let reload = self.lock();
         let tls = credentials::found(tls)?;
-        let files = Watched::new(files(&tls));
-        let next = self.snapshot().next(&tls, SystemTime::now())?;
-        Ok(Prepared { store: self, reload, tls, files, next })
+        let mut files = Watched::new(files(&tls));
+        let latest = workload.as_ref().map(|workload| workload.latest());
+        let given = latest.as_ref().and_then(|latest| latest.given.as_deref());
+        let next = whole(&mut files, || self.snapshot().next(&tls, given, SystemTime::now()))?;
+        Ok(Prepared { store: self, reload, tls, files, workload, latest, next })
     }
 
     fn reload_held(&self, reload: &mut Reload) -> Result<bool, LoadError> {
         reload.files.changed();
-        match self.snapshot().next(&reload.tls, SystemTime::now()) {
+        let workload = self.workload.load_full();
+        let latest = workload.as_ref().map(|workload| workload.latest());
+        let given = latest.as_ref().and_then(|latest| latest.given.as_deref());
+        took(workload.as_deref(), latest.as_ref());
+        let Reload { tls, files } = reload;
+        let read = || self.snapshot().next(tls, given, SystemTime::now());
+        // A fault that is known has been waited for.
+        let known = self.fault_held().is_some();
+        match if known { read() } else { whole(files, read) } {
             Ok(next) => {
-                let ended = reload.fault.take().is_some();
+                let ended = self.fault_held().take().is_some();
                 Ok(self.put(next, ended))
             }
             Err(fault) => {
-                tell_fault(&fault, reload.fault.as_ref());
-                reload.fault = Some(fault.clone());
+                let before = self.fault_held().replace(fault.clone());
+                tell_fault(&fault, before.as_ref());
                 Err(fault)
             }
         }
@@ -118,7 +173,7 @@ impl Store {
     fn put(&self, next: Option<Snapshot>, fault_ended: bool) -> bool {
         let Some(next) = next else {
             if fault_ended {
-                tracing::info!("the TLS files are sound again, and say what is in force");
+                tracing::info!("the TLS credentials are sound again, and say what is in force");
             }
             return false;
         };
@@ -134,6 +189,10 @@ impl Store {
         self.lock().tls.clone()
     }
 
+    fn fault_held(&self) -> MutexGuard<'_, Option<LoadError>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Reload> {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,22 +204,62 @@ pub struct Prepared<'a> {
     reload: MutexGuard<'a, Reload>,
     tls: Tls,
     files: Watched,
+    workload: Option<Arc<Workload>>,
+    latest: Option<Latest>,
     next: Option<Snapshot>,
 }
 
 impl Prepared<'_> {
     /// Puts them in force.
     pub fn put(mut self) {
-        let ended = self.reload.fault.take().is_some();
+        let ended = self.store.fault_held().take().is_some();
+        took(self.workload.as_deref(), self.latest.as_ref());
+        self.store.workload.store(self.workload);
         self.reload.tls = self.tls;
         self.reload.files = self.files;
         self.store.put(self.next, ended);
     }
 }
 
+/// The Workload API of `tls`, which may be the one that is followed already.
+fn workload(tls: &Tls, current: Option<Arc<Workload>>) -> Result<Option<Arc<Workload>>, LoadError> {
+    match (&tls.authorities, current) {
+        (Authorities::File(_), _) => Ok(None),
+        (Authorities::Spiffe(spiffe), Some(current)) if current.is_of(spiffe) => Ok(Some(current)),
+        (Authorities::Spiffe(spiffe), _) => Workload::start(spiffe).map(|started| Some(Arc::new(started))),
+    }
+}
+
+fn took(workload: Option<&Workload>, latest: Option<&Latest>) {
+    if let (Some(workload), Some(latest)) = (workload, latest) {
+        workload.took(latest.number);
+    }
+}
+
+/// What `read` makes of the files. One that fails is read again as long as its writer is at work: between a new key and its
+/// certificate there is a moment in which they are no pair.
+fn whole<T>(files: &mut Watched, read: impl Fn() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    let mut result = read();
+    for _ in 0..READS {
+        if result.is_ok() {
+            break;
+        }
+        std::thread::sleep(REST);
+        if files.changed().is_empty() {
+            break;
+        }
+        result = read();
+    }
+    result
+}
+
 fn files(tls: &Tls) -> Vec<PathBuf> {
+    let ca = match &tls.authorities {
+        Authorities::File(ca) => Some(ca),
+        Authorities::Spiffe(_) => None,
+    };
     let pairs = tls.certificates.iter().flat_map(|one| [&one.cert, &one.key]);
-    [&tls.ca].into_iter().chain(&tls.crl).chain(pairs).cloned().collect()
+    ca.into_iter().chain(&tls.crl).chain(pairs).cloned().collect()
 }
 
 fn tell_success(next: &Snapshot) {
@@ -169,7 +268,7 @@ fn tell_success(next: &Snapshot) {
         generation = next.generation,
         trust = next.trust_generation,
         credentials = next.credential_generation,
-        "TLS files reloaded"
+        "TLS credentials reloaded"
     );
 }
 
@@ -177,7 +276,7 @@ fn tell_success(next: &Snapshot) {
 fn tell_fault(fault: &LoadError, before: Option<&LoadError>) {
     if Some(fault) != before {
         count("failed");
-        tracing::error!(%fault, "TLS files not reloaded; what was in force stays");
+        tracing::error!(%fault, "TLS credentials not reloaded; what was in force stays");
     }
 }
 

@@ -43,6 +43,29 @@ pub(super) struct DialerJudge {
     pub(super) trust: Arc<Trust>,
 }
 
+impl AcceptorJudge {
+    fn check_expected(
+        &self,
+        expected: &Identity,
+        end_entity: &CertificateDer<'_>,
+        leaf: &Leaf,
+    ) -> Result<(), rustls::Error> {
+        let is_believed = || self.trust.vouches_for_hosts(&leaf.identities());
+        match expected {
+            Identity::Dns(name) if is_believed() => {
+                let name = DnsName::try_from(name.as_str()).map_err(|_| wrong(expected, leaf))?;
+                check_subject(&ServerName::DnsName(name), end_entity, leaf)
+            }
+            Identity::Ip(address) if is_believed() => check_subject(&ServerName::from(*address), end_entity, leaf),
+            Identity::Dns(_) | Identity::Ip(_) => Err(wrong(expected, leaf)),
+            Identity::Spiffe(_) => match leaf.identities().contains(expected) {
+                true => Ok(()),
+                false => Err(wrong(expected, leaf)),
+            },
+        }
+    }
+}
+
 impl ServerCertVerifier for AcceptorJudge {
     fn verify_server_cert(
         &self,
@@ -60,7 +83,7 @@ impl ServerCertVerifier for AcceptorJudge {
         let claim = Claim { end_entity, intermediates, role };
         self.trust.verify(claim, now)?;
         let leaf = known(end_entity, role)?;
-        check_expected(expected, end_entity, &leaf)?;
+        self.check_expected(expected, end_entity, &leaf)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -138,20 +161,6 @@ fn known(end_entity: &CertificateDer<'_>, role: Role) -> Result<Leaf, rustls::Er
         other => CertificateError::Other(OtherError(Arc::new(other))),
     })?;
     Ok(leaf)
-}
-
-fn check_expected(expected: &Identity, end_entity: &CertificateDer<'_>, leaf: &Leaf) -> Result<(), rustls::Error> {
-    match expected {
-        Identity::Dns(name) => {
-            let name = DnsName::try_from(name.as_str()).map_err(|_| wrong(expected, leaf))?;
-            check_subject(&ServerName::DnsName(name), end_entity, leaf)
-        }
-        Identity::Ip(address) => check_subject(&ServerName::from(*address), end_entity, leaf),
-        Identity::Spiffe(_) => match leaf.identities().contains(expected) {
-            true => Ok(()),
-            false => Err(wrong(expected, leaf)),
-        },
-    }
 }
 
 /// webpki's check, which lets a wildcard prove a name; its error with every name we saw.

@@ -159,7 +159,12 @@ pub const METRICS: &[Metric] = &[
         "outcome",
         "reloads of certificates, bundle and revocation lists: `ok`, or `failed` (what was in force stays)",
     ),
-    Metric("adit_tls_fault", Shape::Gauge, "", "1 while the TLS files on disk are not in force, because one is bad"),
+    Metric(
+        "adit_tls_fault",
+        Shape::Gauge,
+        "",
+        "1 while the TLS files on disk are not in force, because one is bad, or a Workload API gives nothing of use",
+    ),
     Metric(
         "adit_config_reloads_total",
         Shape::Counter,
@@ -171,6 +176,18 @@ pub const METRICS: &[Metric] = &[
         Shape::Gauge,
         "",
         "1 while the configuration file on disk is not in force, because it could not be",
+    ),
+    Metric(
+        "adit_workload_api_fault",
+        Shape::Gauge,
+        "",
+        "1 while the stream of the SPIFFE Workload API is broken (what it gave last stays in force)",
+    ),
+    Metric(
+        "adit_workload_api_faults_total",
+        Shape::Counter,
+        "",
+        "times that stream broke, or the reason why it cannot be opened became another",
     ),
     Metric(
         "adit_rules_lost_total",
@@ -258,6 +275,7 @@ fn begin_at_zero() {
     for side in ["dialer", "acceptor"] {
         counter!("adit_protocol_violations_total", "side" => side).absolute(0);
     }
+    counter!("adit_workload_api_faults_total").absolute(0);
     for why in ["gone", "others"] {
         counter!("adit_rules_lost_total", "why" => why).absolute(0);
     }
@@ -283,7 +301,7 @@ fn begin_at_zero() {
         counter!(name).absolute(0);
     }
     names(Answers::default());
-    for name in ["adit_tunnels_idle", "adit_tunnels_accepted", "adit_config_fault"] {
+    for name in ["adit_tunnels_idle", "adit_tunnels_accepted", "adit_config_fault", "adit_workload_api_fault"] {
         gauge!(name).set(0.0);
     }
 }

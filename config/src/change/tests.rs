@@ -209,6 +209,23 @@ fn a_side_that_comes_or_goes_opens_or_closes_all_it_has() {
     assert_eq!(come.doors.inbound, [None]);
 }
 
+#[test]
+fn a_workload_api_in_place_of_files_is_told_and_so_is_the_way_back() {
+    let files = "ca = \"/ca.pem\"\ncert = \"/host.pem\"\nkey = \"/host.key\"\n";
+    let api =
+        |wait: &str| config(&BASE.replace(files, &format!("spiffe = \"unix:/api.sock\"\nspiffe_wait = \"{wait}\"\n")));
+    assert_ne!(api("1s"), config(BASE), "the base has such files");
+    let there = Change::between(&config(BASE), api("1s")).lines;
+    assert_eq!(
+        there,
+        ["[tls] ca: /ca.pem -> the Workload API at unix:/api.sock", "[[tls.certificate]] default: removed"]
+    );
+    let back = Change::between(&api("1s"), config(BASE)).lines;
+    assert_eq!(back, ["[tls] ca: the Workload API at unix:/api.sock -> /ca.pem", "[[tls.certificate]] default: added"]);
+    let wait = Change::between(&api("1s"), api("2s")).lines;
+    assert_eq!(wait, ["[tls] spiffe_wait: \"1s\" -> \"2s\""]);
+}
+
 /// A file that captures, and takes on what was captured.
 const CAPTURES: &str = r#"
 [tls]

@@ -57,7 +57,7 @@ pub(crate) const RUNTIME: &str = "[runtime]";
 pub(crate) fn known(section: &str) -> Vec<&'static str> {
     match section {
         FILE => vec!["tls", "inbound", "outbound", "netfilter", "admin", "dns", "fs", "limits", "log", "runtime"],
-        TLS => vec!["ca", "cert", "key", "crl", "certificate"],
+        TLS => vec!["ca", "cert", "key", "crl", "spiffe", "spiffe_wait", "certificate"],
         CERTIFICATE => vec!["id", "cert", "key"],
         INBOUND => vec!["listen", "dtab", "conceal", "strict", "service", "capture"],
         SERVICE => vec!["name", "to", "allow", "certificate", "source", "reach", "max_streams", "connect_timeout"],

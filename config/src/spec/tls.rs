@@ -1,16 +1,16 @@
-//! `[tls]` and `[[tls.certificate]]`: which files. It opens none of them.
+//! `[tls]` and `[[tls.certificate]]`: which files, or which Workload API. It opens none of them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::report::{At, Report};
-use super::section::Section;
+use super::section::{Field, Section, Wrong};
 use super::{keys, value};
-use crate::config::{Certificate, Tls};
+use crate::config::{Authorities, Certificate, Spiffe, Tls};
 
 /// What `[tls]` says.
 #[derive(Default)]
 pub(crate) struct TlsSpec {
-    ca: Option<At<PathBuf>>,
+    authorities: Option<Authorities>,
     crl: Vec<At<PathBuf>>,
     /// `[tls] cert, key` first, if it is there.
     pub(crate) certificates: Vec<CertificateSpec>,
@@ -23,27 +23,68 @@ pub(crate) struct CertificateSpec {
     key: Option<At<PathBuf>>,
 }
 
-/// What the certificate of `[tls] cert, key` is called.
+/// What the certificate of `[tls] cert, key` is called, and the first that a Workload API gives.
 pub(crate) const DEFAULT_ID: &str = "default";
+
+/// How long a Workload API's first answer may take: its agent may start at the same time as ours.
+const SPIFFE_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> TlsSpec {
     if !file.has("tls") {
-        report.problem(file.at, "the file has no section [tls]", "add one with `ca`, `cert` and `key`");
+        report.problem(
+            file.at,
+            "the file has no section [tls]",
+            "add one with `ca`, `cert` and `key`, or with `spiffe`",
+        );
     }
     let Some(tls) = file.table("tls", keys::TLS, report) else {
         return TlsSpec::default();
     };
-    let mut certificates: Vec<_> = host_certificate(&tls, report).into_iter().collect();
+    let spiffe = tls.has("spiffe");
+    let mut certificates: Vec<_> = match spiffe {
+        true => Vec::new(),
+        false => host_certificate(&tls, report).into_iter().collect(),
+    };
     let more = tls.tables("certificate", keys::CERTIFICATE, report);
     certificates.extend(more.iter().map(|section| certificate(section, report)));
-    if certificates.is_empty() && !tls.has("certificate") {
+    if certificates.is_empty() && !tls.has("certificate") && !spiffe {
         let help = "add `cert = \"/etc/adit/tls/host.pem\"` and its `key`";
         report.problem(tls.at, "[tls] has no certificate", help);
     }
     TlsSpec {
-        ca: tls.need("ca", "ca = \"/etc/adit/tls/ca.pem\"", report, value::tls_file),
+        authorities: if spiffe { workload_api(&tls, report) } else { bundle(&tls, report) },
         crl: tls.list("crl", report, value::tls_file),
         certificates,
+    }
+}
+
+fn bundle(tls: &Section<'_>, report: &mut Report) -> Option<Authorities> {
+    if tls.has("spiffe_wait") {
+        let help = "add `spiffe = \"unix:/run/spire/sockets/agent.sock\"`, or leave it out";
+        report.problem(tls.place_of("spiffe_wait"), "`spiffe_wait` waits for no Workload API", help);
+    }
+    let ca = tls.need("ca", "ca = \"/etc/adit/tls/ca.pem\"", report, value::tls_file)?;
+    Some(Authorities::File(ca.value))
+}
+
+/// Two sources for one thing would leave it to chance whom to believe.
+fn workload_api(tls: &Section<'_>, report: &mut Report) -> Option<Authorities> {
+    for key in ["ca", "cert", "key"].into_iter().filter(|key| tls.has(key)) {
+        let message = format!("`{key}` stands beside `spiffe`, and the Workload API gives that");
+        report.problem(tls.place_of(key), message, "leave one of them out; more certificates are [[tls.certificate]]");
+    }
+    let wait = tls.read("spiffe_wait", report, value::wait).map_or(SPIFFE_WAIT, |wait| wait.value);
+    let socket = tls.read("spiffe", report, endpoint)?.value;
+    Some(Authorities::Spiffe(Spiffe { socket, wait }))
+}
+
+/// `unix:/path` or, as SPIFFE_ENDPOINT_SOCKET has it, `unix:///path`. A Workload API over TCP is refused: nobody could
+/// tell it from an impostor on the same host.
+fn endpoint(field: &Field<'_>) -> Result<PathBuf, Wrong> {
+    let help = "write its unix socket, such as \"unix:/run/spire/sockets/agent.sock\"";
+    match value::unix(field)? {
+        Some(path) if path.as_os_str() != "/" => Ok(path.components().collect()),
+        _ => Err(Wrong::new(format!("{} no socket of a Workload API", field.is()), help)),
     }
 }
 
@@ -71,9 +112,14 @@ fn files(section: &Section<'_>, report: &mut Report) -> (Option<At<PathBuf>>, Op
 }
 
 impl TlsSpec {
+    /// Whether a Workload API gives certificates.
+    pub(crate) fn is_spiffe(&self) -> bool {
+        matches!(self.authorities, Some(Authorities::Spiffe(_)))
+    }
+
     pub(super) fn mean(self) -> Option<Tls> {
         Some(Tls {
-            ca: self.ca?.value,
+            authorities: self.authorities?,
             crl: self.crl.into_iter().map(|crl| crl.value).collect(),
             certificates: self.certificates.into_iter().map(CertificateSpec::mean).collect::<Option<_>>()?,
         })

@@ -33,7 +33,7 @@ fn the_readmes_reference_is_what_agents_say_and_all_they_say() {
     let _served = service.accept();
     assert!(End::connect(&mesh.front(NARROW)).failure().is_some());
     mesh.a.swap_credential(&mesh.authority.issue(&Leaf::dns(&[A])));
-    mesh.a.until_logged("TLS files reloaded");
+    mesh.a.until_logged("TLS credentials reloaded");
     // then the reference holds every metric they tell, with its kind and its labels, and they tell every one it holds
     let reference = Reference::read();
     let mut told = BTreeSet::new();

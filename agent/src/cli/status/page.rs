@@ -77,6 +77,15 @@ fn head(status: &Value) -> String {
     if let Some(fault) = status["tls_fault"].as_str() {
         let _ = writeln!(head, "TLS fault: {fault}\n           (what was in force before stays)");
     }
+    if let Some(socket) = status["workload_api"]["socket"].as_str() {
+        let api = &status["workload_api"];
+        let state = if api["fault"].is_null() { "follows" } else { "lost" };
+        let _ = writeln!(
+            head,
+            "certificates: {state} the SPIFFE Workload API {socket}, last set {} ago",
+            duration(&api["age_seconds"])
+        );
+    }
     for waiting in list(&config["waits_for_restart"]) {
         let _ = writeln!(head, "a restart applies: {}", text(waiting));
     }
@@ -293,6 +302,15 @@ mod tests {
         let page = page(&json!({ "version": "9", "services": [{ "name": ["/svc/a"] }], "new": 1 }));
         assert!(page.starts_with("adit 9, ready"), "{page}");
         assert!(page.contains("  /svc/a  -   -\n"), "{page}");
+    }
+
+    #[test]
+    fn a_workload_api_is_named_with_how_it_does() {
+        let api = json!({ "socket": "unix:/run/a.sock", "age_seconds": 3, "fault": null });
+        assert!(page(&json!({ "workload_api": api })).contains("follows the SPIFFE Workload API unix:/run/a.sock"));
+        let api = json!({ "socket": "unix:/run/a.sock", "age_seconds": 3, "fault": "gone" });
+        assert!(page(&json!({ "workload_api": api })).contains("lost the SPIFFE Workload API unix:/run/a.sock"));
+        assert!(!page(&json!({})).contains("SPIFFE"));
     }
 
     #[test]

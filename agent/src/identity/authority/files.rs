@@ -1,10 +1,10 @@
-//! The files of a CA: pairs of a certificate and its key, written whole or not at all. A key is never
+//! The files of a CA: pairs of a certificate and its key, and archives of them, written whole or not at all. A key is never
 //! for a moment readable by others, and a pair is never half of an old one and half of a new.
 
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -40,6 +40,133 @@ impl Pair {
         write(&self.key, &issued.key, 0o600, existing)?;
         write(&self.certificate, &issued.certificate, 0o644, existing)
     }
+
+    /// Replaces both with their owners and modes kept, the key first; with the key that is there already, the certificate
+    /// alone. All that may fail comes before the two renames, so that who reads in between finds no pair for as short a time
+    /// as can be.
+    pub(super) fn replace(&self, issued: &Issued, has_new_key: bool) -> Result<(), IssueError> {
+        let failed = |file: &Path| {
+            let file = file.to_owned();
+            move |cause| IssueError::File { file, cause }
+        };
+        let certificate = successor(&self.certificate, &issued.certificate).map_err(failed(&self.certificate))?;
+        if !has_new_key {
+            return put(certificate, &self.certificate).map_err(failed(&self.certificate));
+        }
+        let key = successor(&self.key, &issued.key).map_err(failed(&self.key))?;
+        let old = successor(&self.key, &read(&self.key)?).map_err(failed(&self.key))?;
+        put(key, &self.key).map_err(failed(&self.key))?;
+        put(certificate, &self.certificate).map_err(|cause| {
+            // The old certificate is there still, and so must its key be.
+            let _ = put(old, &self.key);
+            failed(&self.certificate)(cause)
+        })
+    }
+}
+
+/// Writes each of `files`, a name and what it holds, into `dir`, which is made if need be; all of them or none. Where they
+/// are.
+pub fn write_all(
+    dir: &Path,
+    files: &[(String, Vec<u8>)],
+    mode: u32,
+    existing: Existing,
+) -> Result<Vec<PathBuf>, IssueError> {
+    make_private_dir(dir)?;
+    let paths: Vec<_> = files.iter().map(|(name, _)| dir.join(name)).collect();
+    if existing == Existing::Keep {
+        paths.iter().try_for_each(|file| refuse_existing(file))?;
+    }
+    let staged = files.iter().zip(&paths).map(|((_, bytes), file)| stage(file, bytes, mode));
+    let staged: Result<Vec<_>, _> = staged.collect();
+    let mut put = Vec::new();
+    for (staged, file) in staged?.into_iter().zip(&paths) {
+        match staged.put(file, existing) {
+            Ok(done) => put.push(done),
+            Err(cause) => {
+                put.into_iter().rev().for_each(Put::undo);
+                return Err(file_error(file, cause));
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// A file that is written and not yet in its place.
+struct Staged {
+    new: tempfile::TempPath,
+    /// What it replaces.
+    old: Option<tempfile::TempPath>,
+}
+
+/// A file in its place, and what was there before.
+struct Put {
+    file: PathBuf,
+    old: Option<tempfile::TempPath>,
+}
+
+impl Staged {
+    fn put(self, file: &Path, existing: Existing) -> io::Result<Put> {
+        let put = match existing {
+            Existing::Keep => self.new.persist_noclobber(file),
+            Existing::Replace => self.new.persist(file),
+        };
+        put.map(|()| Put { file: file.to_owned(), old: self.old }).map_err(|failed| failed.error)
+    }
+}
+
+impl Put {
+    fn undo(self) {
+        let _ = match self.old {
+            Some(old) => fs::rename(&old, &self.file),
+            None => fs::remove_file(&self.file),
+        };
+    }
+}
+
+fn stage(file: &Path, bytes: &[u8], mode: u32) -> Result<Staged, IssueError> {
+    let failed = |cause| file_error(file, cause);
+    let mut new = tempfile::NamedTempFile::new_in(folder(file)).map_err(failed)?;
+    let written = new.write_all(bytes).and_then(|()| new.as_file().set_permissions(fs::Permissions::from_mode(mode)));
+    written.and_then(|()| new.as_file().sync_all()).map_err(failed)?;
+    let old = match fs::read(file) {
+        Ok(old) => {
+            let mut kept = tempfile::NamedTempFile::new_in(folder(file)).map_err(failed)?;
+            kept.write_all(&old).map_err(failed)?;
+            Some(kept.into_temp_path())
+        }
+        Err(_) => None,
+    };
+    Ok(Staged { new: new.into_temp_path(), old })
+}
+
+/// A file beside `file` that is to take its place, with its owner and mode.
+fn successor(file: &Path, text: &str) -> io::Result<tempfile::NamedTempFile> {
+    let meta = fs::metadata(file)?;
+    let mut new = tempfile::NamedTempFile::new_in(folder(file))?;
+    new.write_all(text.as_bytes())?;
+    // First the owner: a change of it may take bits of the mode away.
+    fchown(new.as_file(), Some(meta.uid()), Some(meta.gid()))?;
+    new.as_file().set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+    new.as_file().sync_all()?;
+    Ok(new)
+}
+
+fn put(new: tempfile::NamedTempFile, file: &Path) -> io::Result<()> {
+    new.persist(file).map(|_| ()).map_err(|failed| failed.error)
+}
+
+/// A folder of keys, if it is not there yet, is its owner's alone.
+fn make_private_dir(dir: &Path) -> Result<(), IssueError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|cause| file_error(dir, cause))
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
 }
 
 /// The text of a file.
@@ -73,11 +200,7 @@ fn write(file: &Path, text: &str, mode: u32, existing: Existing) -> Result<(), I
 }
 
 fn write_to(file: &Path, text: &str, mode: u32, existing: Existing) -> io::Result<()> {
-    let dir = match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    let mut new = tempfile::NamedTempFile::new_in(folder(file))?;
     new.write_all(text.as_bytes())?;
     new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     new.as_file().sync_all()?;

@@ -20,7 +20,7 @@ fn fault(world: &World, certificate: &str, key: &str) -> String {
 
 fn bundle_fault(world: &World, bundle: &str) -> String {
     let mut tls = world.tls(vec![world.pair("host", &world.issue(&["host.a"]))]);
-    tls.ca = world.file("bundle.pem", bundle);
+    tls.authorities = Authorities::File(world.file("bundle.pem", bundle));
     load(&tls).unwrap_err().to_string()
 }
 
@@ -125,7 +125,7 @@ fn a_bundle_of_expired_cas_is_told() {
     let world = World::new();
     let tls = world.tls(vec![]);
     let later = SystemTime::now() + 60 * DAY;
-    let line = Snapshot::load(&tls, later).unwrap_err().to_string();
+    let line = Snapshot::load(&tls, None, later).unwrap_err().to_string();
     says(&line, &["ca.pem: every CA in it has expired"]);
 }
 

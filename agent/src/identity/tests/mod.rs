@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use adit_config::{Certificate, Identity, Tls, Verify};
+use adit_config::{Authorities, Certificate, Identity, Tls, Verify};
 use rcgen::{CertificateParams, CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use rustls::{
     ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
@@ -70,7 +70,7 @@ impl World {
     }
 
     fn tls(&self, certificates: Vec<Certificate>) -> Tls {
-        Tls { ca: self.path("ca.pem"), crl: Vec::new(), certificates }
+        Tls { authorities: Authorities::File(self.path("ca.pem")), crl: Vec::new(), certificates }
     }
 
     /// A snapshot with one good certificate of these names.
@@ -89,7 +89,7 @@ fn authority(dir: &Path) -> Authority {
 }
 
 fn load(tls: &Tls) -> Result<Snapshot, LoadError> {
-    Snapshot::load(tls, SystemTime::now())
+    Snapshot::load(tls, None, SystemTime::now())
 }
 
 /// Names as a request: what parses as an address is one, what begins with `spiffe:` is a SPIFFE id.

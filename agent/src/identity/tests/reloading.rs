@@ -99,12 +99,12 @@ fn a_certificate_that_expired_in_use_keeps_no_revocation_out() {
     running.world.file("crl.pem", running.world.revoke(&revoked, later() + 11 * DAY));
     let when_expired = SystemTime::now() + 11 * DAY;
 
-    let next = before.next(&tls, when_expired).unwrap().unwrap();
+    let next = before.next(&tls, None, when_expired).unwrap().unwrap();
 
     assert_eq!((next.trust_generation, next.credential_generation), (2, 1));
     let expired = running.world.issue(&["host.a"]);
     running.world.pair("host", &expired);
-    says(&before.next(&tls, when_expired).unwrap_err().to_string(), &["host.pem: certificate", "expired at"]);
+    says(&before.next(&tls, None, when_expired).unwrap_err().to_string(), &["host.pem: certificate", "expired at"]);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn files_of_another_name_are_in_force_once_they_are_put_and_a_bad_one_changes_no
     running.store.prepare(&tls).unwrap().put();
     assert_eq!((names()[0].as_str(), running.generations()), ("other.a", [2, 1, 2]));
 
-    tls.ca = running.world.file("bad.pem", "no bundle");
+    tls.authorities = Authorities::File(running.world.file("bad.pem", "no bundle"));
     assert!(running.store.prepare(&tls).is_err());
     assert_eq!(running.store.fault(), None);
     // And from now on it is the new files that are looked at.

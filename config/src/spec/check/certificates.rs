@@ -6,13 +6,21 @@ use crate::spec::Spec;
 use crate::spec::inbound::InboundSpec;
 use crate::spec::outbound::OutboundSpec;
 use crate::spec::report::{At, Report};
+use crate::spec::tls::DEFAULT_ID;
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
     let mut ids = HashSet::new();
+    if spec.tls.is_spiffe() {
+        ids.insert(DEFAULT_ID);
+    }
     for id in spec.tls.certificates.iter().filter_map(|certificate| certificate.id.as_ref()) {
         if !ids.insert(id.value.as_str()) {
             let message = format!("the certificate id `{}` is taken", id.value);
-            report.problem(id.at, message, "give each certificate its own; [tls] cert is `default`");
+            report.problem(
+                id.at,
+                message,
+                "give each certificate its own; [tls] cert, or the Workload API's first, is `default`",
+            );
         }
     }
     for reference in references(spec).filter(|id| !ids.contains(id.value.as_str())) {

@@ -1,0 +1,218 @@
+//! Certificates renewed on disk while streams are opened all the time: by `adit ca renew`, by the script for other tools'
+//! hooks, and as one file of both. No stream fails, and no reload does.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+};
+
+use adit_tests::{
+    address::Wire,
+    agent::{adit, adit_with_input, replace},
+    authority::{Credential, Leaf},
+    end::End,
+    load::Service,
+    mesh::{A, B, Mesh, Plan},
+    need, need_that,
+    process::{Finished, run},
+    skip::is_root,
+    wait::{LIMIT, until},
+};
+
+const ECHO: &str = "/svc/echo";
+
+/// Applications that open one stream after another.
+const CALLERS: usize = 4;
+
+/// How often each scenario renews.
+const RENEWALS: usize = 5;
+
+#[test]
+fn renewing_under_load_fails_no_stream_and_no_reload() {
+    // given a CA of adit's own, and A's certificate by it
+    let ca = tempfile::tempdir().unwrap();
+    let dir = ca.path().display().to_string();
+    let _made = adit(&["ca", "init", "--dir", &dir]).expect_success();
+    let prefix = ca.path().join("a").display().to_string();
+    let _made = adit(&["ca", "issue", "--dir", &dir, "--dns", A, "--out", &prefix]).expect_success();
+    let bundle = fs::read_to_string(ca.path().join("ca.pem")).unwrap();
+    let world = World::start(|plan| {
+        let both = plan.path("both.pem");
+        replace(&both, &format!("{bundle}{}", plan.authority().pem()));
+        let key = plan.path("b.key");
+        let shown = plan.authority().issue(&Leaf::dns(&[B]));
+        let cert = plan.path("b.pem");
+        replace(&key, &shown.key);
+        replace(&cert, &shown.cert);
+        let (ca, cert, key) = (both.display(), cert.display(), key.display());
+        let plan = plan.a_tls(&format!("ca = \"{ca}\"\ncert = \"{prefix}.pem\"\nkey = \"{prefix}.key\""));
+        plan.b_tls(&format!("ca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\""))
+    });
+    // when it is renewed again and again
+    let folder = dir.clone();
+    let renew = || adit(&["ca", "renew", "--dir", &dir, "--within", "3650d", &folder]).expect_success();
+    world.renews(|| assert!(renew().contains("renewed, valid until")));
+}
+
+#[test]
+fn the_script_for_hooks_puts_pairs_in_place_under_load_and_fails_no_stream_and_no_reload() {
+    need!("openssl");
+    let tls = tempfile::tempdir().unwrap();
+    let (pem, key) = (tls.path().join("host.pem"), tls.path().join("host.key"));
+    let world = World::start(|plan| {
+        let given = plan.authority().issue(&Leaf::dns(&[A]));
+        let ca = plan.path("site.pem");
+        replace(&ca, plan.authority().pem());
+        // given that there was nothing before
+        let _done = install(tls.path(), &given).expect_success();
+        assert_eq!([mode(&pem), mode(&key)], [0o644, 0o640]);
+        plan.a_tls(&format!("ca = \"{}\"\ncert = \"{}\"\nkey = \"{}\"", ca.display(), pem.display(), key.display()))
+    });
+    // when the mode is another than the script's, then it stays
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.renews(|| {
+        let _done = install(tls.path(), &world.mesh.authority.issue(&Leaf::dns(&[A]))).expect_success();
+    });
+    assert_eq!([mode(&pem), mode(&key)], [0o644, 0o600]);
+    // and what is no pair is refused, and leaves what was there, and nothing else
+    let before = fs::read(&key).unwrap();
+    let mut wrong = world.mesh.authority.issue(&Leaf::dns(&[A]));
+    wrong.key = world.mesh.authority.issue(&Leaf::dns(&[A])).key;
+    let refused = install(tls.path(), &wrong);
+    assert!(!refused.status.success() && refused.all().contains("is not the key of"), "{}", refused.all());
+    assert_eq!(fs::read(&key).unwrap(), before);
+    assert_eq!(fs::read_dir(tls.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn one_file_of_a_certificate_and_its_key_changes_in_one_step_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("host.pem");
+    let write = |credential: &Credential| replace(&file, &format!("{}{}", credential.cert, credential.key));
+    let world = World::start(|plan| {
+        let ca = plan.path("site.pem");
+        replace(&ca, plan.authority().pem());
+        write(&plan.authority().issue(&Leaf::dns(&[A])));
+        let file = file.display();
+        plan.a_tls(&format!("ca = \"{}\"\ncert = \"{file}\"\nkey = \"{file}\"", ca.display()))
+    });
+    world.renews(|| write(&world.mesh.authority.issue(&Leaf::dns(&[A]))));
+}
+
+#[test]
+fn a_renewed_pair_has_the_owner_it_had() {
+    need_that!(is_root(), "only root gives files away");
+    let ca = tempfile::tempdir().unwrap();
+    let dir = ca.path().display().to_string();
+    let _made = adit(&["ca", "init", "--dir", &dir]).expect_success();
+    let _made = adit(&["ca", "issue", "--dir", &dir, "--dns", A, "--out", &format!("{dir}/a")]).expect_success();
+    // given a pair that is another user's, the certificate behind a link
+    let (pem, key, link) = (ca.path().join("a.pem"), ca.path().join("a.key"), ca.path().join("live"));
+    for file in [&pem, &key] {
+        chown(file, Some(1234), Some(4321)).unwrap();
+    }
+    fs::create_dir(&link).unwrap();
+    symlink(&pem, link.join("host.pem")).unwrap();
+    let before = [fs::read(&pem).unwrap(), fs::read(&key).unwrap()];
+    // when it is renewed through the link
+    let link = link.join("host.pem");
+    let renew = ["ca", "renew", "--dir", &dir, "--within", "365d", link.to_str().unwrap()];
+    let _done = adit(&renew).expect_success();
+    // then the files behind it are new, theirs as before, and the link is one still
+    assert!(link.is_symlink());
+    for (file, before) in [(&pem, &before[0]), (&key, &before[1])] {
+        assert_ne!(&fs::read(file).unwrap(), before);
+        let meta = fs::metadata(file).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1234, 4321), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_list_of_hosts_may_come_by_standard_input() {
+    let ca = tempfile::tempdir().unwrap();
+    let dir = ca.path().display().to_string();
+    let _made = adit(&["ca", "init", "--dir", &dir]).expect_success();
+    let (hosts, out) = ("a.b spiffe://b/a\nc.b\n", format!("{dir}/out"));
+    let issue = ["ca", "issue", "--dir", &dir, "--hosts", "-", "--out", &out];
+    let said = adit_with_input(&issue, hosts).expect_success();
+    assert!(said.contains("a.b.tar") && said.contains("c.b.tar"), "{said}");
+    assert_eq!(mode(Path::new(&out)), 0o700);
+    let bad = adit_with_input(&issue, "a.b\n*.b\n??\n");
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(bad.stderr.contains("stdin:2: ") && bad.stderr.contains("stdin:3: "), "{}", bad.stderr);
+}
+
+struct World {
+    mesh: Mesh,
+    _echo: Service,
+}
+
+impl World {
+    fn start(of_a: impl FnOnce(Plan) -> Plan) -> Self {
+        let echo = Service::start(Wire::Tcp, "echo");
+        let plan = Mesh::plan().service(ECHO, echo.address());
+        Self { mesh: of_a(plan).start(), _echo: echo }
+    }
+
+    fn serial(&self) -> String {
+        self.mesh.a.status()["certificates"][0]["serial"].as_str().expect("a serial is text").to_owned()
+    }
+
+    /// While streams are opened all the time, `renews` some times, each of which the agent takes up; none fails.
+    fn renews(&self, renews: impl Fn()) {
+        let [good, bad] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let over = AtomicBool::new(false);
+        let front = self.mesh.front(ECHO);
+        thread::scope(|scope| {
+            for _ in 0..CALLERS {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        let call = End::try_echo(&front);
+                        if let Err(error) = &call {
+                            println!("a stream failed: {error}");
+                        }
+                        if call.is_ok() { &good } else { &bad }.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            let _over = Over(&over);
+            for _ in 0..RENEWALS {
+                let before = self.serial();
+                renews();
+                until("the renewed certificate to be in force", LIMIT, || (self.serial() != before).then_some(()));
+            }
+        });
+        let (good, bad) = (good.load(Relaxed), bad.load(Relaxed));
+        println!("{good} streams over {RENEWALS} renewals, {bad} failed");
+        assert_eq!(bad, 0, "of {good} streams some failed");
+        assert!(good > 100, "only {good} streams");
+        assert!(!self.mesh.a.log().contains("not reloaded"), "{}", self.mesh.a.log());
+    }
+}
+
+/// Ends the load, also where the test fails meanwhile.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// The script, with this pair from elsewhere.
+fn install(tls: &Path, credential: &Credential) -> Finished {
+    let from = tempfile::tempdir().unwrap();
+    let (cert, key) = (from.path().join("fullchain.pem"), from.path().join("privkey.pem"));
+    replace(&cert, &credential.cert);
+    replace(&key, &credential.key);
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks/install-pair");
+    run(Command::new(script).arg(cert).arg(key).env("ADIT_TLS", tls), LIMIT)
+}
+
+fn mode(file: &Path) -> u32 {
+    fs::metadata(file).unwrap().permissions().mode() & 0o777
+}
