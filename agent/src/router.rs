@@ -3,10 +3,12 @@
 //! the first stream to a cold name waits. It opens nothing, and sets no limit to the wait: that is
 //! the caller's.
 
+mod census;
 mod decide;
 pub mod delegate;
 mod tables;
 
+pub use census::{Census, Standing};
 pub use tables::{RouteStatus, Way};
 
 use crate::balance::BalancerStatus;

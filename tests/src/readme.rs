@@ -1,6 +1,10 @@
 //! The README's own files: what a reader would copy out of it is what the tests run.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// The README of this repository.
 #[must_use]
@@ -22,6 +26,39 @@ pub fn file(readme: &str, name: &str) -> String {
     assert!(fence.starts_with("```"), "the line after `{mark}` opens a fenced block, not `{fence}`");
     let block: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
     block.join("\n") + "\n"
+}
+
+/// The metrics reference of the README: what live agents are held against, and what alerts may speak of.
+#[derive(Debug)]
+pub struct Reference {
+    /// Each metric with its labels.
+    pub labels: BTreeMap<String, BTreeSet<String>>,
+    /// Each metric with its kind.
+    pub kinds: BTreeMap<String, String>,
+}
+
+impl Reference {
+    /// Reads it.
+    #[must_use]
+    pub fn read() -> Self {
+        let (mut labels, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+        for row in text().lines().filter(|line| line.starts_with("| `adit_")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let name = cells[0].trim_matches('`').to_owned();
+            let of = cells[2].split(',').map(str::trim).filter(|label| !label.is_empty());
+            labels.insert(name.clone(), of.map(str::to_owned).collect());
+            kinds.insert(name, cells[1].to_owned());
+        }
+        assert!(labels.len() > 15, "the README has a metrics reference");
+        Self { labels, kinds }
+    }
+
+    /// The row of a series: a histogram's are told with an end of their own.
+    #[must_use]
+    pub fn find(&self, series: &str) -> Option<(&String, &BTreeSet<String>)> {
+        let ends = ["", "_bucket", "_sum", "_count"];
+        ends.iter().find_map(|end| self.labels.get_key_value(series.strip_suffix(end)?))
+    }
 }
 
 #[cfg(test)]

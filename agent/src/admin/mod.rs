@@ -4,6 +4,7 @@
 //! It has a thread and a runtime of its own, so that a busy data path cannot hide it.
 
 mod delegate;
+mod gauges;
 mod limits;
 mod pages;
 mod predecessors;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
-    By, NotUpgraded, Outcome, View,
+    By, NotUpgraded, Outcome, View, gauges,
     predecessors::{self, Before},
     status::Status,
 };
@@ -95,7 +95,7 @@ async fn metrics_page(view: &View) -> String {
     }
     metrics::names(view.namers.answers());
     view.page.run_upkeep();
-    view.page.render()
+    view.page.render() + &gauges::text(view)
 }
 
 pub(super) fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

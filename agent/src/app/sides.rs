@@ -293,12 +293,16 @@ fn bounds(policy: &Policy, before: Option<(&Policy, &[Bounds])>, connect: Durati
     let (of_services, of_captures) = places.split_at(old.services.len());
     let mut services: Vec<_> = old.services.iter().map(|service| &service.names).zip(of_services).collect();
     let mut captures: Vec<_> = old.captures.iter().map(|capture| &capture.ports).zip(of_captures).collect();
-    let bounds_of = |slots, timeout: Option<Duration>| Bounds { slots, connect: timeout.unwrap_or(connect) };
+    let bounds_of = |label: Option<String>, slots, timeout: Option<Duration>| {
+        Bounds::new(label.unwrap_or_default(), slots, timeout.unwrap_or(connect))
+    };
     let services = policy.services.iter().map(|service| {
-        bounds_of(slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
+        let label = service.names.first().map(ToString::to_string);
+        bounds_of(label, slots_of(&service.names, service.max_streams, &mut services), service.connect_timeout)
     });
     let captures = policy.captures.iter().map(|capture| {
-        bounds_of(slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
+        let label = capture.ports.first().map(|ports| format!("/dst/{{ip}}/{ports}"));
+        bounds_of(label, slots_of(&capture.ports, capture.max_streams, &mut captures), capture.connect_timeout)
     });
     services.chain(captures).collect()
 }

@@ -47,6 +47,17 @@ pub struct BalancerStatus {
     pub left: usize,
 }
 
+/// How the endpoints of a balancer stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Nothing speaks against them.
+    pub up: usize,
+    /// They failed, and have not been reached since.
+    pub down: usize,
+    /// They failed, and one stream tries whether they are back.
+    pub probation: usize,
+}
+
 impl Balancer {
     /// A balancer for `bound`, still without an endpoint.
     #[must_use]
@@ -125,6 +136,20 @@ impl Balancer {
     pub fn is_held(&self) -> bool {
         let set = self.home.set();
         set.open() + set.open_at_left() > 0
+    }
+
+    /// How its endpoints stand.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for health in self.home.set().healths() {
+            match health {
+                Health::Up => tally.up += 1,
+                Health::Down { .. } => tally.down += 1,
+                Health::Probation { .. } => tally.probation += 1,
+            }
+        }
+        tally
     }
 
     /// What `/status` shows of it.

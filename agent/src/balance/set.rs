@@ -326,6 +326,11 @@ impl Set {
         self.left.values().filter_map(Weak::upgrade).map(|left| left.open()).sum()
     }
 
+    /// What is known of each of its endpoints.
+    pub(super) fn healths(&self) -> impl Iterator<Item = Health> {
+        self.slots.iter().map(|slot| slot.endpoint.health())
+    }
+
     /// Its endpoints, in the order of their addresses.
     pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
         let of = |slot: &Slot| {

@@ -18,6 +18,8 @@ pub struct Credential {
     pub identities: Vec<Identity>,
     /// Every name in it as text, wildcards among them, for an operator to read.
     pub names: Vec<String>,
+    /// Its first moment of validity.
+    pub not_before: SystemTime,
     /// Its last moment of validity.
     pub not_after: SystemTime,
     /// Its serial number in lower-case hex.
@@ -53,6 +55,7 @@ impl Credential {
             id: id.to_owned(),
             identities: leaf.identities(),
             names: leaf.names(),
+            not_before: leaf.not_before,
             not_after: leaf.not_after,
             serial: leaf.serial.clone(),
             issuer: leaf.issuer.clone(),

@@ -46,11 +46,6 @@ pub(super) fn system_time(moment: UnixTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(moment.as_secs())
 }
 
-/// A moment as a gauge has it.
-pub(super) fn gauge_seconds(moment: SystemTime) -> f64 {
-    since_epoch(moment).as_secs_f64()
-}
-
 fn since_epoch(moment: SystemTime) -> Duration {
     moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

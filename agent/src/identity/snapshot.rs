@@ -3,7 +3,7 @@
 //! of a reload.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -110,6 +110,16 @@ impl Snapshot {
     /// All of them, the default first.
     pub fn credentials(&self) -> &[Credential] {
         &self.credentials
+    }
+
+    /// When the last CA of the bundle expires.
+    pub fn trust_ends(&self) -> Option<SystemTime> {
+        self.trust.ends()
+    }
+
+    /// When the revocation lists of each file promise newer ones.
+    pub fn promised_lists(&self) -> BTreeMap<String, SystemTime> {
+        self.trust.promises()
     }
 
     /// The credential an acceptor of this snapshot shows for this SNI: what the handshake presented.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::LoadError, pki, settings, snapshot::Snapshot};
+use super::{error::LoadError, settings, snapshot::Snapshot};
 use crate::watch::Watched;
 
 /// Holds the [`Snapshot`] in force.
@@ -39,7 +39,6 @@ impl Store {
         let files = Watched::new(files(tls));
         let snapshot = Snapshot::load(tls, SystemTime::now())?;
         settings::draw_randomness();
-        show_expiry(&snapshot);
         Ok(Self {
             changed: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
@@ -163,7 +162,6 @@ fn files(tls: &Tls) -> Vec<PathBuf> {
 }
 
 fn tell_success(next: &Snapshot) {
-    show_expiry(next);
     count("ok");
     tracing::info!(
         generation = next.generation,
@@ -183,12 +181,4 @@ fn tell_fault(fault: &LoadError, before: Option<&LoadError>) {
 
 fn count(outcome: &'static str) {
     metrics::counter!("adit_tls_reloads_total", "outcome" => outcome).increment(1);
-}
-
-fn show_expiry(snapshot: &Snapshot) {
-    for credential in snapshot.credentials() {
-        let id = credential.id.clone();
-        metrics::gauge!("adit_certificate_expiry_timestamp_seconds", "id" => id)
-            .set(pki::gauge_seconds(credential.not_after));
-    }
 }

@@ -13,6 +13,7 @@
 //! cannot share a bundle when there is a list of either.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -86,6 +87,21 @@ impl Trust {
     /// Whether a CA of the bundle has expired since `then`.
     pub(super) fn has_expired_since(&self, then: SystemTime, now: SystemTime) -> bool {
         self.dates.iter().any(|dates| then <= dates.not_after && dates.not_after < now)
+    }
+
+    /// When the last CA of the bundle expires: then nobody is believed any more.
+    pub(super) fn ends(&self) -> Option<SystemTime> {
+        self.dates.iter().map(|dates| dates.not_after).max()
+    }
+
+    /// When the lists of each file promise newer ones, the soonest of them.
+    pub(super) fn promises(&self) -> BTreeMap<String, SystemTime> {
+        let mut soonest: BTreeMap<String, SystemTime> = BTreeMap::new();
+        for (file, moment) in self.rounds.iter().flatten().filter_map(List::promise) {
+            let kept = soonest.entry(file.to_owned()).or_insert(moment);
+            *kept = moment.min(*kept);
+        }
+        soonest
     }
 
     fn verify_rounds(&self, claim: Claim<'_>, at: UnixTime, anchors: Anchors) -> Result<(), rustls::Error> {

@@ -47,10 +47,21 @@ pub struct Services {
 /// What bounds one service.
 #[derive(Clone, Debug)]
 pub struct Bounds {
+    /// What it is called in the metrics: its first name, as the file has it.
+    pub label: Arc<str>,
     /// Streams at once.
     pub slots: Arc<Slots>,
     /// From judging to a connected socket.
     pub connect: Duration,
+}
+
+impl Bounds {
+    /// Those of the service that the metrics call so.
+    #[must_use]
+    pub fn new(label: String, slots: Arc<Slots>, connect: Duration) -> Self {
+        metrics::service_served(&label);
+        Self { label: label.into(), slots, connect }
+    }
 }
 
 /// Whom a service is connected for.
@@ -124,9 +135,16 @@ impl Services {
             Refusal::new(Code::Overloaded, "the service has too many streams")
         })?;
         match tokio::time::timeout(bounds.connect, self.reach(admitted, caller, options)).await {
-            Ok(Ok(((service, own), to, lease))) => Ok(Connected { service, to, _slot: slot, _lease: lease, _own: own }),
-            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(((service, own), to, lease))) => {
+                metrics::service_connected(&bounds.label, "ok");
+                Ok(Connected { service, to, _slot: slot, _lease: lease, _own: own })
+            }
+            Ok(Err(refusal)) => {
+                metrics::service_connected(&bounds.label, "failed");
+                Err(refusal)
+            }
             Err(_) => {
+                metrics::service_connected(&bounds.label, "timeout");
                 metrics::limit_reached("connect");
                 // Without the rules its answers go to the client, who knows nothing of them.
                 let help = match admitted.source() {

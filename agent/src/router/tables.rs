@@ -110,6 +110,16 @@ impl Tables {
         Some(route.clone())
     }
 
+    /// The same, and nobody has used it.
+    pub(super) fn kept(&self, name: &Name) -> Option<Arc<Route>> {
+        self.routes.get(name).cloned()
+    }
+
+    /// Every road there is.
+    pub(super) fn roads(&self) -> Vec<Arc<Road>> {
+        self.roads.values().cloned().collect()
+    }
+
     /// Keeps what a name leads to; if somebody was quicker, theirs. None if the rules are others by now.
     pub(super) fn add(
         &mut self,
@@ -283,6 +293,11 @@ impl Road {
             stop.drop_guard()
         });
         Arc::new(Self { addrs, balancer, unused: AtomicBool::new(false), _follows: follows })
+    }
+
+    /// What is known of its addresses, and its balancer, which was told.
+    pub(super) fn told(&self) -> (Addrs, &Balancer) {
+        (self.addrs(), &self.balancer)
     }
 
     /// What is known of its addresses, which its balancer is then told.

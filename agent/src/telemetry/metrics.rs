@@ -2,9 +2,12 @@
 //!
 //! Names, kinds and labels stand in one table, which the reference in the README and `/metrics` both come from.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use adit_protocol::Violation;
+use adit_protocol::{Code, Violation};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -29,7 +32,7 @@ pub enum Shape {
 pub struct Metric(pub &'static str, pub Shape, pub &'static str, pub &'static str);
 
 /// Every metric there is.
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: &[Metric] = &[
     Metric("adit_streams_opened_total", Shape::Counter, "direction", "streams that were asked for"),
     Metric(
         "adit_streams_ended_total",
@@ -50,6 +53,12 @@ pub const METRICS: [Metric; 33] = [
         Shape::Counter,
         "direction, code",
         "REFUSE frames sent (inbound), or received with no endpoint left to try (outbound)",
+    ),
+    Metric(
+        "adit_service_connects_total",
+        Shape::Counter,
+        "service, outcome",
+        "admitted streams by whether their service (its first name) could be connected to: `ok`, `failed`, `timeout`",
     ),
     Metric("adit_open_retries_total", Shape::Counter, "", "attempts to open a stream after the first"),
     Metric(
@@ -109,10 +118,34 @@ pub const METRICS: [Metric; 33] = [
     ),
     Metric("adit_fs_bad_lines", Shape::Gauge, "", "lines of `/#/fs` files that say nothing and are left out"),
     Metric(
+        "adit_bound_names",
+        Shape::Gauge,
+        "direction, state",
+        "bound names in use: `up`, `down` (it has endpoints, and none is up), `negative`, `failed`, `pending`",
+    ),
+    Metric(
+        "adit_endpoints",
+        Shape::Gauge,
+        "name, bound, health",
+        "endpoints `up`, `down` or on `probation` of each bound name that a listener's `to` leads to and that is in use",
+    ),
+    Metric(
+        "adit_certificate_start_timestamp_seconds",
+        Shape::Gauge,
+        "id",
+        "from when on a certificate of ours is valid, in seconds since 1970",
+    ),
+    Metric(
         "adit_certificate_expiry_timestamp_seconds",
         Shape::Gauge,
         "id",
         "when a certificate of ours expires, in seconds since 1970",
+    ),
+    Metric(
+        "adit_ca_expiry_timestamp_seconds",
+        Shape::Gauge,
+        "",
+        "when the last CA of our bundle expires, in seconds since 1970",
     ),
     Metric(
         "adit_revocation_list_next_update_timestamp_seconds",
@@ -126,6 +159,7 @@ pub const METRICS: [Metric; 33] = [
         "outcome",
         "reloads of certificates, bundle and revocation lists: `ok`, or `failed` (what was in force stays)",
     ),
+    Metric("adit_tls_fault", Shape::Gauge, "", "1 while the TLS files on disk are not in force, because one is bad"),
     Metric(
         "adit_config_reloads_total",
         Shape::Counter,
@@ -153,6 +187,7 @@ pub const METRICS: [Metric; 33] = [
     ),
     Metric("adit_predecessor_streams", Shape::Gauge, "", "their live streams, which no other metric here counts"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
+    Metric("adit_start_timestamp_seconds", Shape::Gauge, "", "when this process started, in seconds since 1970"),
     Metric("adit_build_info", Shape::Gauge, "version", "always 1"),
 ];
 
@@ -194,9 +229,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         }
     }
     gauge!("adit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("adit_start_timestamp_seconds").set(now());
     gauge!("adit_draining").set(0.0);
     begin_at_zero();
     Ok(handle)
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A counter that is absent until its first event hides that event: a rate begins at its second sample.
@@ -206,6 +246,11 @@ fn begin_at_zero() {
         counter!("adit_streams_opened_total", "direction" => label).absolute(0);
         gauge!("adit_streams_active", "direction" => label).set(0.0);
         stream_bytes(direction, 0, 0);
+    }
+    for code in Code::ALL {
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            counter!("adit_refusals_total", "direction" => direction.label(), "code" => code.label()).absolute(0);
+        }
     }
     for limit in LIMITS {
         counter!("adit_limit_reached_total", "limit" => limit).absolute(0);
@@ -301,6 +346,18 @@ pub fn stream_open_took(direction: Direction, took: Duration) {
 /// A stream was refused.
 pub fn refused(direction: Direction, code: &'static str) {
     counter!("adit_refusals_total", "direction" => direction.label(), "code" => code).increment(1);
+}
+
+/// A service of the file is served.
+pub fn service_served(service: &str) {
+    for outcome in ["ok", "failed", "timeout"] {
+        counter!("adit_service_connects_total", "service" => service.to_owned(), "outcome" => outcome).increment(0);
+    }
+}
+
+/// A service was connected to, or not.
+pub fn service_connected(service: &Arc<str>, outcome: &'static str) {
+    counter!("adit_service_connects_total", "service" => Arc::clone(service), "outcome" => outcome).increment(1);
 }
 
 /// Another attempt to open a stream.

@@ -7,20 +7,24 @@
 )]
 
 mod admin;
+mod alerts;
 mod bulk;
 mod callers;
 mod capture;
 mod certificates;
 mod check;
 mod churn;
+mod container;
 mod crashes;
 mod crowd;
 mod cuts;
+mod dashboard;
 mod delegate;
 mod demo;
 mod doors;
 mod files;
 mod identities;
+mod kubernetes;
 mod metrics;
 mod names;
 mod peers;

@@ -1,6 +1,6 @@
 //! The README's metrics reference against what live agents say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use adit_tests::{
     address::Address,
@@ -8,7 +8,7 @@ use adit_tests::{
     end::End,
     listener::Listener,
     mesh::{A, Mesh},
-    readme,
+    readme::Reference,
     wait::{LIMIT, until},
 };
 
@@ -139,33 +139,6 @@ fn limited(service: &Listener) -> String {
 
 fn front() -> String {
     format!("[[outbound.listener]]\nlisten = \"127.0.0.1:0\"\nto = \"{NARROW}\"\n")
-}
-
-/// The table of the README.
-struct Reference {
-    labels: BTreeMap<String, BTreeSet<String>>,
-    kinds: BTreeMap<String, String>,
-}
-
-impl Reference {
-    fn read() -> Self {
-        let (mut labels, mut kinds) = (BTreeMap::new(), BTreeMap::new());
-        for row in readme::text().lines().filter(|line| line.starts_with("| `adit_")) {
-            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-            let name = cells[0].trim_matches('`').to_owned();
-            let of = cells[2].split(',').map(str::trim).filter(|label| !label.is_empty());
-            labels.insert(name.clone(), of.map(str::to_owned).collect());
-            kinds.insert(name, cells[1].to_owned());
-        }
-        assert!(labels.len() > 15, "the README has a metrics reference");
-        Self { labels, kinds }
-    }
-
-    /// The row of a series: a histogram's are told with an end of their own.
-    fn find(&self, series: &str) -> Option<(&String, &BTreeSet<String>)> {
-        let ends = ["", "_bucket", "_sum", "_count"];
-        ends.iter().find_map(|end| self.labels.get_key_value(series.strip_suffix(end)?))
-    }
 }
 
 struct Series {
