@@ -4,12 +4,15 @@
 mod apply;
 mod doors;
 mod life;
+mod manager;
 mod privileges;
+mod rounds;
 mod rules;
 mod sides;
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -102,9 +105,10 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     let (reload, asked) = mpsc::channel(RELOADS_ASKED);
     let (upgrade, upgrades) = mpsc::channel(1);
     let own = privileges::own()?;
-    check(&config, if tool.is_some() { RulesBy::Agent } else { RulesBy::Others }, &own)?;
-    let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let inherited = Inherited::new(sockets).map_err(StartError::Listen)?;
+    let rules_by = if tool.is_some() { RulesBy::Agent } else { RulesBy::Others };
+    check(&config, rules_by, &own, &inherited.addresses())?;
+    let plan = tool.map(|tool| Ok((rules::plan(&config)?, tool))).transpose()?;
     let app = Arc::new(App::start(source.file(), config, page, Asked { reload, upgrade }, inherited)?);
     start_chores(app.house());
     // Once the doors are open that they lead to.
@@ -139,6 +143,7 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     if !is_first {
         read_again(&app).await;
     }
+    app.keep_sockets();
     house.opens.cancel();
     if let Some(file) = ready_file {
         let written = write_ready(&file, &app.doors());
@@ -152,7 +157,8 @@ pub async fn run(start: Start) -> Result<(), StartError> {
         info!(listener = door.listener, to = door.to, address = door.address, "listening");
     }
     info!("ready");
-    notify::ready("ready");
+    notify::ready(&app.line());
+    manager::start(&app);
     live(&app, &origin, upgrades, signals, release).await;
     app.stop_admin();
     Ok(())
@@ -189,9 +195,9 @@ async fn read_again(app: &App) {
     }
 }
 
-/// Whether this host has what `config` asks for, apart from files and addresses.
-fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), StartError> {
-    privileges::check(config, rules, own).map_err(StartError::Privileges)?;
+/// Whether this host has what `config` asks for, apart from files and addresses, where these doors are `listening`.
+fn check(config: &Config, rules: RulesBy, own: &Privileges, listening: &[SocketAddr]) -> Result<(), StartError> {
+    privileges::check(config, rules, own, listening).map_err(StartError::Privileges)?;
     let users = privileges::check_own(config, own).and_then(|()| privileges::check_users(config));
     users.map_err(|error| StartError::System("reading the configuration", error))
 }

@@ -5,12 +5,12 @@ mod bind;
 mod inherit;
 
 pub use bind::{SocketFile, Special};
-pub use inherit::{Inherited, name_of};
+pub use inherit::{Inherited, Named, name_of};
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -128,6 +128,12 @@ impl Held {
     }
 }
 
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// When a door is served.
 #[derive(Clone, Debug, Default)]
 pub struct Hours {
@@ -242,6 +248,14 @@ impl Door {
         }
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(socket, from)| Accepted::Tcp(socket, from)),
@@ -314,6 +328,11 @@ impl ListenError {
     /// A door that failed before it had an address.
     pub fn of(what: &str, cause: io::Error) -> Self {
         Self::new(what.to_owned(), cause)
+    }
+
+    /// A door that cannot be what it is to be; `cause` says why, `help` what to do.
+    fn new_with(door: &str, cause: &str, help: &'static str) -> Self {
+        Self { door: door.to_owned(), cause: io::Error::other(cause.to_owned()), help }
     }
 
     /// The same, where these doors of our own are open: whose address is taken may be one of them.

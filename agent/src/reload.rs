@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Followed, Loaded, Outcome, Reloaded, View},
+    sys::notify,
     telemetry::metrics,
     watch::Watched,
 };
@@ -170,6 +171,10 @@ pub async fn follow<E: fmt::Display>(
             }
         };
         look = Look::Still;
+        let by_signal = matches!(cause, Cause::Signal);
+        if by_signal {
+            notify::reloading();
+        }
         let (from, put) = (Arc::clone(&source), Arc::clone(&apply));
         // Files may be on a network mount, and the agent's keys are among them.
         let read = spawn_blocking(move || read_and_apply(&from, put.as_ref()));
@@ -177,6 +182,9 @@ pub async fn follow<E: fmt::Display>(
         let Some(read) = stop.run_until_cancelled(read).await else { return };
         let result = read.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
         reloads.finish(&source.file, result, cause).await;
+        if by_signal {
+            notify::reloaded();
+        }
     }
 }
 

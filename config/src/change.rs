@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use crate::config::{Config, ListenAddr, Listener, UnixListen};
+use crate::config::{Config, ListenAddr, Listener, TcpListen, UnixListen};
 use crate::dtab::Dtab;
 use crate::limits::Limits;
 use crate::peers::{PeerMatch, PeerRule};
@@ -155,7 +155,7 @@ fn keep_access<'a>(
 fn unix(listen: &ListenAddr) -> Option<&UnixListen> {
     match listen {
         ListenAddr::Unix(socket) => Some(socket),
-        ListenAddr::Tcp(_) => None,
+        ListenAddr::Tcp(_) | ListenAddr::Given(_) => None,
     }
 }
 
@@ -164,7 +164,8 @@ fn same_place(one: &ListenAddr, other: &ListenAddr) -> bool {
     match (one, other) {
         (ListenAddr::Tcp(one), ListenAddr::Tcp(other)) => one == other && one.port() != 0,
         (ListenAddr::Unix(one), ListenAddr::Unix(other)) => one.path == other.path,
-        (ListenAddr::Tcp(_), ListenAddr::Unix(_)) | (ListenAddr::Unix(_), ListenAddr::Tcp(_)) => false,
+        (ListenAddr::Given(one), ListenAddr::Given(other)) => one == other,
+        (ListenAddr::Tcp(_) | ListenAddr::Unix(_) | ListenAddr::Given(_), _) => false,
     }
 }
 
@@ -198,11 +199,11 @@ fn services(config: &Config) -> &[Service] {
 }
 
 /// The doors for captured connections.
-fn inbound_doors(config: &Config) -> &[std::net::SocketAddr] {
+fn inbound_doors(config: &Config) -> &[TcpListen] {
     config.inbound.as_ref().map_or(&[], |inbound| &inbound.listen)
 }
 
-fn redirect_doors(config: &Config) -> &[std::net::SocketAddr] {
+fn redirect_doors(config: &Config) -> &[TcpListen] {
     redirect(config).map_or(&[], |redirect| &redirect.listen)
 }
 

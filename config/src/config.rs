@@ -61,6 +61,21 @@ impl Config {
         spec::load(file)
     }
 
+    /// Every door of the file, and the section that it stands in.
+    #[must_use]
+    pub fn doors(&self) -> Vec<(&'static str, ListenAddr)> {
+        let inbound = self.inbound.iter().flat_map(|inbound| &inbound.listen);
+        let fronts = self.outbound.iter().flat_map(|outbound| &outbound.listeners);
+        let redirect = self.outbound.iter().filter_map(|outbound| outbound.redirect.as_ref());
+        let redirect = redirect.flat_map(|redirect| &redirect.listen);
+        inbound
+            .map(|listen| ("[inbound]", listen.clone().into()))
+            .chain(fronts.map(|listener| ("[[outbound.listener]]", listener.listen.clone())))
+            .chain(redirect.map(|listen| ("[outbound.redirect]", listen.clone().into())))
+            .chain(self.admin.doors().into_iter().map(|listen| ("[admin]", listen)))
+            .collect()
+    }
+
     /// What `[admin]` of a file says, however wrong the rest of it is: where to ask the agent that still runs by an earlier
     /// one. `None` if not even that can be read.
     #[must_use]
@@ -69,7 +84,10 @@ impl Config {
     }
 }
 
-/// `[tls]`: files only; nothing here has been opened yet.
+/// What stands before the name of a credential (systemd.exec(5), LoadCredential=) in the place of a path.
+pub(crate) const CREDENTIAL: &str = "credential:";
+
+/// `[tls]`: files only; nothing here has been opened yet. Each is a path from the root, or `credential:NAME`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tls {
     /// The bundle of authorities, PEM.
@@ -78,6 +96,33 @@ pub struct Tls {
     pub crl: Vec<PathBuf>,
     /// At least one. The first is the default; `[tls] cert, key` comes first, with id `default`.
     pub certificates: Vec<Certificate>,
+}
+
+impl Tls {
+    /// The first credential that it names, if it names any.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Path> {
+        let pairs = self.certificates.iter().flat_map(|one| [&one.cert, &one.key]);
+        let mut files = [&self.ca].into_iter().chain(&self.crl).chain(pairs);
+        files.find(|file| credential(file).is_some()).map(PathBuf::as_path)
+    }
+
+    /// The same with paths alone: those of credentials in this folder.
+    #[must_use]
+    pub fn with_credentials_in(&self, folder: &Path) -> Tls {
+        let whole = |file: &PathBuf| credential(file).map_or_else(|| file.clone(), |name| folder.join(name));
+        let certificate =
+            |one: &Certificate| Certificate { cert: whole(&one.cert), key: whole(&one.key), id: one.id.clone() };
+        Tls {
+            ca: whole(&self.ca),
+            crl: self.crl.iter().map(whole).collect(),
+            certificates: self.certificates.iter().map(certificate).collect(),
+        }
+    }
+}
+
+fn credential(file: &Path) -> Option<&str> {
+    file.to_str()?.strip_prefix(CREDENTIAL)
 }
 
 /// One certificate of this agent.
@@ -94,8 +139,8 @@ pub struct Certificate {
 /// `[inbound]`: where tunnels come in, and what they may reach.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Inbound {
-    /// At least one address.
-    pub listen: Vec<SocketAddr>,
+    /// At least one.
+    pub listen: Vec<TcpListen>,
     /// The table that a service's `to = "/name"` goes through.
     pub dtab: Dtab,
     /// The services and the judge over them; whether unknown names are concealed is its to know.
@@ -180,6 +225,44 @@ pub enum ListenAddr {
     Tcp(SocketAddr),
     /// A socket file.
     Unix(UnixListen),
+    /// A socket, of whatever kind, that the service manager gives by this name.
+    Given(String),
+}
+
+/// Where a door is that takes TCP alone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum TcpListen {
+    /// An address and port; port 0 lets the system choose.
+    At(SocketAddr),
+    /// A socket that the service manager gives by this name (FileDescriptorName=, systemd.socket(5)); where it listens is
+    /// not in the file.
+    Given(String),
+}
+
+impl TcpListen {
+    /// Its address, if the file has it.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            TcpListen::At(address) => Some(*address),
+            TcpListen::Given(_) => None,
+        }
+    }
+}
+
+impl From<TcpListen> for ListenAddr {
+    fn from(listen: TcpListen) -> ListenAddr {
+        match listen {
+            TcpListen::At(address) => ListenAddr::Tcp(address),
+            TcpListen::Given(name) => ListenAddr::Given(name),
+        }
+    }
+}
+
+impl fmt::Display for TcpListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ListenAddr::from(self.clone()).fmt(f)
+    }
 }
 
 impl fmt::Display for ListenAddr {
@@ -187,6 +270,7 @@ impl fmt::Display for ListenAddr {
         match self {
             ListenAddr::Tcp(address) => address.fmt(f),
             ListenAddr::Unix(socket) => write!(f, "unix:{}", socket.path.display()),
+            ListenAddr::Given(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -219,7 +303,7 @@ impl UnixListen {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Admin {
     /// The TCP door: metrics, healthz, readyz and status, by GET.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<TcpListen>,
     /// The unix door: everything.
     pub socket: Option<UnixListen>,
     /// The operator has said that a TCP address off loopback is meant.
@@ -231,7 +315,7 @@ impl Admin {
     #[must_use]
     pub fn doors(&self) -> Vec<ListenAddr> {
         let socket = self.socket.clone().map(ListenAddr::Unix);
-        self.listen.map(ListenAddr::Tcp).into_iter().chain(socket).collect()
+        self.listen.clone().map(ListenAddr::from).into_iter().chain(socket).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub use capture::{CaptureMatch, CaptureRule, Captured, Captures, HostHas};
 pub use change::{Change, Doors};
 pub use config::{
     Admin, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, LogFormat, LogLevel, Outbound, Runtime,
-    Strict, Tls, UnixListen, Zone,
+    Strict, TcpListen, Tls, UnixListen, Zone,
 };
 pub use dtab::Dtab;
 pub use error::{Problem, Problems, Warning};

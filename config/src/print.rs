@@ -216,6 +216,10 @@ fn listener(listener: &Listener, page: &mut Page) {
             page.key("listen", quote(address));
             page.key("expose", listener.expose);
         }
+        ListenAddr::Given(_) => {
+            page.key("listen", quote(&listener.listen));
+            page.key("expose", listener.expose);
+        }
         ListenAddr::Unix(unix) => {
             page.key("listen", quote(format!("unix:{}", unix.path.display())));
             access(unix, page);
@@ -234,7 +238,7 @@ fn access(unix: &UnixListen, page: &mut Page) {
 
 fn admin(admin: &Admin, page: &mut Page) {
     page.section("[admin]");
-    match admin.listen {
+    match &admin.listen {
         Some(address) => {
             page.key("listen", quote(address));
             page.key("expose", admin.expose);

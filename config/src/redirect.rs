@@ -1,16 +1,16 @@
 //! Captured connections, as the file means them: the door that netfilter brings them to, which of a host's connections the
 //! rules bring there, and what sockets of the agent's own are known by, so that none of them is captured.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::TcpListen;
 use crate::net::{Net, Ports};
 
 /// `[outbound.redirect]`: the door for captured connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Redirect {
-    /// At least one address.
-    pub listen: Vec<SocketAddr>,
+    /// At least one.
+    pub listen: Vec<TcpListen>,
     /// How connections come here.
     pub mode: RedirectMode,
     /// What becomes of a connection that no rule gives a name.

@@ -43,7 +43,7 @@ use tracing::{error, info, warn};
 use crate::{
     identity::Store,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Room, Special},
+    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Named, Room, Special},
     naming::Namers,
     outbound::Outbound,
     predecessors::Predecessors,
@@ -149,15 +149,22 @@ impl Running {
     ///
     /// # Errors
     /// What the system said, and what to do.
-    pub fn open(&self, listen: &ListenAddr, inherited: &Inherited, closing: &[&Held]) -> Result<Door, ListenError> {
+    pub fn open(
+        &self,
+        listen: &ListenAddr,
+        exposed: bool,
+        inherited: &Inherited,
+        closing: &[&Held],
+    ) -> Result<Named, ListenError> {
         let _within = self.runtime.enter();
-        match listen {
-            ListenAddr::Tcp(address) => {
-                let given = inherited.tcp(*address, &Special::default());
-                given.unwrap_or_else(|| Door::tcp_over(*address, closing))
-            }
-            ListenAddr::Unix(socket) => inherited.unix(socket).unwrap_or_else(|| Door::unix(socket)),
-        }
+        inherited.open(listen, exposed, &Special::default(), closing)
+    }
+
+    /// Whether its thread does what it is asked to, within this time.
+    pub async fn answers(&self, within: Duration) -> bool {
+        // By the clock, and so by what waits for sockets too.
+        let asked = self.runtime.spawn(tokio::time::sleep(Duration::from_millis(1)));
+        matches!(tokio::time::timeout(within, asked).await, Ok(Ok(())))
     }
 
     /// Serves at a door that was opened here, during its hours.

@@ -121,7 +121,8 @@ impl App {
         let identity = if renamed { Some(self.house.identity.prepare(&new.tls)) } else { None };
         let identity = identity.transpose().map_err(StartError::Identity)?;
         // Rules that the agent holds were asked for at the start.
-        check(&new, RulesBy::Others, &self.house.privileges)?;
+        let listening = self.state().doors.listening();
+        check(&new, RulesBy::Others, &self.house.privileges, &listening)?;
         let mut state = self.state();
         let change = Change::between(&state.config, new);
         if change.is_empty() {
@@ -240,8 +241,7 @@ impl App {
     /// # Errors
     /// There is no descriptor for one.
     pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        let state = self.state();
-        state.doors.copies(&state.config)
+        self.state().doors.copies()
     }
 
     /// Leaves its doors to the process that has their sockets too.
@@ -276,6 +276,32 @@ impl App {
     pub(super) fn read_soon(&self) {
         // Where others have asked already, it is read after this.
         let _ = self.view.reload.try_send(oneshot::channel().0);
+    }
+
+    /// Has the service manager keep copies of the sockets.
+    pub(super) fn keep_sockets(&self) {
+        self.state().doors.keep();
+    }
+
+    /// What the sockets are called that the service manager keeps a copy of.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.state().doors.kept()
+    }
+
+    /// How it stands, in one line.
+    pub(super) fn line(&self) -> String {
+        let now = self.view.now.load();
+        let (streams, tunnels) = (self.house.streams.count(), self.house.accepted.taken() + self.house.pool.all());
+        let fault = self.view.config.load().fault.as_ref().map_or("", |_| "; the file on disk is not in force");
+        match self.house.draining.is_cancelled() {
+            true => format!("draining: {streams} streams left"),
+            false => format!("{} doors, {streams} streams, {tunnels} tunnels{fault}", now.doors.len()),
+        }
+    }
+
+    /// Whether the admin's thread does what it is asked to, within this time.
+    pub(super) async fn admin_answers(&self, within: Duration) -> bool {
+        self.sides.admin.answers(within).await
     }
 
     pub(super) fn stop_admin(&self) {

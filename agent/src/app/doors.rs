@@ -4,18 +4,19 @@
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
-use adit_config::{Config, Doors as Origins, ListenAddr, Listener, RedirectMode};
+use adit_config::{Config, Doors as Origins, Listener, RedirectMode};
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::sides::House;
+use super::{manager, sides::House};
 use crate::{
     admin,
     inbound::Inbound,
-    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Room, Special, name_of},
+    listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Named, Room, Special},
     outbound::{Asks, Outbound},
+    sys::notify,
 };
 
 /// Every door that is open, in the order of the file.
@@ -27,11 +28,17 @@ pub(super) struct Doors {
     admin: Vec<Open>,
     /// Sockets that listen already, for doors that are yet to be.
     inherited: Inherited,
+    /// What those were called that no door took: the service manager may have copies.
+    spare: Vec<String>,
 }
 
 /// A door that is open.
 struct Open {
     bound: Bound,
+    /// What its socket is called among those that are handed on.
+    name: String,
+    /// The service manager has a copy of it from the agent.
+    is_kept: bool,
     /// Its socket.
     held: io::Result<Held>,
     stop: CancellationToken,
@@ -49,10 +56,10 @@ struct Front {
 
 /// For each door of a configuration, the one that was opened for it; `None` where one that is open goes on.
 pub(super) struct Opened {
-    outbound: Vec<Option<Door>>,
-    redirect: Vec<Option<Door>>,
-    inbound: Vec<Option<Door>>,
-    admin: Vec<Option<Door>>,
+    outbound: Vec<Option<Named>>,
+    redirect: Vec<Option<Named>>,
+    inbound: Vec<Option<Named>>,
+    admin: Vec<Option<Named>>,
 }
 
 /// What the doors lead to.
@@ -80,20 +87,24 @@ impl Opened {
         let special =
             Special { transparent: redirect.is_some_and(|redirect| redirect.mode == RedirectMode::Tproxy), mark };
         let tunnels = config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.listen);
-        let closing = before.closing(origins);
+        let closing: Vec<_> = before.closing(origins).filter_map(|open| open.held.as_ref().ok()).collect();
         let opened = || {
             Ok(Self {
-                outbound: open_new(&origins.outbound, listeners, |listener| {
-                    open_front(&listener.listen, before, &closing)
+                outbound: open_new(&origins.outbound, listeners, |Listener { listen, expose, .. }| {
+                    let opened = before.inherited.open(listen, *expose, &Special::default(), &closing);
+                    opened.map(abort_unless_closed)
                 })?,
-                redirect: open_new(&origins.redirect, captured, |address| {
-                    before.open_tcp(*address, &special, &closing).map(Door::abort_unless_closed)
+                redirect: open_new(&origins.redirect, captured, |listen| {
+                    let exposed = redirect.is_some_and(|redirect| redirect.expose);
+                    let listen = listen.clone().into();
+                    before.inherited.open(&listen, exposed, &special, &closing).map(abort_unless_closed)
                 })?,
-                inbound: open_new(&origins.inbound, tunnels, |address| {
-                    before.open_tcp(*address, &Special::default(), &closing)
+                // Tunnels come from other hosts.
+                inbound: open_new(&origins.inbound, tunnels, |listen| {
+                    before.inherited.open(&listen.clone().into(), true, &Special::default(), &closing)
                 })?,
                 admin: open_new(&origins.admin, &config.admin.doors(), |listen| {
-                    admin.open(listen, &before.inherited, &closing)
+                    admin.open(listen, config.admin.expose, &before.inherited, &closing)
                 })?,
             })
         };
@@ -104,19 +115,14 @@ impl Opened {
 fn open_new<T>(
     origins: &[Option<usize>],
     doors: &[T],
-    open: impl Fn(&T) -> Result<Door, ListenError>,
-) -> Result<Vec<Option<Door>>, ListenError> {
+    open: impl Fn(&T) -> Result<Named, ListenError>,
+) -> Result<Vec<Option<Named>>, ListenError> {
     let each = origins.iter().zip(doors);
     each.map(|(origin, door)| if origin.is_some() { Ok(None) } else { open(door).map(Some) }).collect()
 }
 
-fn open_front(listen: &ListenAddr, before: &Doors, closing: &[&Held]) -> Result<Door, ListenError> {
-    match listen {
-        ListenAddr::Tcp(address) => {
-            before.open_tcp(*address, &Special::default(), closing).map(Door::abort_unless_closed)
-        }
-        ListenAddr::Unix(listen) => before.inherited.unix(listen).unwrap_or_else(|| Door::unix(listen)),
-    }
+fn abort_unless_closed(opened: Named) -> Named {
+    opened.with(Door::abort_unless_closed)
 }
 
 impl Doors {
@@ -125,15 +131,33 @@ impl Doors {
         Self { inherited, ..Self::default() }
     }
 
-    fn open_tcp(&self, address: SocketAddr, special: &Special, closing: &[&Held]) -> Result<Door, ListenError> {
-        self.inherited.tcp(address, special).unwrap_or_else(|| Door::tcp_with(address, special, closing))
-    }
-
     /// The addresses of those that are open, and of those that are to be.
     pub(super) fn addresses(&self, opened: &Opened) -> Vec<SocketAddr> {
         let open = self.all().filter_map(Open::address);
         let new = [&opened.outbound, &opened.redirect, &opened.inbound, &opened.admin].into_iter().flatten().flatten();
-        open.chain(new.filter_map(Door::tcp_address)).collect()
+        open.chain(new.filter_map(|opened| opened.door.tcp_address())).collect()
+    }
+
+    /// Those that listen already: who opens one of these need not be allowed to.
+    pub(super) fn listening(&self) -> Vec<SocketAddr> {
+        self.all().filter_map(Open::address).chain(self.inherited.addresses()).collect()
+    }
+
+    /// Lets the service manager have a copy of each, and of no other: from now on the agent is the one that serves.
+    pub(super) fn keep(&mut self) {
+        for open in self.all().filter(|open| open.is_kept) {
+            match &open.held {
+                Ok(held) => notify::keep(&open.name, held),
+                Err(error) => warn!("the socket of {} would not outlive a crash: {error}", open.bound.address),
+            }
+        }
+        let spare = std::mem::take(&mut self.spare);
+        manager::let_go(spare.iter().map(String::as_str));
+    }
+
+    /// What the sockets are called that the service manager keeps a copy of.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.all().filter(|open| open.is_kept).map(|open| open.name.clone()).collect()
     }
 
     /// All of them, as the ready file and the status page tell them.
@@ -141,18 +165,16 @@ impl Doors {
         self.all().map(|open| open.bound.clone()).collect()
     }
 
-    /// Their sockets for another process, each under the name by which the door finds it there. `config` is the one whose
-    /// doors they are.
+    /// Their sockets for another process, each under the name by which the door finds it there.
     ///
     /// # Errors
     /// There is no descriptor for one.
-    pub(super) fn copies(&self, config: &Config) -> io::Result<Vec<(String, OwnedFd)>> {
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let held = |open: &Open| match &open.held {
             Ok(held) => held.copy(),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", open.bound.address))),
         };
-        let names = addresses(config);
-        self.all().zip(&names).map(|(open, name)| Ok((name_of(name), held(open)?))).collect()
+        self.all().map(|open| Ok((open.name.clone(), held(open)?))).collect()
     }
 
     /// Another process goes on with them: no file of theirs goes when they close, and operators ask there.
@@ -162,7 +184,7 @@ impl Doors {
     }
 
     /// Those that no door of the next configuration goes on as.
-    fn closing(&self, origins: &Origins) -> Vec<&Held> {
+    fn closing<'a>(&'a self, origins: &'a Origins) -> impl Iterator<Item = &'a Open> {
         let fronts = self.outbound.iter().map(|front| &front.open);
         let fronts = fronts.enumerate().filter(|(at, _)| !origins.outbound.contains(&Some(*at)));
         let others =
@@ -170,7 +192,7 @@ impl Doors {
         let others = others
             .into_iter()
             .flat_map(|(open, origins)| open.iter().enumerate().filter(|(at, _)| !origins.contains(&Some(*at))));
-        fronts.chain(others).filter_map(|(_, open)| open.held.as_ref().ok()).collect()
+        fronts.chain(others).map(|(_, open)| open)
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
@@ -189,6 +211,8 @@ impl Doors {
         opened: Opened,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let listeners = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.listeners);
+        // While the doors still accept: whoever came to a copy after that would be heard by nobody.
+        manager::let_go(self.closing(origins).filter(|open| open.is_kept).map(|open| &*open.name));
         let mut closed = Vec::new();
         let mut serve = opened.outbound.into_iter().zip(listeners);
         let outbound = next(self.outbound, &origins.outbound, &mut closed, |before| {
@@ -199,7 +223,7 @@ impl Doors {
                 (None, None) => None,
             }
         });
-        let mut opens = |before: Vec<Open>, origins: &[Option<usize>], doors: Vec<Option<Door>>, serve: &Serve<'_>| {
+        let mut opens = |before: Vec<Open>, origins: &[Option<usize>], doors: Vec<Option<Named>>, serve: &Serve<'_>| {
             let mut doors = doors.into_iter();
             next(before, origins, &mut closed, |before| match (before, doors.next()?) {
                 (Some(open), _) => Some(open),
@@ -211,10 +235,11 @@ impl Doors {
         let inbound = opens(self.inbound, &origins.inbound, opened.inbound, &|door| Open::tunnels(door, house, sides));
         let admin = opens(self.admin, &origins.admin, opened.admin, &|door| Open::admin(door, house, sides));
         // Every door that is to be is open by now.
-        for name in self.inherited.close_rest() {
+        let rest = self.inherited.close_rest();
+        for name in &rest {
             info!(name, "a socket that was given to the agent is closed: no door of the file is there");
         }
-        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default() }, closed)
+        (Self { outbound, redirect, inbound, admin, inherited: Inherited::default(), spare: rest }, closed)
     }
 
     /// Keeps tunnels warm behind each door for applications, as the outbound side of now says, and no longer as the one
@@ -229,19 +254,8 @@ impl Doors {
     }
 }
 
-/// Where the doors of a configuration are, in the order in which they are opened.
-fn addresses(config: &Config) -> Vec<ListenAddr> {
-    let outbound = config.outbound.as_ref();
-    let fronts = outbound.into_iter().flat_map(|outbound| &outbound.listeners).map(|listener| listener.listen.clone());
-    let redirect = outbound.and_then(|outbound| outbound.redirect.as_ref());
-    let captured = redirect.into_iter().flat_map(|redirect| &redirect.listen);
-    let tunnels = config.inbound.iter().flat_map(|inbound| &inbound.listen);
-    let others = captured.chain(tunnels).map(|address| ListenAddr::Tcp(*address));
-    fronts.chain(others).chain(config.admin.doors()).collect()
-}
-
 /// How a door is served once it is open.
-type Serve<'a> = dyn Fn(Door) -> Open + 'a;
+type Serve<'a> = dyn Fn(Named) -> Open + 'a;
 
 /// A list of doors in the order of the next file: `make` gives each, from the one that goes on as it, if one does. What is
 /// left over is closed.
@@ -279,7 +293,8 @@ impl Closes for Front {
 }
 
 impl Front {
-    fn serve(door: Door, listener: &Listener, house: &House, sides: &Sides) -> Self {
+    fn serve(opened: Named, listener: &Listener, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened, house);
         let hours = house.hours();
         let stop = hours.closes.clone();
         let asks = Arc::new(ArcSwap::from_pointee(asks(listener)));
@@ -295,7 +310,7 @@ impl Front {
             });
         }));
         let warm = stop.child_token();
-        Self { open: Open { bound, held, stop, serving }, asks, warm }
+        Self { open: Open { bound, name, is_kept, held, stop, serving }, asks, warm }
     }
 
     fn leads_to(mut self, listener: &Listener) -> Self {
@@ -315,13 +330,23 @@ impl Bound {
     }
 }
 
+/// Lets the service manager have a copy, before anybody is served: what waits in the queue outlives the agent. Until the
+/// agent serves it is not the one whose word counts, and [`Doors::keep`] is for then.
+fn kept(opened: Named, house: &House) -> Named {
+    if opened.is_kept && house.opens.is_cancelled() {
+        notify::keep(&opened.name, &opened.door.socket());
+    }
+    opened
+}
+
 impl Open {
     /// Where it is, if it is a TCP door.
     fn address(&self) -> Option<SocketAddr> {
         self.held.as_ref().ok().and_then(Held::address)
     }
 
-    fn captured(door: Door, house: &House, sides: &Sides) -> Self {
+    fn captured(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened, house);
         let hours = house.hours();
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("redirect", &door), door.held());
@@ -335,10 +360,11 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 
-    fn tunnels(door: Door, house: &House, sides: &Sides) -> Self {
+    fn tunnels(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened, house);
         let hours = house.hours();
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("inbound", &door), door.held());
@@ -352,15 +378,16 @@ impl Open {
                 drop(slot);
             });
         }));
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 
     /// It stays open while the agent drains.
-    fn admin(door: Door, house: &House, sides: &Sides) -> Self {
+    fn admin(opened: Named, house: &House, sides: &Sides) -> Self {
+        let Named { door, name, is_kept } = kept(opened, house);
         let hours = Hours { closes: CancellationToken::new(), ..house.hours() };
         let stop = hours.closes.clone();
         let (bound, held) = (Bound::of("admin", &door), door.held());
         let serving = sides.admin.serve(door, hours);
-        Self { bound, held, stop, serving }
+        Self { bound, name, is_kept, held, stop, serving }
     }
 }

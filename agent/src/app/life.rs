@@ -12,11 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{apply::App, rules::Release};
+use super::{apply::App, manager, rules::Release};
 use crate::{
     admin::{NotUpgraded, UpgradeAsked, Upgraded},
     end::End,
-    sys::notify,
     telemetry::metrics,
     upgrade::{Failed, Origin, Successor},
 };
@@ -46,7 +45,7 @@ impl Signals {
 
 /// Lives to its end. Rules that it holds are taken away then, unless another process has them.
 pub(super) async fn live(
-    app: &App,
+    app: &Arc<App>,
     origin: &Origin,
     mut upgrades: mpsc::Receiver<UpgradeAsked>,
     mut signals: Signals,
@@ -101,7 +100,7 @@ fn answer(asked: UpgradeAsked, made: Result<Upgraded, Failed>) {
 
 /// Starts a successor, and hands the place over to it once it is ready.
 async fn upgrade(
-    app: &App,
+    app: &Arc<App>,
     origin: &Origin,
     others: &mut mpsc::Receiver<UpgradeAsked>,
     signals: &mut Signals,
@@ -131,17 +130,17 @@ async fn refuse<T>(others: &mut mpsc::Receiver<UpgradeAsked>, pid: u32) -> T {
 }
 
 /// The moment itself. Both accept until this one has stepped back, so that nobody waits.
-async fn hand_over(app: &App, successor: Successor) -> Result<io::Result<OwnedFd>, Failed> {
+async fn hand_over(app: &Arc<App>, successor: Successor) -> Result<io::Result<OwnedFd>, Failed> {
     let older = app.predecessors().lines().map_err(|error| Failed::System("copying descriptors", error))?;
     app.predecessors().leave().await;
-    notify::main_pid(successor.pid());
+    manager::hand_over(successor.pid()).await;
     match successor.go().await {
         Ok(line) => {
             app.hand_on();
             Ok(line.into_std().map(Into::into))
         }
         Err(failed) => {
-            notify::main_pid(std::process::id());
+            manager::take_back().await;
             app.add_predecessors(older);
             Err(failed)
         }
@@ -150,7 +149,7 @@ async fn hand_over(app: &App, successor: Successor) -> Result<io::Result<OwnedFd
 
 /// Sees the last streams out, after another process has taken this one's place: asked by that one over the line, and still
 /// following the configuration, so that a right can be withdrawn.
-async fn see_out(app: &App, next: Next, asked: UpgradeAsked, signals: &mut Signals) {
+async fn see_out(app: &Arc<App>, next: Next, asked: UpgradeAsked, signals: &mut Signals) {
     let house = app.house();
     let streams = house.streams.count();
     let Next { pid, version, line } = next;
@@ -225,8 +224,8 @@ impl Asked {
 
 /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
 /// is followed: a right can still be withdrawn.
-async fn drain(app: &App, signals: &mut Signals) {
-    notify::stopping(app.drain_limit().map(|limit| limit + LAST_TASKS));
+async fn drain(app: &Arc<App>, signals: &mut Signals) {
+    manager::stopping(app).await;
     tokio::join!(app.predecessors().drain(), drain_until(app, signals, pending()));
     let reset = reset_rest(app);
     finish(app, reset).await;
@@ -238,7 +237,7 @@ async fn drain(app: &App, signals: &mut Signals) {
 }
 
 /// The same for an agent that is asked by none, or not any more: once `alone` is over, it waits for nothing.
-async fn drain_until(app: &App, signals: &mut Signals, alone: impl Future<Output = ()>) {
+async fn drain_until(app: &Arc<App>, signals: &mut Signals, alone: impl Future<Output = ()>) {
     let house = app.house();
     info!(streams = house.streams.count(), "draining");
     metrics::draining();

@@ -44,12 +44,17 @@ pub(super) fn own() -> Result<Privileges, StartError> {
     Privileges::own().map_err(|error| StartError::System("looking at what this process may do", error))
 }
 
-/// Everything that `config` asks for and `own` lacks, told at once.
+/// Everything that `config` asks for and `own` lacks, told at once; a door that is `listening` already needs nothing.
 ///
 /// # Errors
 /// There is such a thing.
-pub(super) fn check(config: &Config, rules: RulesBy, own: &Privileges) -> Result<(), Lacking> {
-    let needs = needs(config, rules, own);
+pub(super) fn check(
+    config: &Config,
+    rules: RulesBy,
+    own: &Privileges,
+    listening: &[SocketAddr],
+) -> Result<(), Lacking> {
+    let needs = needs(config, rules, own, listening);
     let mut all: Vec<_> = needs.iter().map(|need| need.capability).collect();
     all.sort_unstable_by_key(|capability| capability.name());
     all.dedup();
@@ -109,10 +114,12 @@ pub(super) fn is_known_by_user(config: &Config, own: &Privileges) -> bool {
     config.netfilter.user.as_deref().is_some_and(|user| accounts::user(user).is_ok_and(|uid| uid == own.uid))
 }
 
-fn needs(config: &Config, rules: RulesBy, own: &Privileges) -> Vec<Need> {
+fn needs(config: &Config, rules: RulesBy, own: &Privileges, listening: &[SocketAddr]) -> Vec<Need> {
     let mut needs = Vec::new();
     let mut need = |capability, setting: String| needs.push(Need { capability, setting });
-    let low = |address: &SocketAddr| address.port() != 0 && address.port() < own.first_free_port;
+    let low = |address: &SocketAddr| {
+        address.port() != 0 && address.port() < own.first_free_port && !listening.contains(address)
+    };
     for (section, address) in doors(config).into_iter().filter(|(_, address)| low(address)) {
         let setting = format!("{section} listen {address}: a port below {}", own.first_free_port);
         need(Capability::NetBindService, setting);
@@ -137,18 +144,13 @@ fn needs(config: &Config, rules: RulesBy, own: &Privileges) -> Vec<Need> {
     needs
 }
 
-/// Every TCP door of the file.
+/// Every TCP door whose address the file has.
 fn doors(config: &Config) -> Vec<(&'static str, SocketAddr)> {
-    let inbound = config.inbound.iter().flat_map(|inbound| &inbound.listen).map(|at| ("[inbound]", *at));
-    let outbound = config.outbound.iter().flat_map(|outbound| &outbound.listeners);
-    let outbound = outbound.filter_map(|listener| match listener.listen {
-        ListenAddr::Tcp(at) => Some(("[[outbound.listener]]", at)),
-        ListenAddr::Unix(_) => None,
-    });
-    let redirect = config.outbound.iter().filter_map(|outbound| outbound.redirect.as_ref());
-    let redirect = redirect.flat_map(|redirect| &redirect.listen).map(|at| ("[outbound.redirect]", *at));
-    let admin = config.admin.listen.map(|at| ("[admin]", at));
-    inbound.chain(outbound).chain(redirect).chain(admin).collect()
+    let tcp = |(section, listen)| match listen {
+        ListenAddr::Tcp(address) => Some((section, address)),
+        ListenAddr::Unix(_) | ListenAddr::Given(_) => None,
+    };
+    config.doors().into_iter().filter_map(tcp).collect()
 }
 
 /// Every owner that a socket file shall have.
@@ -156,7 +158,7 @@ fn owners(config: &Config) -> Vec<(&'static str, &str)> {
     let listeners = config.outbound.iter().flat_map(|outbound| &outbound.listeners);
     let listeners = listeners.filter_map(|listener| match &listener.listen {
         ListenAddr::Unix(unix) => Some(("[[outbound.listener]]", unix.owner.as_deref()?)),
-        ListenAddr::Tcp(_) => None,
+        ListenAddr::Tcp(_) | ListenAddr::Given(_) => None,
     });
     let admin = config.admin.socket.iter().filter_map(|unix| Some(("[admin]", unix.owner.as_deref()?)));
     listeners.chain(admin).collect()
@@ -216,7 +218,7 @@ mod tests {
     }
 
     fn told(config: &Config, own: &Privileges) -> String {
-        check(config, RulesBy::Others, own).err().map(|lacking| lacking.to_string()).unwrap_or_default()
+        check(config, RulesBy::Others, own, &[]).err().map(|lacking| lacking.to_string()).unwrap_or_default()
     }
 
     const REDIRECT: &str = "[outbound]\n[outbound.redirect]\nlisten = [\"127.0.0.1:4140\"]\n";
@@ -244,6 +246,10 @@ mod tests {
         // and the lines name what is there already, lest they take it away
         let half = told(&config(TRANSPARENT), &with(Capability::NetBindService));
         assert!(!half.contains("listen") && half.contains("=CAP_NET_ADMIN CAP_NET_BIND_SERVICE"), "{half}");
+        // nor does it take one to accept where somebody else has bound the socket
+        let listening = ["0.0.0.0:443", "127.0.0.1:81"].map(|at| at.parse().unwrap());
+        let given = check(&config(TRANSPARENT), RulesBy::Others, &PLAIN, &listening).unwrap_err().to_string();
+        assert!(!given.contains("BIND_SERVICE"), "{given}");
         let lower = Privileges { first_free_port: 80, ..with(Capability::NetAdmin) };
         assert_eq!(told(&config(TRANSPARENT), &lower), "");
     }
@@ -279,7 +285,7 @@ mod tests {
     fn transparent_doors_and_held_rules_need_the_network() {
         let file = config(&format!("{REDIRECT}mode = \"tproxy\"\n[netfilter]\nuser = \"4711\"\n"));
         assert!(told(&file, &PLAIN).contains("CAP_NET_ADMIN         [outbound.redirect] mode \"tproxy\""));
-        let held = check(&config(""), RulesBy::Agent, &PLAIN).unwrap_err().to_string();
+        let held = check(&config(""), RulesBy::Agent, &PLAIN, &[]).unwrap_err().to_string();
         assert!(held.contains("CAP_NET_ADMIN         adit run --redirect"), "{held}");
     }
 

@@ -67,6 +67,8 @@ pub(super) struct House {
     pub(super) handed_on: CancellationToken,
     /// The doors close and tunnels are retired: the agent drains, or another process has its place.
     pub(super) leaving: CancellationToken,
+    /// What tells the service manager ends: another process is the main one, or the house stops.
+    pub(super) reign: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -106,6 +108,7 @@ impl House {
             handed_on: CancellationToken::new(),
             leaving: draining.child_token(),
             draining,
+            reign: stop.child_token(),
             stop,
         })
     }
@@ -173,6 +176,7 @@ impl House {
     /// to that one.
     pub(super) fn hand_on(&self) {
         self.handed_on.cancel();
+        self.reign.cancel();
         self.leaving.cancel();
         self.pool.close();
     }

@@ -1,11 +1,11 @@
 //! `adit check`: what is wrong with a configuration file, all at once, before an agent has to find out.
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{env, error::Error, path::PathBuf, process::ExitCode};
 
-use adit_config::Config;
+use adit_config::{Config, ListenAddr};
 use clap::Args;
 
-use crate::identity::Store;
+use crate::identity::{Store, credentials};
 
 /// Check a configuration file.
 #[derive(Debug, Args)]
@@ -33,8 +33,12 @@ impl Check {
         for warning in &warnings {
             eprintln!("{warning}");
         }
-        if !self.no_files {
+        let reads_files = !self.no_files && !lacks_credentials(&config);
+        if reads_files {
             Store::load(&config.tls)?;
+        }
+        for note in unknown(&config) {
+            eprintln!("{}: {note}", self.file.display());
         }
         if self.print {
             print!("{}", config.to_toml());
@@ -43,6 +47,27 @@ impl Check {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether the file names credentials and this process was given none: then they are another's to read.
+fn lacks_credentials(config: &Config) -> bool {
+    config.tls.credential().is_some() && env::var_os(credentials::VARIABLE).is_none()
+}
+
+/// What only the agent can find out that systemd starts, a line each.
+fn unknown(config: &Config) -> Vec<String> {
+    let given = config.doors().into_iter().filter_map(|(section, listen)| match listen {
+        ListenAddr::Given(_) => Some(format!(
+            "not checked: whether systemd gives the socket {listen} of {section}, and where that listens; the agent says it \
+             at its start"
+        )),
+        ListenAddr::Tcp(_) | ListenAddr::Unix(_) => None,
+    });
+    let unread = lacks_credentials(config).then(|| {
+        "not checked: the files of [tls], among which are credentials of systemd, which this process was not given"
+            .to_owned()
+    });
+    given.chain(unread).collect()
 }
 
 fn count(warnings: usize) -> String {

@@ -4,7 +4,7 @@ mod page;
 
 use std::{error::Error, io::Write, process::ExitCode};
 
-use adit_config::Admin;
+use adit_config::{Admin, TcpListen};
 use clap::Args;
 use serde_json::Value;
 
@@ -43,7 +43,8 @@ impl Status {
 /// The socket first: it is there for this, and its permissions are checked.
 fn doors(admin: &Admin) -> Vec<Door> {
     let socket = admin.socket.iter().map(|socket| Door::Unix(socket.path.clone()));
-    socket.chain(admin.listen.map(Door::Tcp)).collect()
+    let tcp = admin.listen.as_ref().and_then(TcpListen::address);
+    socket.chain(tcp.map(Door::Tcp)).collect()
 }
 
 /// The status page of the first door that answers, or why none does.

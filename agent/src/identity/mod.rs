@@ -6,6 +6,7 @@
 
 mod authority;
 mod credential;
+pub mod credentials;
 mod error;
 mod explain;
 mod leaf;

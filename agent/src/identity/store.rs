@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::LoadError, settings, snapshot::Snapshot};
+use super::{credentials, error::LoadError, settings, snapshot::Snapshot};
 use crate::watch::Watched;
 
 /// Holds the [`Snapshot`] in force.
@@ -36,13 +36,14 @@ struct Reload {
 impl Store {
     /// Reads every file for the first time; the first that cannot be used is the error.
     pub fn load(tls: &Tls) -> Result<Self, LoadError> {
-        let files = Watched::new(files(tls));
-        let snapshot = Snapshot::load(tls, SystemTime::now())?;
+        let tls = credentials::found(tls)?;
+        let files = Watched::new(files(&tls));
+        let snapshot = Snapshot::load(&tls, SystemTime::now())?;
         settings::draw_randomness();
         Ok(Self {
             changed: watch::Sender::new(snapshot.generation),
             current: ArcSwap::from_pointee(snapshot),
-            reload: Mutex::new(Reload { tls: tls.clone(), files, fault: None }),
+            reload: Mutex::new(Reload { tls, files, fault: None }),
         })
     }
 
@@ -93,9 +94,10 @@ impl Store {
     /// [put](Prepared::put); until then nobody else reloads, and dropping it changes nothing.
     pub fn prepare(&self, tls: &Tls) -> Result<Prepared<'_>, LoadError> {
         let reload = self.lock();
-        let files = Watched::new(files(tls));
-        let next = self.snapshot().next(tls, SystemTime::now())?;
-        Ok(Prepared { store: self, reload, tls: tls.clone(), files, next })
+        let tls = credentials::found(tls)?;
+        let files = Watched::new(files(&tls));
+        let next = self.snapshot().next(&tls, SystemTime::now())?;
+        Ok(Prepared { store: self, reload, tls, files, next })
     }
 
     fn reload_held(&self, reload: &mut Reload) -> Result<bool, LoadError> {

@@ -25,15 +25,20 @@ pub(super) const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,
-    /// Its device and inode.
-    is: (u64, u64),
+    /// Its device and inode; `None` for a file of others, which stays.
+    is: Option<(u64, u64)>,
     /// Another process has it by now.
     stays: Arc<AtomicBool>,
 }
 
 impl SocketFile {
     pub(super) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), is: identity(path)?, stays: Arc::default() })
+        Ok(Self { path: path.to_owned(), is: Some(identity(path)?), stays: Arc::default() })
+    }
+
+    /// One that others made, and remove when they like.
+    pub(super) fn of_others(path: &Path) -> Self {
+        Self { path: path.to_owned(), is: None, stays: Arc::default() }
     }
 
     /// What says whether it stays.
@@ -45,7 +50,8 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The file of a successor is the successor's; one that is gone is what was wanted.
-        if !self.stays.load(Relaxed) && identity(&self.path).is_ok_and(|found| found == self.is) {
+        let is_ours = self.is.is_some() && identity(&self.path).ok() == self.is;
+        if is_ours && !self.stays.load(Relaxed) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use adit_config::{Config, Inbound, Net, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target};
+use adit_config::{Config, Inbound, Net, Origin, Ports, Redirect, RedirectMode, Source, Strict, Target, TcpListen};
 
 use super::{
     choice::{Choice, Part, loopback, merged},
@@ -174,7 +174,9 @@ impl Draft {
 
     /// What is done to a connection so that it comes to the door; `None` if there is none for it.
     fn door(&self, redirect: &Redirect, from: Origin, family: Family) -> Option<Then> {
-        let doors = || redirect.listen.iter().filter(|door| Family::of(door.ip()) == family);
+        // One whose address the file does not have is in none with an include.
+        let doors =
+            || redirect.listen.iter().filter_map(TcpListen::address).filter(|door| Family::of(door.ip()) == family);
         match (redirect.mode, from) {
             // A socket that listens everywhere is found by any address, and this one is always there.
             (RedirectMode::Tproxy, _) => doors().next().map(|door| {
@@ -184,12 +186,12 @@ impl Draft {
             // REDIRECT leads a process to the loopback address, and what is forwarded to the interface's own.
             (RedirectMode::Redirect, Origin::Local) => {
                 let near = doors().find(|door| door.ip().is_unspecified() || door.ip() == loopback(family));
-                near.map(|door| Then::Redirect(door.port())).or_else(|| doors().next().map(|door| Then::Dnat(*door)))
+                near.map(|door| Then::Redirect(door.port())).or_else(|| doors().next().map(Then::Dnat))
             }
             (RedirectMode::Redirect, Origin::Forwarded) => {
                 let wide = doors().find(|door| door.ip().is_unspecified());
                 // The kernel drops what comes from outside to a loopback address.
-                let other = || doors().find(|door| !door.ip().is_loopback()).map(|door| Then::Dnat(*door));
+                let other = || doors().find(|door| !door.ip().is_loopback()).map(Then::Dnat);
                 wide.map(|door| Then::Redirect(door.port())).or_else(other)
             }
         }

@@ -2,12 +2,27 @@
 //! nothing is told; that one does not listen is for the log to say, and stops nothing.
 
 use std::{
+    env, io,
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 use sd_notify::NotifyState;
 use tracing::warn;
+
+/// Another process is the main one: what this one says would be refused.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is a service manager that listens.
+pub fn is_there() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
 
 /// Every door is open, and every credential loaded; with a line on how it stands.
 pub fn ready(status: &str) {
@@ -19,12 +34,17 @@ pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
 }
 
-/// The configuration is being read again; [`ready`] says that it was.
+/// The configuration is being read again; [`reloaded`] says that it was.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => warn!("the clock of the service manager's reload cannot be read: {error}"),
     }
+}
+
+/// The configuration was read again; what came of it, the log says.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
 }
 
 /// The agent drains, and ends within this time.
@@ -50,9 +70,45 @@ pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// Another process is the main one from now on.
+/// Another process is the main one from now on; after this, this one says no more.
 pub fn main_pid(pid: u32) {
     tell(&[NotifyState::MainPid(pid)]);
+    SILENT.store(true, Relaxed);
+}
+
+/// This process is the main one after all. Heard only if the manager has taken the other's end for no end of the service.
+pub fn main_again() {
+    SILENT.store(false, Relaxed);
+    tell(&[NotifyState::MainPid(std::process::id())]);
+}
+
+/// Waits until the service manager has read all that it was told before (sd_notify_barrier(3)); `false` if it has not
+/// within this time.
+pub fn barrier(within: Duration) -> bool {
+    if !is_there() {
+        return true;
+    }
+    pass_barrier(within).unwrap_or_else(|error| {
+        warn!("the service manager cannot be waited for: {error}");
+        false
+    })
+}
+
+/// The manager gets an end of a pipe, and closes it once it comes to it.
+fn pass_barrier(within: Duration) -> io::Result<bool> {
+    let (held, sent) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[sent.as_fd()])?;
+    drop(sent);
+    let until = Instant::now() + within;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&held, PollFlags::empty())], Some(&left)) {
+            Ok(closed) => return Ok(closed > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Gives a copy of a descriptor to the service manager, which gives it back to whoever is started after a crash.
@@ -70,6 +126,9 @@ fn tell(state: &[NotifyState<'_>]) {
 }
 
 fn with(state: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) {
+    if SILENT.load(Relaxed) {
+        return;
+    }
     let told = match descriptors {
         [] => sd_notify::notify(state),
         _ => sd_notify::notify_with_fds(state, descriptors),

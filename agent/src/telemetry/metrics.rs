@@ -221,7 +221,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
-    for Metric(name, shape, _, help) in METRICS {
+    for &Metric(name, shape, _, help) in METRICS {
         match shape {
             Shape::Counter => describe_counter!(name, help),
             Shape::Gauge => describe_gauge!(name, help),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::capture::{CaptureMatch, CaptureRule, Captures};
-use crate::config::{Strict, Zone};
+use crate::config::{Strict, TcpListen, Zone};
 use crate::identity::IdentityPattern;
 use crate::net::{Net, Ports};
 use crate::peers::Peers;
@@ -15,6 +15,10 @@ use crate::policy::Policy;
 use crate::redirect::{Netfilter, Origin, Redirect, RedirectMode, Selector, Unmatched};
 use crate::service::Source;
 use crate::workload::{Glob, Then, Who, WorkloadRule, Workloads};
+
+fn at(address: &str) -> TcpListen {
+    TcpListen::At(address.parse().expect("an address"))
+}
 
 #[test]
 fn a_wait_is_printed_in_the_greatest_unit_that_divides_it() {
@@ -122,7 +126,7 @@ fn any_redirect() -> impl Strategy<Value = Redirect> {
     });
     (settings, selectors(), excludes).prop_map(|((mode, unmatched, remember, certificate), include, exclude)| {
         Redirect {
-            listen: vec!["0.0.0.0:4140".parse().expect("an address"), "[::]:4140".parse().expect("an address")],
+            listen: vec![at("0.0.0.0:4140"), at("[::]:4140")],
             mode,
             unmatched,
             remember,
@@ -194,7 +198,7 @@ fn any_inbound() -> impl Strategy<Value = Inbound> {
             CaptureService { ports, allow, certificate, max_streams, connect_timeout, source }
         });
         Inbound {
-            listen: vec!["127.0.0.1:4143".parse().expect("an address")],
+            listen: vec![at("127.0.0.1:4143")],
             dtab: Dtab::default(),
             policy: Policy { services: Vec::new(), captures: captures.collect(), conceal },
             strict,

@@ -1,7 +1,6 @@
 //! `[inbound]`, `[[inbound.service]]` and `[[inbound.capture]]`: what the file says of the acceptor's side. Whether a service
 //! can be asked for, and by whom it is, is checked elsewhere.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_protocol::Pattern;
@@ -10,7 +9,7 @@ use toml::de::DeValue;
 use super::report::{At, Report};
 use super::section::{Section, Wrong};
 use super::{keys, matches, outbound, value};
-use crate::config::{Inbound, Strict};
+use crate::config::{Inbound, Strict, TcpListen};
 use crate::dtab::Dtab;
 use crate::identity::IdentityPattern;
 use crate::net::Ports;
@@ -20,7 +19,7 @@ use crate::service::{CaptureService, Reach, Service, Source, Target};
 /// What `[inbound]` says.
 pub(crate) struct InboundSpec {
     pub(crate) at: usize,
-    pub(crate) listen: Vec<At<SocketAddr>>,
+    pub(crate) listen: Vec<At<TcpListen>>,
     pub(crate) dtab: Dtab,
     conceal: bool,
     pub(crate) strict: Option<At<Strict>>,
@@ -63,7 +62,7 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> Option<Inboun
     let example = "listen = [\"0.0.0.0:4143\"]";
     Some(InboundSpec {
         at: inbound.at,
-        listen: inbound.need_list("listen", example, report, value::address),
+        listen: inbound.need_list("listen", example, report, value::tcp_listen),
         dtab: outbound::dtab(&inbound, report),
         conceal: inbound.read("conceal", report, value::boolean).is_some_and(|at| at.value),
         strict: strict(&inbound, report),

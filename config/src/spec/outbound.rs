@@ -153,6 +153,9 @@ fn listener(section: &Section<'_>, report: &mut Report) -> ListenerSpec {
 }
 
 fn listen_addr(field: &Field<'_>) -> Result<ListenAddr, Wrong> {
+    if let Some(name) = value::given(field)? {
+        return Ok(ListenAddr::Given(name));
+    }
     match value::unix(field)? {
         Some(path) => Ok(ListenAddr::Unix(UnixListen::at(path))),
         None => value::address(field)
@@ -170,6 +173,10 @@ fn with_owner(section: &Section<'_>, listen: At<ListenAddr>, report: &mut Report
         ListenAddr::Tcp(address) => {
             refuse(section, &["mode", "owner", "group"], "a TCP port", report);
             ListenAddr::Tcp(address)
+        }
+        ListenAddr::Given(name) => {
+            refuse(section, &["mode", "owner", "group"], "a socket that systemd makes", report);
+            ListenAddr::Given(name)
         }
         ListenAddr::Unix(unix) => {
             refuse(section, &["expose"], "a socket file", report);

@@ -1,12 +1,12 @@
 //! `[netfilter]` and `[outbound.redirect]`: what the file says of the door for captured connections, and of which
 //! connections the rules bring there. Whether they fit together is checked elsewhere.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::report::{At, Report};
 use super::section::Section;
 use super::{keys, matches, value};
+use crate::config::TcpListen;
 use crate::net::{Net, Ports};
 use crate::redirect::{Netfilter, Origin, Redirect, RedirectMode, Selector, Unmatched};
 
@@ -37,7 +37,7 @@ pub(super) fn netfilter<'a>(file: &Section<'a>, report: &mut Report) -> Netfilte
 /// What `[outbound.redirect]` says.
 pub(crate) struct RedirectSpec {
     pub(crate) at: usize,
-    pub(crate) listen: Vec<At<SocketAddr>>,
+    pub(crate) listen: Vec<At<TcpListen>>,
     pub(crate) mode: RedirectMode,
     pub(crate) unmatched: Option<At<Unmatched>>,
     remember: Option<At<Duration>>,
@@ -70,7 +70,7 @@ pub(super) fn read<'a>(outbound: &Section<'a>, report: &mut Report) -> Option<Re
     let example = "listen = [\"127.0.0.1:4140\", \"[::1]:4140\"]";
     Some(RedirectSpec {
         at: redirect.at,
-        listen: redirect.need_list("listen", example, report, value::address),
+        listen: redirect.need_list("listen", example, report, value::tcp_listen),
         mode: redirect
             .read("mode", report, |f| value::choice(f, &RedirectMode::WORDS))
             .map_or(RedirectMode::default(), |mode| mode.value),

@@ -1,21 +1,20 @@
 //! The sections that are a few values each: `[admin]`, `[dns]` with its zones, `[fs]`, `[limits]`, `[log]`, `[runtime]`.
 //! What is not said keeps its default; the defaults are with the types.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::{keys, value};
-use crate::config::{Admin, Dns, Fs, Log, LogFormat, LogLevel, Runtime, UnixListen, Zone};
+use crate::config::{Admin, Dns, Fs, Log, LogFormat, LogLevel, Runtime, TcpListen, UnixListen, Zone};
 use crate::limits::{Limits, Row};
 use crate::print::wait;
 
 /// What `[admin]` says.
 #[derive(Default)]
 pub(crate) struct AdminSpec {
-    pub(crate) listen: Option<At<SocketAddr>>,
+    pub(crate) listen: Option<At<TcpListen>>,
     pub(crate) socket: Option<At<PathBuf>>,
     pub(crate) expose: bool,
     mode: Option<At<u32>>,
@@ -33,7 +32,7 @@ pub(super) fn admin<'a>(file: &Section<'a>, report: &mut Report) -> AdminSpec {
         report.problem(admin.place_of(key), message, format!("add `{door}`, or leave it out"));
     }
     AdminSpec {
-        listen: admin.read("listen", report, value::address),
+        listen: admin.read("listen", report, value::tcp_listen),
         socket: admin.read("socket", report, value::socket_path),
         expose: admin.read("expose", report, value::boolean).is_some_and(|at| at.value),
         mode: admin.read("mode", report, value::mode),

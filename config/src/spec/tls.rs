@@ -41,8 +41,8 @@ pub(super) fn read<'a>(file: &Section<'a>, report: &mut Report) -> TlsSpec {
         report.problem(tls.at, "[tls] has no certificate", help);
     }
     TlsSpec {
-        ca: tls.need("ca", "ca = \"/etc/adit/tls/ca.pem\"", report, value::path),
-        crl: tls.list("crl", report, value::path),
+        ca: tls.need("ca", "ca = \"/etc/adit/tls/ca.pem\"", report, value::tls_file),
+        crl: tls.list("crl", report, value::tls_file),
         certificates,
     }
 }
@@ -65,8 +65,8 @@ fn certificate(section: &Section<'_>, report: &mut Report) -> CertificateSpec {
 /// A certificate is of no use without its key, nor a key without its certificate.
 fn files(section: &Section<'_>, report: &mut Report) -> (Option<At<PathBuf>>, Option<At<PathBuf>>) {
     (
-        section.need("cert", "cert = \"/etc/adit/tls/host.pem\"", report, value::path),
-        section.need("key", "key = \"/etc/adit/tls/host.key\"", report, value::path),
+        section.need("cert", "cert = \"/etc/adit/tls/host.pem\"", report, value::tls_file),
+        section.need("key", "key = \"/etc/adit/tls/host.key\"", report, value::tls_file),
     )
 }
 

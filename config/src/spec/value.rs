@@ -9,6 +9,7 @@ use adit_protocol::{Name, Pattern, PatternError, Template};
 use toml::de::DeValue;
 
 use super::section::{Field, Wrong, kind};
+use crate::config::{CREDENTIAL, TcpListen};
 use crate::dtab::host_name;
 use crate::identity::IdentityPattern;
 use crate::peers::OnLeave;
@@ -195,6 +196,19 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
     absolute(field, text(field, HELP)?, HELP)
 }
 
+/// A path from the root, or `credential:NAME`, as it stands: which folder that is in, only the service manager knows.
+pub(super) fn tls_file(field: &Field<'_>) -> Result<PathBuf, Wrong> {
+    let Some(name) = field.value.as_str().and_then(|text| text.strip_prefix(CREDENTIAL)) else { return path(field) };
+    if is_given_name(name) && !name.contains('/') && !matches!(name, "." | "..") {
+        return Ok(PathBuf::from(format!("{CREDENTIAL}{name}")));
+    }
+    let message = format!("{} \"{CREDENTIAL}{name}\", which names no credential", field.is());
+    Err(Wrong::new(
+        message,
+        "write the name that LoadCredential= of the unit gives it, such as \"credential:host.key\"",
+    ))
+}
+
 fn absolute(field: &Field<'_>, text: &str, help: &str) -> Result<PathBuf, Wrong> {
     if text.contains('\0') {
         return Err(Wrong::new(format!("`{}` holds a NUL, which no path has", field.key), help));
@@ -235,6 +249,32 @@ pub(super) fn address(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
     let text = text(field, ADDRESS_HELP)?;
     text.parse().map_err(|_| Wrong::new(format!("{} {text:?}, which is no address and port", field.is()), ADDRESS_HELP))
 }
+
+/// An address to listen on, or `systemd:NAME`.
+pub(super) fn tcp_listen(field: &Field<'_>) -> Result<TcpListen, Wrong> {
+    match given(field)? {
+        Some(name) => Ok(TcpListen::Given(name)),
+        None => address(field).map(TcpListen::At),
+    }
+}
+
+/// The name of `systemd:NAME`, or `None` for another text. What FileDescriptorName= takes (systemd.socket(5)).
+pub(super) fn given(field: &Field<'_>) -> Result<Option<String>, Wrong> {
+    let Some(name) = field.value.as_str().and_then(|text| text.strip_prefix("systemd:")) else { return Ok(None) };
+    if is_given_name(name) {
+        return Ok(Some(name.to_owned()));
+    }
+    let message = format!("{} \"systemd:{name}\", which names no socket of systemd's", field.is());
+    Err(Wrong::new(message, "write what FileDescriptorName= of the .socket unit says, such as \"systemd:redis\""))
+}
+
+fn is_given_name(name: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    !name.is_empty() && name.len() <= MAX_GIVEN && name.bytes().all(is_name)
+}
+
+/// The longest name that FileDescriptorName= takes (systemd.socket(5)).
+const MAX_GIVEN: usize = 255;
 
 /// An address to ask; the port may be left out.
 pub(super) fn server(field: &Field<'_>) -> Result<SocketAddr, Wrong> {

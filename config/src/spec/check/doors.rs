@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use adit_protocol::Name;
 
-use crate::config::ListenAddr;
+use crate::config::{ListenAddr, TcpListen};
 use crate::dtab::{Bound, Dtab, Host, NameTree, Namer};
 use crate::service::Target;
 use crate::spec::Spec;
@@ -25,6 +25,8 @@ pub(super) struct Door {
 enum Place {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// A socket that the service manager gives by this name: where it listens shows when the agent starts.
+    Given(String),
 }
 
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -37,7 +39,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
 pub(super) fn doors(spec: &Spec) -> Vec<Door> {
     let mut doors = Vec::new();
     for listen in spec.inbound.iter().flat_map(|inbound| &inbound.listen) {
-        let place = Place::Tcp(listen.value);
+        let place = Place::of_tcp(&listen.value);
         doors.push(Door { at: listen.at, what: "[inbound]", place, guarded: false });
     }
     for listener in spec.outbound.iter().flat_map(|outbound| &outbound.listeners) {
@@ -50,12 +52,12 @@ pub(super) fn doors(spec: &Spec) -> Vec<Door> {
     }
     for redirect in spec.outbound.iter().filter_map(|outbound| outbound.redirect.as_ref()) {
         for listen in &redirect.listen {
-            let (place, guarded) = (Place::Tcp(listen.value), !redirect.expose);
+            let (place, guarded) = (Place::of_tcp(&listen.value), !redirect.expose);
             doors.push(Door { at: listen.at, what: "[outbound.redirect]", place, guarded });
         }
     }
     if let Some(listen) = &spec.admin.listen {
-        let (place, guarded) = (Place::Tcp(listen.value), !spec.admin.expose);
+        let (place, guarded) = (Place::of_tcp(&listen.value), !spec.admin.expose);
         doors.push(Door { at: listen.at, what: "[admin]", place, guarded });
     }
     if let Some(socket) = &spec.admin.socket {
@@ -70,7 +72,7 @@ impl Door {
     pub(super) fn port(&self) -> Option<u16> {
         match self.place {
             Place::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
-            Place::Unix(_) => None,
+            Place::Unix(_) | Place::Given(_) => None,
         }
     }
 
@@ -79,6 +81,7 @@ impl Door {
         match self.place {
             Place::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Place::Unix(_) => true,
+            Place::Given(_) => false,
         }
     }
 
@@ -140,7 +143,12 @@ impl Place {
         match listen {
             ListenAddr::Tcp(address) => Place::Tcp(*address),
             ListenAddr::Unix(unix) => Place::Unix(unix.path.clone()),
+            ListenAddr::Given(name) => Place::Given(name.clone()),
         }
+    }
+
+    fn of_tcp(listen: &TcpListen) -> Place {
+        Place::of(&listen.clone().into())
     }
 
     /// Where a target leads, as far as the file alone can say: host names and captures are the agent's to judge.
@@ -177,7 +185,8 @@ impl Place {
                 a.port() == b.port() && a.port() != 0 && (left == right || (wild && same_family))
             }
             (Place::Unix(a), Place::Unix(b)) => a == b,
-            (Place::Tcp(_), Place::Unix(_)) | (Place::Unix(_), Place::Tcp(_)) => false,
+            (Place::Given(a), Place::Given(b)) => a == b,
+            (Place::Tcp(_) | Place::Unix(_) | Place::Given(_), _) => false,
         }
     }
 
@@ -191,7 +200,7 @@ impl Place {
                 door.port() == target.port() && door.port() != 0 && (near(listen) == goal || wild)
             }
             (Place::Unix(door), Place::Unix(target)) => door == target,
-            (Place::Tcp(_), Place::Unix(_)) | (Place::Unix(_), Place::Tcp(_)) => false,
+            (Place::Tcp(_) | Place::Unix(_) | Place::Given(_), _) => false,
         }
     }
 
@@ -199,6 +208,7 @@ impl Place {
         match self {
             Place::Tcp(address) => address.to_string(),
             Place::Unix(path) => path.display().to_string(),
+            Place::Given(name) => format!("systemd:{name}"),
         }
     }
 }

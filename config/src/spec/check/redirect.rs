@@ -1,8 +1,9 @@
 //! `[outbound.redirect]` and `[netfilter]`: whether the rules bring to the door what they are meant to, and the door can be
 //! come to. What a rule misses leaves this host in plaintext.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
+use crate::config::TcpListen;
 use crate::net::{Net, covers};
 use crate::redirect::{Origin, RedirectMode, Unmatched};
 use crate::spec::Spec;
@@ -127,7 +128,7 @@ fn own(spec: &NetfilterSpec, redirect: &RedirectSpec, report: &mut Report) {
 /// A connection is only brought to a door of its own family of addresses. The rules refuse what has none.
 fn families(redirect: &RedirectSpec, include: &SelectorSpec, report: &mut Report) {
     for (is_v4, family, door) in [(true, "IPv4", "127.0.0.1:4140"), (false, "IPv6", "[::1]:4140")] {
-        let has_door = redirect.listen.iter().any(|listen| is_v4_addr(listen.value.ip()) == is_v4);
+        let has_door = redirect.listen.iter().any(|listen| is_or_may_be(listen, |ip| is_v4_addr(ip) == is_v4));
         let net = include.nets.iter().find(|net| net.value.address().is_ipv4() == is_v4);
         if has_door || redirect.listen.is_empty() || (net.is_none() && !include.nets.is_empty()) {
             continue;
@@ -146,7 +147,7 @@ fn is_v4_addr(ip: IpAddr) -> bool {
 
 /// REDIRECT rewrites the destination of what comes in to the address of the interface that it came in by.
 fn forwarded(redirect: &RedirectSpec, report: &mut Report) {
-    let is_far = |listen: &At<SocketAddr>| !listen.value.ip().to_canonical().is_loopback();
+    let is_far = |listen: &At<TcpListen>| is_or_may_be(listen, |ip| !ip.to_canonical().is_loopback());
     if redirect.mode == RedirectMode::Tproxy || redirect.listen.iter().any(is_far) || redirect.listen.is_empty() {
         return;
     }
@@ -158,10 +159,24 @@ fn forwarded(redirect: &RedirectSpec, report: &mut Report) {
     }
 }
 
+/// Whether a door's address is such a one, as far as the file knows.
+fn is_or_may_be(listen: &At<TcpListen>, such: impl Fn(IpAddr) -> bool) -> bool {
+    listen.value.address().is_none_or(|address| such(address.ip()))
+}
+
 /// A rule names the port it brings connections to.
 fn any_port(redirect: &RedirectSpec, report: &mut Report) {
-    for listen in redirect.listen.iter().filter(|listen| listen.value.port() == 0 && !redirect.include.is_empty()) {
-        let message = "`adit redirect` cannot make rules for port 0, which is another one each time";
-        report.problem(listen.at, message, "write the port");
+    for At { at, value } in redirect.listen.iter().filter(|_| !redirect.include.is_empty()) {
+        let (message, help) = match value {
+            TcpListen::At(address) if address.port() != 0 => continue,
+            TcpListen::At(_) => {
+                ("`adit redirect` cannot make rules for port 0, which is another one each time", "write the port")
+            }
+            TcpListen::Given(_) => (
+                "`adit redirect` cannot make rules for a socket whose address the file does not have",
+                "write the address: the socket that systemd gives is found by it as well",
+            ),
+        };
+        report.problem(*at, message, help);
     }
 }
