@@ -13,6 +13,7 @@ mod sides;
 use std::{
     fmt, io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -181,12 +182,7 @@ async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Opt
 }
 
 /// Takes the place of the agent before this one: says that this one is ready, and waits until that one has stepped back.
-async fn succeed(
-    app: &App,
-    line: Line,
-    older: Vec<std::os::fd::OwnedFd>,
-    signals: &mut Signals,
-) -> Result<(), StartError> {
+async fn succeed(app: &App, line: Line, older: Vec<OwnedFd>, signals: &mut Signals) -> Result<(), StartError> {
     let broken = |error| StartError::System("talking to the agent before this one", error);
     let go = tokio::select! {
         go = line.ready(env!("CARGO_PKG_VERSION")) => go.map_err(broken)?,
@@ -199,11 +195,7 @@ async fn succeed(
             None
         }
     };
-    for line in older.into_iter().chain(before) {
-        if let Err(error) = app.add_predecessor(line) {
-            error!("an agent before this one, which still carries streams, cannot be asked: {error}");
-        }
-    }
+    app.add_predecessors(older.into_iter().chain(before));
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 mod asker;
 
 use std::{
-    io,
+    fmt, io,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,7 +43,31 @@ pub struct Predecessor {
 }
 
 /// What one has answered.
-pub type Answer = Result<(StatusCode, Value), String>;
+pub type Answer = Result<(StatusCode, Value), Silence>;
+
+/// Why one has answered nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It has ended.
+    Ended,
+    /// Nothing came in this time.
+    Late(Duration),
+    /// It has not answered much that was asked before.
+    Busy,
+    /// What came is no answer.
+    Broken(String),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("it has ended"),
+            Self::Late(limit) => write!(f, "no answer within {limit:?}"),
+            Self::Busy => f.write_str("it does not answer"),
+            Self::Broken(error) => write!(f, "it answers, but not as an adit agent does: {error}"),
+        }
+    }
+}
 
 impl Predecessors {
     /// Takes the line to one; must run within the runtime, where it is asked from then on.
@@ -109,7 +133,9 @@ impl Predecessors {
     /// Tells each that the agent ends: their streams have as long as its own.
     pub async fn drain(&self) {
         for (pid, answer) in self.ask(Method::POST, "/drain", LOOK_LIMIT).await {
-            if let Err(why) = answer {
+            if let Err(why) = answer
+                && why != Silence::Ended
+            {
                 warn!(pid, "a predecessor was not told that the agent ends: {why}");
             }
         }

@@ -239,10 +239,15 @@ impl Reloads {
             Cause::Asked(answer) => {
                 let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
                 // Who asked may have gone.
-                let _ = answer.send(Reloaded { predecessors, ..untold.unwrap_or(reloaded) });
+                let _ = answer.send(match untold {
+                    Some(untold) => {
+                        Reloaded { predecessors: Followed::merged(untold.predecessors, predecessors), ..untold }
+                    }
+                    None => Reloaded { predecessors, ..reloaded },
+                });
             }
             Cause::Signal | Cause::Changed | Cause::Again if reloaded.outcome == Outcome::Ok => {
-                self.untold = Some(Reloaded { earlier: true, ..reloaded });
+                self.untold = Some(Reloaded { earlier: true, predecessors, ..reloaded });
             }
             Cause::Signal | Cause::Changed | Cause::Again => {}
         }

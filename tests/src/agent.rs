@@ -196,14 +196,16 @@ impl Agent {
         let mut command = command(&self.inside);
         let finished = run(command.arg("upgrade").arg("--config").arg(self.file()), UPGRADE);
         if finished.status.success() {
-            self.adopt();
+            self.adopt(&finished);
         }
         finished
     }
 
-    /// Takes the process that answers at its admin door by now, after an upgrade, for the agent.
-    pub fn adopt(&mut self) {
-        let pid = self.status()["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("the status page has a pid");
+    /// Takes the process that an `adit upgrade` has told of for the agent.
+    pub fn adopt(&mut self, upgraded: &Finished) {
+        let pid =
+            upgraded.stdout.split("serves as process ").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
+        let pid = pid.unwrap_or_else(|| panic!("no process in {}", upgraded.all()));
         let next = Program::adopt(&self.name, pid, &self.dir.join("log"));
         self.before.push(mem::replace(&mut self.program, next));
     }
@@ -394,6 +396,14 @@ fn command_of(binary: &Path, inside: &[String]) -> Command {
             command
         }
     }
+}
+
+/// Gives the agent of this folder a program of its own, which can be replaced: a link, a name for the same file.
+pub fn put_program(dir: &Path) {
+    let (from, to) = (binary(), dir.join("adit"));
+    // Where the folder is on another file system, the file is copied.
+    let put = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+    put.unwrap_or_else(|error| panic!("put {} at {}: {error}", from.display(), to.display()));
 }
 
 /// Writes beside the file and renames, so that no reader sees half of it. Its owner alone may read it: it may be a key.

@@ -14,6 +14,7 @@ pub mod address;
 pub mod agent;
 pub mod authority;
 pub mod cgroup;
+pub mod churn;
 pub mod cutter;
 pub mod dns;
 pub mod end;

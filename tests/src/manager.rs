@@ -81,12 +81,12 @@ impl Manager {
         let threads = vec![
             thread::spawn(move || {
                 while !hears.ends.load(Relaxed) {
-                    hears.hear(&notify)
+                    hears.hear(&notify);
                 }
             }),
             thread::spawn(move || {
                 while !gives.ends.load(Relaxed) {
-                    gives.give(&launch)
+                    gives.give(&launch);
                 }
             }),
         ];

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     address::{Address, Wire},
-    agent::{Agent, binary, replace},
+    agent::{Agent, put_program, replace},
     authority::{Authority, Credential, Leaf},
     process::Finished,
 };
@@ -323,13 +323,9 @@ impl Plan {
         Agent::fail_to_start(&b_dir)
     }
 
-    /// A link to the agent's program: a name of its own for the same file, which can be given to another.
     fn put_program(&self, dir: &Path) {
-        let (from, to) = (binary(), dir.join("adit"));
         if self.own_programs {
-            // Where the folder is on another file system, the file is copied.
-            let put = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
-            put.unwrap_or_else(|error| panic!("put {} at {}: {error}", from.display(), to.display()));
+            put_program(dir);
         }
     }
 

@@ -38,7 +38,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -122,6 +122,8 @@ enum By {
 pub struct Running {
     runtime: Handle,
     view: Arc<View>,
+    /// Connections at its doors.
+    served: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -134,7 +136,8 @@ pub fn start(view: Arc<View>) -> Result<Running, ListenError> {
         .enable_all()
         .build()
         .map_err(|error| ListenError::of("the admin door's runtime", error))?;
-    let running = Running { runtime: runtime.handle().clone(), view, stop: CancellationToken::new() };
+    let (handle, served, stop) = (runtime.handle().clone(), TaskTracker::new(), CancellationToken::new());
+    let running = Running { runtime: handle, view, served, stop };
     let until = running.stop.clone();
     let serving = thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(until.cancelled()));
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
@@ -167,17 +170,19 @@ impl Running {
 
     /// Serves at a door that was opened here, during its hours.
     pub fn serve(&self, door: Door, hours: Hours) -> JoinHandle<()> {
-        let view = Arc::clone(&self.view);
+        let (view, served) = (Arc::clone(&self.view), self.served.clone());
         // Each its own: who crowds the TCP door keeps nobody from the socket.
         let room = Room { slots: Slots::new(CONNECTIONS), limit: "admin_connections" };
         self.runtime.spawn(door.accept_each(room, hours, move |accepted, slot| {
             let view = Arc::clone(&view);
-            tokio::spawn(async move {
+            served.spawn(async move {
+                // Whoever keeps a connection for further questions would never hear of the agent that serves by then.
+                let over = view.handed_on.clone();
                 match accepted {
-                    Accepted::Tcp(socket, _) => serve(socket, By::Tcp, view).await,
+                    Accepted::Tcp(socket, _) => serve(socket, By::Tcp, view, over).await,
                     Accepted::Unix(socket) => {
                         note_caller(&socket);
-                        serve(socket, By::Unix, view).await;
+                        serve(socket, By::Unix, view, over).await;
                     }
                 }
                 drop(slot);
@@ -194,16 +199,23 @@ impl Running {
         self.view.predecessors.add(line)
     }
 
-    /// Answers the agent after this one over the line between the two. The task ends with the line.
+    /// Answers the agent after this one over the line between the two. The task ends with the line, or once `over` is
+    /// cancelled and what was asked is answered.
     ///
     /// # Errors
     /// The line is none.
-    pub fn serve_line(&self, line: OwnedFd) -> io::Result<JoinHandle<()>> {
+    pub fn serve_line(&self, line: OwnedFd, over: CancellationToken) -> io::Result<JoinHandle<()>> {
         let stream = StdStream::from(line);
         stream.set_nonblocking(true)?;
         let _within = self.runtime.enter();
         let stream = UnixStream::from_std(stream)?;
-        Ok(self.runtime.spawn(serve(stream, By::Line, Arc::clone(&self.view))))
+        Ok(self.runtime.spawn(serve(stream, By::Line, Arc::clone(&self.view), over)))
+    }
+
+    /// Waits until every connection at its doors is over, once these were handed on: each ends with what was asked by then.
+    pub async fn answered(&self) {
+        self.served.close();
+        self.served.wait().await;
     }
 
     /// Ends the thread, with all it serves.
@@ -220,8 +232,8 @@ fn note_caller(socket: &UnixStream) {
     }
 }
 
-async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<View>) {
-    let handed_on = view.handed_on.clone();
+/// Answers to the connection's end; or, once `over` is cancelled, what was asked by then.
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<View>, over: CancellationToken) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let view = Arc::clone(&view);
         async move {
@@ -241,8 +253,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
     let mut connection = pin!(server.serve_connection(TokioIo::new(socket), answer));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = handed_on.cancelled(), if by != By::Line => {
-            // Whoever keeps the connection for further questions would never hear of the agent that serves now.
+        () = over.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -31,7 +31,7 @@ impl Before {
         let (mut said, silence) = match answer {
             Ok((StatusCode::OK, said)) => (said, None),
             Ok((status, _)) => (Value::Null, Some(format!("it answers {status}"))),
-            Err(why) => (Value::Null, Some(why)),
+            Err(why) => (Value::Null, Some(why.to_string())),
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let fault = silence.or_else(|| text(&said["config"]["fault"])).or_else(|| text(&said["tls_fault"]));
@@ -57,6 +57,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::predecessors::Silence;
 
     #[test]
     fn what_one_does_not_say_is_left_open_and_its_faults_are_told() {
@@ -67,6 +68,6 @@ mod tests {
         assert_eq!((strange.streams(), strange.fault, strange.version), (0, None, Value::Null));
         let refused = Before::of(7, Ok((StatusCode::NOT_FOUND, json!({}))));
         assert_eq!(refused.fault.as_deref(), Some("it answers 404 Not Found"));
-        assert_eq!(Before::of(7, Err("no answer".to_owned())).fault.as_deref(), Some("no answer"));
+        assert_eq!(Before::of(7, Err(Silence::Ended)).fault.as_deref(), Some("it has ended"));
     }
 }

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::predecessors::Answer;
+use crate::predecessors::{Answer, Silence};
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,18 +68,33 @@ pub struct Followed {
 }
 
 impl Followed {
+    /// What came of two readings: what `later` says holds, and the streams that ended are those of both. One that only
+    /// `earlier` tells of has ended since.
+    pub fn merged(earlier: Vec<Self>, mut later: Vec<Self>) -> Vec<Self> {
+        for before in earlier {
+            match later.iter_mut().find(|now| now.pid == before.pid) {
+                Some(now) => now.revoked += before.revoked,
+                None => later.push(Self { problems: Vec::new(), ..before }),
+            }
+        }
+        later
+    }
+
     /// What an answer to `POST /reload` says, which may be of another version.
     pub fn of(pid: i32, answer: Answer) -> Self {
         let (status, said) = match answer {
             Ok(answer) => answer,
-            Err(why) => return Self { pid, revoked: 0, problems: vec![why] },
+            // Its streams are over.
+            Err(Silence::Ended) => return Self { pid, revoked: 0, problems: Vec::new() },
+            Err(why) => return Self { pid, revoked: 0, problems: vec![why.to_string()] },
         };
         let texts = |said: &Value| {
             let lines = said.as_array().into_iter().flatten().filter_map(Value::as_str);
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let problems = match (status, texts(&said["problems"])) {
-            (StatusCode::OK, _) => Vec::new(),
+            // One that ends reads no file any more, and its streams are being ended.
+            (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, _) => Vec::new(),
             (_, problems) if problems.is_empty() => vec![format!("it answers {status}")],
             (_, problems) => problems,
         };
@@ -116,6 +131,18 @@ mod tests {
         assert_eq!(fails.problems, ["one", "two"]);
         let strange = of(StatusCode::NOT_FOUND, json!("what?"));
         assert_eq!(strange.problems, ["it answers 404 Not Found"]);
-        assert_eq!(Followed::of(7, Err("silence".to_owned())).problems, ["silence"]);
+        for ending in [Ok((StatusCode::SERVICE_UNAVAILABLE, json!("ending"))), Err(Silence::Ended)] {
+            assert!(Followed::of(7, ending).problems.is_empty());
+        }
+        assert_eq!(Followed::of(7, Err(Silence::Busy)).problems, ["it does not answer"]);
+    }
+    #[test]
+    fn two_readings_are_told_as_one() {
+        let one = |pid, revoked, problem: &str| {
+            let problems = Some(problem).filter(|problem| !problem.is_empty()).map(str::to_owned);
+            Followed { pid, revoked, problems: problems.into_iter().collect() }
+        };
+        let earlier = vec![one(1, 2, "bad"), one(2, 1, "bad")];
+        assert_eq!(Followed::merged(earlier, vec![one(1, 3, "")]), [one(1, 5, ""), one(2, 1, "")]);
     }
 }

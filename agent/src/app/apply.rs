@@ -13,7 +13,8 @@ use adit_config::{Change, Config, Doors as Origins};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
 use super::{
     StartError, check,
@@ -63,7 +64,7 @@ impl App {
         asked: Asked,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let house = House::new(&config, identity, tokio_util::sync::CancellationToken::new())?;
+        let house = House::new(&config, identity, CancellationToken::new())?;
         say_what_is_unknown(&house, &config);
         let law = house.rights.law();
         let outbound = Arc::new(house.outbound(&config, law, None));
@@ -84,7 +85,7 @@ impl App {
             reload: asked.reload,
             upgrade: asked.upgrade,
             predecessors: Arc::default(),
-            told_to_end: tokio_util::sync::CancellationToken::new(),
+            told_to_end: CancellationToken::new(),
             since: Instant::now(),
             leaving: house.leaving.clone(),
             handed_on: house.handed_on.clone(),
@@ -291,12 +292,22 @@ impl App {
         &self.view.predecessors
     }
 
-    pub(super) fn add_predecessor(&self, line: OwnedFd) -> io::Result<()> {
-        self.sides.admin.add_predecessor(line)
+    /// Takes the lines to agents before this one.
+    pub(super) fn add_predecessors(&self, lines: impl IntoIterator<Item = OwnedFd>) {
+        for line in lines {
+            if let Err(error) = self.sides.admin.add_predecessor(line) {
+                error!("an agent before this one, which still carries streams, cannot be asked: {error}");
+            }
+        }
     }
 
-    pub(super) fn serve_line(&self, line: OwnedFd) -> io::Result<tokio::task::JoinHandle<()>> {
-        self.sides.admin.serve_line(line)
+    /// Waits until everybody is answered who has asked, where no more can.
+    pub(super) async fn admin_answered(&self) {
+        self.sides.admin.answered().await;
+    }
+
+    pub(super) fn serve_line(&self, line: OwnedFd, over: CancellationToken) -> io::Result<tokio::task::JoinHandle<()>> {
+        self.sides.admin.serve_line(line, over)
     }
 
     /// Has the file read again, and waits for nothing.

@@ -6,8 +6,8 @@ use std::{future::pending, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    task::spawn_blocking,
-    time::sleep,
+    task::{JoinHandle, spawn_blocking},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -16,7 +16,6 @@ use super::{apply::App, manager, rules::Release};
 use crate::{
     admin::{NotUpgraded, UpgradeAsked, Upgraded},
     end::End,
-    sys::notify,
     telemetry::metrics,
     upgrade::{Failed, Origin, Successor},
 };
@@ -91,7 +90,7 @@ pub(super) async fn live(
 struct Next {
     pid: u32,
     version: String,
-    line: OwnedFd,
+    line: io::Result<OwnedFd>,
 }
 
 fn answer(asked: UpgradeAsked, made: Result<Upgraded, Failed>) {
@@ -131,12 +130,21 @@ async fn refuse<T>(others: &mut mpsc::Receiver<UpgradeAsked>, pid: u32) -> T {
 }
 
 /// The moment itself. Both accept until this one has stepped back, so that nobody waits.
-async fn hand_over(app: &App, successor: Successor) -> Result<OwnedFd, Failed> {
+async fn hand_over(app: &App, successor: Successor) -> Result<io::Result<OwnedFd>, Failed> {
+    let older = app.predecessors().lines().map_err(|error| Failed::System("copying descriptors", error))?;
     app.predecessors().leave().await;
-    notify::main_pid(successor.pid());
-    let line = successor.go().await?;
-    app.hand_on();
-    line.into_std().map(Into::into).map_err(|error| Failed::System("turning the line around", error))
+    manager::hand_over(successor.pid()).await;
+    match successor.go().await {
+        Ok(line) => {
+            app.hand_on();
+            Ok(line.into_std().map(Into::into))
+        }
+        Err(failed) => {
+            manager::take_back().await;
+            app.add_predecessors(older);
+            Err(failed)
+        }
+    }
 }
 
 /// Sees the last streams out, after another process has taken this one's place: asked by that one over the line, and still
@@ -156,34 +164,62 @@ async fn see_out(app: &App, next: Next, asked: UpgradeAsked, signals: &mut Signa
             streams,
         }),
     );
-    let alone = CancellationToken::new();
-    match app.serve_line(line) {
-        Ok(serving) => {
-            let (told, alone) = (app.view().told_to_end.clone(), alone.clone());
-            house.chores.spawn(async move {
-                // However it ended, nobody asks any more.
-                let _ = serving.await;
-                if !told.is_cancelled() {
-                    warn!("the agent after this one is gone; its last streams are seen out all the same");
-                    alone.cancel();
-                }
-            });
-        }
-        Err(error) => error!("the agent after this one cannot ask this one: {error}"),
-    }
+    let asked = Asked::over(app, line);
     app.read_soon();
     house.work.close();
     let view = app.view();
-    tokio::select! {
-        () = house.work.wait() => return finish(app).await,
+    let told = tokio::select! {
+        () = house.work.wait() => false,
         () = after(app.upgrade_drain_limit()) => {
             warn!(streams = house.streams.count(), "`upgrade_drain` is over; ending what is left");
-            return finish(app).await;
+            false
         }
-        () = signals.end() => {}
-        () = view.told_to_end.cancelled() => {}
+        () = signals.end() => true,
+        () = view.told_to_end.cancelled() => true,
+    };
+    if told {
+        drain_until(app, signals, asked.alone.cancelled()).await;
     }
-    drain_until(app, signals, alone.cancelled()).await;
+    let reset = reset_rest(app);
+    asked.end().await;
+    finish(app, reset).await;
+    // Whoever has asked for the upgrade hears of it.
+    let _ = timeout(LAST_TASKS, app.admin_answered()).await;
+}
+
+/// The agent after this one, asking over the line.
+struct Asked {
+    /// Cancelled once it is gone, and has not said that it ends.
+    alone: CancellationToken,
+    over: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Asked {
+    fn over(app: &App, line: io::Result<OwnedFd>) -> Self {
+        let (alone, over) = (CancellationToken::new(), CancellationToken::new());
+        let serving = line.and_then(|line| app.serve_line(line, over.clone()));
+        let (told, gone, ours) = (app.view().told_to_end.clone(), alone.clone(), over.clone());
+        let serving = tokio::spawn(async move {
+            match serving {
+                // However it ended, nobody asks any more.
+                Ok(serving) => drop(serving.await),
+                Err(error) => error!("the agent after this one cannot ask this one: {error}"),
+            }
+            if !told.is_cancelled() && !ours.is_cancelled() {
+                warn!("the agent after this one is gone; its last streams are seen out all the same");
+                gone.cancel();
+            }
+        });
+        Self { alone, over, serving }
+    }
+
+    /// Answers what was asked, and no more.
+    async fn end(self) {
+        self.over.cancel();
+        // An answer that does not come by then never does.
+        let _ = timeout(LAST_TASKS, self.serving).await;
+    }
 }
 
 /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
@@ -191,7 +227,9 @@ async fn see_out(app: &App, next: Next, asked: UpgradeAsked, signals: &mut Signa
 async fn drain(app: &App, signals: &mut Signals) {
     manager::stopping(app).await;
     tokio::join!(app.predecessors().drain(), drain_until(app, signals, pending()));
-    if tokio::time::timeout(LAST_TASKS, app.predecessors().all_gone()).await.is_err() {
+    let reset = reset_rest(app);
+    finish(app, reset).await;
+    if timeout(LAST_TASKS, app.predecessors().all_gone()).await.is_err() {
         for one in app.predecessors().all() {
             error!(pid = one.pid, "a predecessor has not ended with this agent");
         }
@@ -212,23 +250,29 @@ async fn drain_until(app: &App, signals: &mut Signals, alone: impl Future<Output
         () = signals.end() => warn!(streams = left(), "told to end again; ending what is left"),
         () = alone => warn!(streams = left(), "the agent after this one is gone, and is not started again before this one ends; ending what is left"),
     }
-    finish(app).await;
 }
 
-/// Ends what is left, and waits for the last tasks.
-async fn finish(app: &App) {
+/// Ends every stream that is left; how many.
+fn reset_rest(app: &App) -> usize {
+    let streams = &app.house().streams;
+    let left = streams.count();
+    streams.stop_all(End::Drained, "the agent drained and the deadline came");
+    left
+}
+
+/// Waits for the last tasks, once so many streams were `reset`.
+async fn finish(app: &App, reset: usize) {
     let house = app.house();
-    house.streams.stop_all(End::Drained, "the agent drained and the deadline came");
     house.stop.cancel();
     house.chores.close();
     let last = async {
         house.work.wait().await;
         house.chores.wait().await;
     };
-    if tokio::time::timeout(LAST_TASKS, last).await.is_err() {
+    if timeout(LAST_TASKS, last).await.is_err() {
         error!("some connections did not end in time; they are dropped");
     }
-    info!("drained");
+    info!(reset, "drained");
 }
 
 async fn after(limit: Option<Duration>) {

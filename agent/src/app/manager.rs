@@ -50,6 +50,23 @@ pub(super) fn let_go<'a>(names: impl Iterator<Item = &'a str>) {
     }
 }
 
+/// Says that another process is the main one, and waits until that is known: what that one says then is heard. From then on
+/// this one says no more.
+pub(super) async fn hand_over(pid: u32) {
+    blocking(move || {
+        notify::main_pid(pid);
+        if !notify::barrier(LET_GO) {
+            warn!("the service manager has not heard of the new process within {LET_GO:?}");
+        }
+    })
+    .await;
+}
+
+/// Says that this process is the main one after all.
+pub(super) async fn take_back() {
+    blocking(notify::main_again).await;
+}
+
 async fn tell(app: Arc<App>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(LINE_PERIOD);
     let mut told = String::new();

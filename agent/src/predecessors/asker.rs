@@ -9,11 +9,14 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     net::UnixStream,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Answer;
+use super::{Answer, Silence};
 
 /// Requests that wait for their turn.
 const WAITING: usize = 16;
@@ -47,14 +50,15 @@ impl Asker {
     pub(super) async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
         let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
         let (answer, answered) = oneshot::channel();
-        let request = request.map_err(|error| error.to_string())?;
-        if self.asks.try_send(Ask { request, answer }).is_err() {
-            return Err("it does not answer".to_owned());
-        }
+        let request = request.map_err(|error| Silence::Broken(error.to_string()))?;
+        self.asks.try_send(Ask { request, answer }).map_err(|refused| match refused {
+            TrySendError::Full(_) => Silence::Busy,
+            TrySendError::Closed(_) => Silence::Ended,
+        })?;
         match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err("it has ended".to_owned()),
-            Err(_) => Err(format!("no answer within {limit:?}")),
+            Ok(Err(_)) => Err(Silence::Ended),
+            Err(_) => Err(Silence::Late(limit)),
         }
     }
 
@@ -83,13 +87,19 @@ async fn serve(line: UnixStream, mut asked: mpsc::Receiver<Ask>, leave: Cancella
             let status = response.status();
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, body(response.into_body()).await?))
         };
-        let answered = tokio::select! {
+        let mut answering = pin!(answering);
+        let (answered, is_over) = tokio::select! {
             biased;
-            answered = answering => answered,
-            _ = &mut connection => return,
+            answered = &mut answering => (answered, false),
+            // The last answer may have come with the line's end.
+            _ = &mut connection => (answering.await, true),
         };
         // Who asked may not wait any more.
-        let _ = answer.send(answered.map_err(|error| error.to_string()));
+        let _ = answer
+            .send(answered.map_err(|error| if is_over { Silence::Ended } else { Silence::Broken(error.to_string()) }));
+        if is_over {
+            return;
+        }
     }
 }
 

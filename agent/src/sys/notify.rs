@@ -76,6 +76,12 @@ pub fn main_pid(pid: u32) {
     SILENT.store(true, Relaxed);
 }
 
+/// This process is the main one after all. Heard only if the manager has taken the other's end for no end of the service.
+pub fn main_again() {
+    SILENT.store(false, Relaxed);
+    tell(&[NotifyState::MainPid(std::process::id())]);
+}
+
 /// Waits until the service manager has read all that it was told before (sd_notify_barrier(3)); `false` if it has not
 /// within this time.
 pub fn barrier(within: Duration) -> bool {

@@ -1,14 +1,11 @@
 //! Hosts that come and go under a service's name while streams are opened all the time: no application notices.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    thread,
-    time::Instant,
-};
+use std::time::Instant;
 
 use adit_tests::{
     address::Wire,
     agent::Agent,
+    churn::{self, Calls},
     end::End,
     load::Service,
     mesh::Mesh,
@@ -19,17 +16,6 @@ use adit_tests::{
 
 const ECHO: &str = "/svc/echo";
 const ZONE: &str = "mesh.example";
-
-/// Applications that open one stream after another.
-const CALLERS: usize = 4;
-
-/// What they met.
-#[derive(Debug, Default)]
-struct Calls {
-    good: AtomicUsize,
-    bad: AtomicUsize,
-    over: AtomicBool,
-}
 
 #[test]
 fn hosts_are_restarted_one_after_another_and_no_stream_fails() {
@@ -50,9 +36,9 @@ fn hosts_are_restarted_one_after_another_and_no_stream_fails() {
         }
     });
     // then no stream has failed
-    println!("{} streams in {:?} over {} restarts, {} failed", calls.0, began.elapsed(), 3 * ROUNDS, calls.1);
-    assert_eq!(calls.1, 0, "of {} streams some failed", calls.0);
-    assert!(calls.0 > 100, "only {} streams", calls.0);
+    println!("{calls:?} in {:?} over {} restarts", began.elapsed(), 3 * ROUNDS);
+    assert_eq!(calls.bad, 0, "{calls:?}");
+    assert!(calls.good > 100, "{calls:?}");
 }
 
 #[test]
@@ -69,7 +55,7 @@ fn records_that_live_no_time_and_change_all_the_time_fail_no_stream() {
         }
     });
     // then no stream has failed
-    assert_eq!(calls.1, 0, "of {} streams some failed", calls.0);
+    assert_eq!(calls.bad, 0, "{calls:?}");
 }
 
 #[test]
@@ -143,33 +129,8 @@ impl World {
         });
     }
 
-    /// While streams are opened all the time, `happens`; how many got through, and how many did not.
-    fn under_load(&mut self, happens: impl FnOnce(&mut Self)) -> (usize, usize) {
-        let (calls, front) = (Calls::default(), self.mesh.front(ECHO));
-        thread::scope(|scope| {
-            for _ in 0..CALLERS {
-                scope.spawn(|| {
-                    while !calls.over.load(Relaxed) {
-                        let call = End::try_echo(&front);
-                        if let Err(error) = &call {
-                            println!("a stream failed: {error}");
-                        }
-                        if call.is_ok() { &calls.good } else { &calls.bad }.fetch_add(1, Relaxed);
-                    }
-                });
-            }
-            let _over = Over(&calls.over);
-            happens(self);
-        });
-        (calls.good.load(Relaxed), calls.bad.load(Relaxed))
-    }
-}
-
-/// Ends the load, also where the test fails meanwhile.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+    fn under_load(&mut self, happens: impl FnOnce(&mut Self)) -> Calls {
+        let front = self.mesh.front(ECHO);
+        churn::under_load(&front, || happens(self))
     }
 }

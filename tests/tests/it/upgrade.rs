@@ -3,16 +3,14 @@
 
 mod before;
 mod failures;
+mod rules;
 
-use std::{
-    io::ErrorKind,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    thread,
-};
+use std::io::ErrorKind;
 
 use adit_tests::{
-    address::{Address, Wire},
+    address::Wire,
     agent::Agent,
+    churn::{self, Calls},
     end::End,
     listener::Listener,
     load::Service,
@@ -22,8 +20,6 @@ use adit_tests::{
 
 const ECHO: &str = "/svc/echo";
 const ONE: &str = "/svc/one";
-/// Applications that open one stream after another.
-const CALLERS: usize = 4;
 
 #[test]
 fn both_hosts_are_upgraded_under_load_and_no_connection_is_refused_or_cut() {
@@ -33,15 +29,15 @@ fn both_hosts_are_upgraded_under_load_and_no_connection_is_refused_or_cut() {
         // given a stream from before
         let mut live = world.open();
         // when both agents are upgraded again and again, while streams are opened all the time
-        let (good, bad) = world.under_load(|mesh| {
+        let calls = world.under_load(|mesh| {
             for _ in 0..ROUNDS {
                 let _ = mesh.a.upgrade().expect_success();
                 let _ = mesh.b.upgrade().expect_success();
             }
         });
         // then none has failed
-        assert_eq!(bad, 0, "of {good} streams some failed");
-        assert!(good > 20, "only {good} streams");
+        assert_eq!(calls.bad, 0, "{calls:?}");
+        assert!(calls.good > 20, "{calls:?}");
         // and the one from before goes on, both ways, each to its own end
         live.speaks();
         live.ends_well();
@@ -55,7 +51,7 @@ fn both_hosts_are_upgraded_under_load_and_no_connection_is_refused_or_cut() {
 #[test]
 fn reloads_and_upgrades_follow_one_another_under_load_and_no_connection_is_refused_or_cut() {
     let mut world = World::new(Wire::Tcp);
-    let (good, bad) = world.under_load(|mesh| {
+    let calls = world.under_load(|mesh| {
         for round in 0..5 {
             for agent in [&mut mesh.a, &mut mesh.b] {
                 agent.edit(|text| format!("{text}\n# round {round}\n"));
@@ -64,8 +60,8 @@ fn reloads_and_upgrades_follow_one_another_under_load_and_no_connection_is_refus
             }
         }
     });
-    assert_eq!(bad, 0, "of {good} streams some failed");
-    assert!(good > 20, "only {good} streams");
+    assert_eq!(calls.bad, 0, "{calls:?}");
+    assert!(calls.good > 20, "{calls:?}");
 }
 
 #[test]
@@ -166,26 +162,9 @@ impl World {
         assert!(!self.one.has_caller());
     }
 
-    /// While streams are opened all the time, `happens`; how many got through, and how many did not.
-    fn under_load(&mut self, happens: impl FnOnce(&mut Mesh)) -> (usize, usize) {
-        let (good, bad, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    fn under_load(&mut self, happens: impl FnOnce(&mut Mesh)) -> Calls {
         let front = self.mesh.front(ECHO);
-        thread::scope(|scope| {
-            for _ in 0..CALLERS {
-                scope.spawn(|| {
-                    while !over.load(Relaxed) {
-                        let call = End::try_echo(&front);
-                        if let Err(error) = &call {
-                            println!("a stream failed: {error}");
-                        }
-                        if call.is_ok() { &good } else { &bad }.fetch_add(1, Relaxed);
-                    }
-                });
-            }
-            let _over = Over(&over);
-            happens(&mut self.mesh);
-        });
-        (good.load(Relaxed), bad.load(Relaxed))
+        churn::under_load(&front, || happens(&mut self.mesh))
     }
 }
 
@@ -218,13 +197,4 @@ fn until_alone(agent: &mut Agent) {
         before.wait(LIMIT);
     }
     until("no predecessor to be listed", LIMIT, || agent.status()["predecessors"].as_array()?.is_empty().then_some(()));
-}
-
-/// Ends the load, also where the test fails meanwhile.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }

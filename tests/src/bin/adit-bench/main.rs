@@ -4,12 +4,14 @@
 //! `adit-bench [ROUNDS] [bulk|short|small]` prints a table for each kind of load, or for one; `adit-bench programs
 //! [ROUNDS]` those of redis-benchmark and pgbench, direct and through; `adit-bench capture [ROUNDS]` sets connections that
 //! netfilter captures beside those to a listener, between two network namespaces; `adit-bench idle [STREAMS]` prints what idle
-//! streams cost in memory. Nothing else should run meanwhile.
+//! streams cost in memory; `adit-bench upgrade [ROUNDS]` counts what upgrades and reloads cost under load, which is to be
+//! nothing. Nothing else should run meanwhile.
 
 mod capture;
 mod load;
 mod pairs;
 mod programs;
+mod upgrade;
 
 use std::{collections::BTreeMap, env, fs, process::ExitCode, time::Duration};
 
@@ -22,6 +24,8 @@ use pairs::{Pair, Setup};
 
 /// Every pair does each load so often, unless told.
 const ROUNDS: usize = 5;
+/// Rounds of upgrades and reloads, unless told.
+const UPGRADES: usize = 50;
 /// Idle streams, unless told.
 const IDLE: usize = 9000;
 
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
     match words[..] {
         ["idle"] => idle(IDLE),
         ["idle", streams] => idle(streams.parse().expect("a number of streams")),
+        ["upgrade"] => return upgrades(UPGRADES),
+        ["upgrade", rounds] => return upgrades(rounds.parse().expect("a number of rounds")),
         [] => compare(ROUNDS, ""),
         ["programs"] => programs(ROUNDS),
         ["programs", rounds] => programs(rounds.parse().expect("a number of rounds")),
@@ -39,11 +45,17 @@ fn main() -> ExitCode {
         [rounds] => compare(rounds.parse().expect("a number of rounds"), ""),
         [rounds, kind] => compare(rounds.parse().expect("a number of rounds"), kind),
         _ => {
-            eprintln!("adit-bench [ROUNDS] [bulk|short|small] | programs [ROUNDS] | capture [ROUNDS] | idle [STREAMS]");
+            eprintln!(
+                "adit-bench [ROUNDS] [bulk|short|small] | programs [ROUNDS] | capture [ROUNDS] | idle [STREAMS] | upgrade [ROUNDS]"
+            );
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
+}
+
+fn upgrades(rounds: usize) -> ExitCode {
+    if upgrade::run(rounds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One run of one load over one pair.

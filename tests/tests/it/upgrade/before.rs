@@ -102,6 +102,9 @@ fn a_revocation_and_a_bundle_without_the_ca_end_the_streams_of_before() {
         live.ends_in_a_reset();
         world.mesh.b.until_logged("end=revoked");
         world.mesh.b.until_logged(word);
+        // The new agent looks at its files in its own time.
+        let seen = "adit_tls_reloads_total{outcome=\"ok\"}";
+        until("the new agent to see it", LIMIT, || (world.mesh.b.metric(seen) > 0.0).then_some(()));
         world.refuses_another();
         until_alone(&mut world.mesh.b);
     }
