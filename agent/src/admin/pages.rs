@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
-    By, NotUpgraded, Outcome, View, gauges,
+    By, NotUpgraded, Outcome, View, Wish, gauges,
     predecessors::{self, Before},
     status::Status,
 };
@@ -48,7 +48,7 @@ pub(super) async fn answer(method: &Method, uri: &Uri, by: By, view: &View) -> R
 /// Asks for a reload, and answers once it is done.
 async fn reload(view: &View) -> Response<Full<Bytes>> {
     let (answer, answered) = oneshot::channel();
-    if view.reload.send(answer).await.is_ok()
+    if view.reload.send(Wish::Told(answer)).await.is_ok()
         && let Ok(reloaded) = answered.await
     {
         let status = match reloaded.outcome {
