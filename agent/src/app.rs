@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    admin::Wish,
     identity::{LoadError, Store},
     listen::{Bound, Inherited, ListenError},
     outbound::Outbound,
@@ -119,7 +120,7 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
     let is_first = line.is_none();
     if let Some(line) = line {
-        succeed(&app, line, older, &mut signals).await?;
+        succeed(&app, line, older).await?;
     }
     // From here on nothing fails: this is the agent.
     let release = rules.clone().map(Release);
@@ -182,12 +183,10 @@ async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Opt
 }
 
 /// Takes the place of the agent before this one: says that this one is ready, and waits until that one has stepped back.
-async fn succeed(app: &App, line: Line, older: Vec<OwnedFd>, signals: &mut Signals) -> Result<(), StartError> {
+async fn succeed(app: &App, line: Line, older: Vec<OwnedFd>) -> Result<(), StartError> {
     let broken = |error| StartError::System("talking to the agent before this one", error);
-    let go = tokio::select! {
-        go = line.ready(env!("CARGO_PKG_VERSION")) => go.map_err(broken)?,
-        () = signals.end() => return Err(broken(io::Error::other("told to end before that one stepped back"))),
-    };
+    // Whoever is told to end meanwhile ends once it is known who serves: the word may be on its way.
+    let go = line.ready(env!("CARGO_PKG_VERSION")).await.map_err(broken)?;
     let before = match go {
         Go::Told => Some(line.turn()),
         Go::Alone => {
@@ -202,10 +201,10 @@ async fn succeed(app: &App, line: Line, older: Vec<OwnedFd>, signals: &mut Signa
 /// Reads the file before anybody is served by what it said: the agent before this one may have been told of a change
 /// meanwhile, and has said that it is in force.
 async fn read_again(app: &App) {
-    let (answer, answered) = oneshot::channel();
+    let (done, is_done) = oneshot::channel();
     let read = async {
-        let _ = app.view().reload.send(answer).await;
-        let _ = answered.await;
+        let _ = app.view().reload.send(Wish::Done(done)).await;
+        let _ = is_done.await;
     };
     if tokio::time::timeout(FIRST_READ, read).await.is_err() {
         error!("the file could not be read again within {FIRST_READ:?}; what was read at the start is in force");

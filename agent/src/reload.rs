@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{Followed, Loaded, Outcome, Reloaded, View},
+    admin::{Followed, Loaded, Outcome, Reloaded, View, Wish},
     sys::notify,
     telemetry::metrics,
     watch::Watched,
@@ -70,6 +70,8 @@ enum Cause {
     Signal,
     /// Somebody asked, and waits for the answer.
     Asked(oneshot::Sender<Reloaded>),
+    /// The agent itself, at an upgrade.
+    Own(oneshot::Sender<()>),
     /// The file is another, and has been the same for a look.
     Changed,
     /// The last one failed for a reason that may be gone.
@@ -144,13 +146,13 @@ impl Source {
 pub async fn follow<E: fmt::Display>(
     source: Source,
     view: Arc<View>,
-    mut asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    mut asked: mpsc::Receiver<Wish>,
     mut hangup: Signal,
     stop: CancellationToken,
     apply: impl Fn(Config) -> Result<Applied, E> + Send + Sync + 'static,
 ) {
     let (source, apply) = (Arc::new(source), Arc::new(apply));
-    let mut reloads = Reloads { view, fault: None, untold: None };
+    let mut reloads = Reloads { view, fault: None, untold: None, unheard: Vec::new() };
     let mut look = Look::Still;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,7 +160,10 @@ pub async fn follow<E: fmt::Display>(
         let cause = tokio::select! {
             () = stop.cancelled() => return,
             _ = hangup.recv() => Cause::Signal,
-            Some(answer) = asked.recv() => Cause::Asked(answer),
+            Some(wish) = asked.recv() => match wish {
+                Wish::Told(answer) => Cause::Asked(answer),
+                Wish::Done(done) => Cause::Own(done),
+            },
             _ = tick.tick() => {
                 let before = look;
                 let Some(now) = stop.run_until_cancelled(look_at(&source)).await else { return };
@@ -212,6 +217,8 @@ struct Reloads {
     fault: Option<Fault>,
     /// The last change that nobody had asked for: who asks then, having edited the file, wants to know of it.
     untold: Option<Reloaded>,
+    /// What became of streams of agents before this one, and nobody was told.
+    unheard: Vec<Followed>,
 }
 
 impl Reloads {
@@ -235,21 +242,20 @@ impl Reloads {
             Outcome::Ok | Outcome::Unchanged => self.pass_on().await,
             Outcome::Failed => Vec::new(),
         };
-        match cause {
-            Cause::Asked(answer) => {
-                let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
-                // Who asked may have gone.
-                let _ = answer.send(match untold {
-                    Some(untold) => {
-                        Reloaded { predecessors: Followed::merged(untold.predecessors, predecessors), ..untold }
-                    }
-                    None => Reloaded { predecessors, ..reloaded },
-                });
-            }
-            Cause::Signal | Cause::Changed | Cause::Again if reloaded.outcome == Outcome::Ok => {
-                self.untold = Some(Reloaded { earlier: true, predecessors, ..reloaded });
-            }
-            Cause::Signal | Cause::Changed | Cause::Again => {}
+        let predecessors = Followed::merged(std::mem::take(&mut self.unheard), predecessors);
+        if let Cause::Asked(answer) = cause {
+            let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
+            // Who asked may have gone.
+            let _ = answer.send(Reloaded { predecessors, ..untold.unwrap_or(reloaded) });
+            return;
+        }
+        self.unheard = predecessors.into_iter().filter(|followed| followed.revoked > 0).collect();
+        if reloaded.outcome == Outcome::Ok {
+            self.untold = Some(Reloaded { earlier: true, ..reloaded });
+        }
+        if let Cause::Own(done) = cause {
+            // Who waited may have done so for long enough.
+            let _ = done.send(());
         }
     }
 

@@ -14,7 +14,7 @@ mod upgraded;
 mod whois;
 mod why;
 
-pub use reloaded::{Followed, Loaded, Outcome, Reloaded};
+pub use reloaded::{Followed, Loaded, Outcome, Reloaded, Wish};
 pub use upgraded::{NotUpgraded, UpgradeAsked, Upgraded};
 
 use std::{
@@ -35,7 +35,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -76,7 +76,7 @@ pub struct View {
     /// The configuration's file, and whether it is in force.
     pub config: ArcSwap<Loaded>,
     /// Where a reload is asked for; the answer comes once it is done.
-    pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    pub reload: mpsc::Sender<Wish>,
     /// Where an upgrade is asked for; the answer comes once it is made.
     pub upgrade: mpsc::Sender<UpgradeAsked>,
     /// The agents before this one that still carry streams.
@@ -85,7 +85,7 @@ pub struct View {
     pub since: Instant,
     /// The agent accepts no more: not ready.
     pub leaving: CancellationToken,
-    /// Another process goes on with the doors: who stays connected to one of this process would ask the wrong one.
+    /// Another process goes on with the doors.
     pub handed_on: CancellationToken,
     /// The agent after this one was told to end, and has passed it on.
     pub told_to_end: CancellationToken,
@@ -124,6 +124,9 @@ pub struct Running {
     view: Arc<View>,
     /// Connections at its doors.
     served: TaskTracker,
+    /// Each ends with what was asked by then: whoever keeps one for further questions would never hear of the agent that
+    /// serves by then.
+    over: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -136,8 +139,9 @@ pub fn start(view: Arc<View>) -> Result<Running, ListenError> {
         .enable_all()
         .build()
         .map_err(|error| ListenError::of("the admin door's runtime", error))?;
-    let (handle, served, stop) = (runtime.handle().clone(), TaskTracker::new(), CancellationToken::new());
-    let running = Running { runtime: handle, view, served, stop };
+    let (handle, served) = (runtime.handle().clone(), TaskTracker::new());
+    let (over, stop) = (CancellationToken::new(), CancellationToken::new());
+    let running = Running { runtime: handle, view, served, over, stop };
     let until = running.stop.clone();
     let serving = thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(until.cancelled()));
     serving.map_err(|error| ListenError::of("the admin door's thread", error))?;
@@ -170,14 +174,12 @@ impl Running {
 
     /// Serves at a door that was opened here, during its hours.
     pub fn serve(&self, door: Door, hours: Hours) -> JoinHandle<()> {
-        let (view, served) = (Arc::clone(&self.view), self.served.clone());
+        let (view, served, over) = (Arc::clone(&self.view), self.served.clone(), self.over.clone());
         // Each its own: who crowds the TCP door keeps nobody from the socket.
         let room = Room { slots: Slots::new(CONNECTIONS), limit: "admin_connections" };
         self.runtime.spawn(door.accept_each(room, hours, move |accepted, slot| {
-            let view = Arc::clone(&view);
+            let (view, over) = (Arc::clone(&view), over.clone());
             served.spawn(async move {
-                // Whoever keeps a connection for further questions would never hear of the agent that serves by then.
-                let over = view.handed_on.clone();
                 match accepted {
                     Accepted::Tcp(socket, _) => serve(socket, By::Tcp, view, over).await,
                     Accepted::Unix(socket) => {
@@ -212,8 +214,14 @@ impl Running {
         Ok(self.runtime.spawn(serve(stream, By::Line, Arc::clone(&self.view), over)))
     }
 
-    /// Waits until every connection at its doors is over, once these were handed on: each ends with what was asked by then.
+    /// Lets each connection at its doors end with what was asked by then.
+    pub fn hand_on(&self) {
+        self.over.cancel();
+    }
+
+    /// The same, and waits until they have.
     pub async fn answered(&self) {
+        self.over.cancel();
         self.served.close();
         self.served.wait().await;
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
-    By, NotUpgraded, Outcome, View, gauges,
+    By, NotUpgraded, Outcome, View, Wish, gauges,
     predecessors::{self, Before},
     status::{LISTED, MOST_LISTED, Status},
 };
@@ -54,7 +54,7 @@ fn streams_asked(query: Option<&str>) -> usize {
 /// Asks for a reload, and answers once it is done.
 async fn reload(view: &View) -> Response<Full<Bytes>> {
     let (answer, answered) = oneshot::channel();
-    if view.reload.send(answer).await.is_ok()
+    if view.reload.send(Wish::Told(answer)).await.is_ok()
         && let Ok(reloaded) = answered.await
     {
         let status = match reloaded.outcome {

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::predecessors::{Answer, Silence};
 
@@ -54,6 +55,15 @@ pub struct Reloaded {
     /// The agents before this one that still carry streams, and whether they go by it too.
     #[serde(default)]
     pub predecessors: Vec<Followed>,
+}
+
+/// What whoever wants the file read waits for.
+#[derive(Debug)]
+pub enum Wish {
+    /// To be told what came of it.
+    Told(oneshot::Sender<Reloaded>),
+    /// That it was read: who asks next is told of it.
+    Done(oneshot::Sender<()>),
 }
 
 /// What came of it at an agent before this one.

@@ -23,7 +23,7 @@ use super::{
     sides::House,
 };
 use crate::{
-    admin::{self, Loaded, Now, Reloaded, UpgradeAsked, View},
+    admin::{self, Loaded, Now, UpgradeAsked, View, Wish},
     identity::Store,
     inbound::Inbound,
     listen::{Bound, Inherited},
@@ -44,7 +44,7 @@ pub(super) struct App {
 
 /// Where operators' wishes go.
 pub(super) struct Asked {
-    pub(super) reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    pub(super) reload: mpsc::Sender<Wish>,
     pub(super) upgrade: mpsc::Sender<UpgradeAsked>,
 }
 
@@ -285,6 +285,7 @@ impl App {
     /// Leaves its doors to the process that has their sockets too.
     pub(super) fn hand_on(&self) {
         self.state().doors.hand_on();
+        self.sides.admin.hand_on();
         self.house.hand_on();
     }
 
@@ -301,7 +302,7 @@ impl App {
         }
     }
 
-    /// Waits until everybody is answered who has asked, where no more can.
+    /// Waits until everybody is answered who has asked at an admin door.
     pub(super) async fn admin_answered(&self) {
         self.sides.admin.answered().await;
     }
@@ -313,7 +314,7 @@ impl App {
     /// Has the file read again, and waits for nothing.
     pub(super) fn read_soon(&self) {
         // Where others have asked already, it is read after this.
-        let _ = self.view.reload.try_send(oneshot::channel().0);
+        let _ = self.view.reload.try_send(Wish::Done(oneshot::channel().0));
     }
 
     pub(super) fn stop_admin(&self) {

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long the last tasks may take once every stream was ended: an abort waits a second, a close five.
 const LAST_TASKS: Duration = Duration::from_secs(6);
+/// How long they may take that are owed at the admin doors.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The signals that end the agent.
@@ -66,7 +68,8 @@ pub(super) async fn live(
                 if let Some(rules) = rules {
                     rules.leave();
                 }
-                return see_out(app, next, asked, &mut signals).await;
+                see_out(app, next, asked, &mut signals).await;
+                return last_answers(app).await;
             }
             Err(Failed::Ending) => {
                 answer(asked, Err(Failed::Ending));
@@ -84,6 +87,12 @@ pub(super) async fn live(
     }
     drop(upgrades);
     drain(app, &mut signals).await;
+    last_answers(app).await;
+}
+
+/// Whoever has asked for an upgrade, say, hears of it before the admin's thread ends.
+async fn last_answers(app: &App) {
+    let _ = timeout(LAST_ANSWERS, app.admin_answered()).await;
 }
 
 /// An agent that has this one's place.
@@ -183,8 +192,6 @@ async fn see_out(app: &App, next: Next, asked: UpgradeAsked, signals: &mut Signa
     let reset = reset_rest(app);
     asked.end().await;
     finish(app, reset).await;
-    // Whoever has asked for the upgrade hears of it.
-    let _ = timeout(LAST_TASKS, app.admin_answered()).await;
 }
 
 /// The agent after this one, asking over the line.

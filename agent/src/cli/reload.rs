@@ -69,9 +69,9 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
     if reloaded.revoked > 0 {
         println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
     }
-    let followed = reloaded.predecessors.iter().map(tell_followed).fold(true, |all, follows| all && follows);
+    let behind = reloaded.predecessors.iter().filter(|followed| !tell_followed(followed)).count();
     match reloaded.outcome {
-        _ if !followed => ExitCode::FAILURE,
+        _ if behind > 0 => ExitCode::FAILURE,
         Outcome::Ok if reloaded.earlier => {
             eprintln!("{}: already in force, for the agent had seen that it changed", reloaded.file.display());
             ExitCode::SUCCESS

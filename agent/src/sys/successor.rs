@@ -35,7 +35,7 @@ pub fn start(program: &Path, arguments: &[OsString], given: &[(String, BorrowedF
     // SAFETY: in the child, which has one thread, `Image::become_it` calls only what is async-signal-safe
     // (signal-safety(7)) and uses only memory that was allocated before; it never returns.
     let child = match unsafe { libc::fork() } {
-        // SAFETY: this is that child.
+        // SAFETY: as above; this is the child.
         0 => unsafe { image.become_it() },
         child => child,
     };
@@ -138,7 +138,7 @@ impl Image {
         // SAFETY: fcntl(2) makes a copy, and touches no memory.
         match unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, from) } {
             copy if copy >= 0 => copy,
-            // SAFETY: the caller is the child, in which this may be called.
+            // SAFETY: this is the child, which does nothing else.
             _ => unsafe { self.fail() },
         }
     }
