@@ -87,6 +87,21 @@ fn a_terminal_shows_it_obeys_keys_and_is_given_back_at_q_and_at_a_signal() {
     }
 }
 
+#[test]
+fn it_ends_with_its_terminal() {
+    need!("tmux");
+    let (_mesh, _service, socket, dir) = mesh();
+    let screen = Screen::start(dir.path(), "gone", &socket);
+    screen.until_it_shows("down/s");
+    let pid = std::fs::read_to_string(screen.dir.join("gone.pid")).unwrap();
+    let _ = screen.tmux(&["kill-server"]).expect_success();
+    until("it to end", LIMIT, || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // Who adopted it may not have looked at it yet.
+        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    });
+}
+
 fn mesh() -> (Mesh, Listener, String, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock").display().to_string();

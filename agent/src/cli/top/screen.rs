@@ -21,6 +21,9 @@ use super::{
 /// How long a key is waited for before a signal is looked for.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether there is a terminal still, and how long the end may take once it was asked for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Gives the terminal back, whichever way it is left. A panic gives it back before it prints (ratatui's hook).
 struct Taken;
 
@@ -73,7 +76,21 @@ fn told_to_end(source: &Source) -> io::Result<Arc<AtomicBool>> {
             }
         });
     }
+    source.runtime.spawn(end_without_terminal(Arc::clone(&ended)));
     Ok(ended)
+}
+
+/// Ends the program where its own loop cannot: of a terminal that is gone crossterm reads the end over and over, and never
+/// returns.
+async fn end_without_terminal(ended: Arc<AtomicBool>) {
+    loop {
+        let was_told = ended.load(Relaxed);
+        tokio::time::sleep(PATIENCE).await;
+        if was_told || rustix::termios::tcgetattr(io::stdin()).is_err() {
+            ratatui::restore();
+            std::process::exit(1);
+        }
+    }
 }
 
 /// What a key does; true when it ends the program.
