@@ -248,7 +248,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
                 "/whois" => whois::answer(&request, by, &view).await,
-                "/why" => why::answer(&request, by, &view),
+                "/why" => why::answer(&request, by, &view).await,
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })
         }

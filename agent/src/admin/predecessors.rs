@@ -1,6 +1,6 @@
 //! The agents before this one on its own pages: what each says of itself, or that it says nothing.
 
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, StatusCode, body::Incoming, http::uri::PathAndQuery};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +24,25 @@ pub(super) struct Before {
 pub(super) async fn all(view: &View) -> Vec<Before> {
     let answers = view.predecessors.ask(Method::GET, "/status", LOOK_LIMIT).await;
     answers.into_iter().map(|(pid, answer)| Before::of(pid, answer)).collect()
+}
+
+/// The list that each gives under `key` in its answer to the same request, with its process id in every entry; nothing of
+/// one that does not answer, or not so.
+pub(super) async fn listed(view: &View, request: &Request<Incoming>, key: &str) -> Vec<Value> {
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let answers = view.predecessors.ask(Method::GET, path, LOOK_LIMIT).await;
+    answers.into_iter().flat_map(|(pid, answer)| entries(pid, answer, key)).collect()
+}
+
+fn entries(pid: i32, answer: Answer, key: &str) -> Vec<Value> {
+    let mut said = answer.map_or(Value::Null, |(_, said)| said);
+    let Some(Value::Array(mut entries)) = said.get_mut(key).map(Value::take) else { return Vec::new() };
+    for entry in &mut entries {
+        if let Value::Object(fields) = entry {
+            fields.insert("predecessor".to_owned(), pid.into());
+        }
+    }
+    entries
 }
 
 impl Before {

@@ -8,7 +8,6 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    http::uri::PathAndQuery,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -17,10 +16,10 @@ use super::{
     By, View,
     delegate::decoded,
     pages::{TEXT, json, page},
+    predecessors,
 };
 use crate::{
     identity::text::date,
-    predecessors::LOOK_LIMIT,
     streams::{Right, Stream, StreamStatus},
 };
 
@@ -70,32 +69,14 @@ pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> 
     };
     let own = view.streams.whose(address);
     let own = own.iter().map(|stream| Found::Own(Box::new(Whose::of(stream))));
-    let streams: Vec<_> = own.chain(before(request, view).await).collect();
+    let before = predecessors::listed(view, request, "streams").await;
+    let streams: Vec<_> = own.chain(before.into_iter().map(Found::Before)).collect();
     if streams.is_empty() {
         let none =
             format!("{address} is neither this agent's end of a connection to a service nor an application's to it\n");
         return page(StatusCode::NOT_FOUND, TEXT, none);
     }
     json(StatusCode::OK, &Whois { address, streams })
-}
-
-/// The streams of agents before this one that have the address.
-async fn before(request: &Request<Incoming>, view: &View) -> impl Iterator<Item = Found> {
-    let path = request.uri().path_and_query().map_or("/whois", PathAndQuery::as_str);
-    let answers = view.predecessors.ask(Method::GET, path, LOOK_LIMIT).await;
-    answers.into_iter().flat_map(|(pid, answer)| {
-        let mut said = answer.map_or(Value::Null, |(_, said)| said);
-        let streams = match said.get_mut("streams").map(Value::take) {
-            Some(Value::Array(streams)) => streams,
-            _ => Vec::new(),
-        };
-        streams.into_iter().map(move |mut stream| {
-            if let Value::Object(fields) = &mut stream {
-                fields.insert("predecessor".to_owned(), pid.into());
-            }
-            Found::Before(stream)
-        })
-    })
 }
 
 impl Whose {

@@ -10,11 +10,13 @@ use hyper::{
     body::{Bytes, Incoming},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     By, View,
     delegate::decoded,
     pages::{TEXT, json, page},
+    predecessors,
 };
 use crate::{end::End, streams::Stream};
 use tell::Flight;
@@ -25,7 +27,17 @@ const USUAL: usize = 20;
 /// The answer.
 #[derive(Serialize)]
 struct Answer {
-    flights: Vec<Flight>,
+    flights: Vec<Told>,
+}
+
+/// One flight.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    /// Of this agent.
+    Own(Box<Flight>),
+    /// Of an agent before this one, in its words, with its process id.
+    Before(Value),
 }
 
 /// Which flights are asked for.
@@ -37,7 +49,7 @@ struct Asked {
     most: usize,
 }
 
-pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
+pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
     if by == By::Tcp {
         return page(StatusCode::FORBIDDEN, TEXT, "/why is answered on the admin socket only\n");
     }
@@ -48,14 +60,33 @@ pub(super) fn answer(request: &Request<Incoming>, by: By, view: &View) -> Respon
         Ok(asked) => asked,
         Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
     };
+    let before = predecessors::listed(view, request, "flights").await;
+    let mut flights: Vec<_> = before.into_iter().map(Told::Before).chain(own(view, &asked)).collect();
+    // By whole seconds: within one those of agents before this one stand first, and the order of each stays.
+    flights.sort_by(|one, other| one.began().cmp(other.began()));
+    let beyond = flights.len().saturating_sub(asked.most);
+    flights.drain(..beyond);
+    json(StatusCode::OK, &Answer { flights })
+}
+
+/// Those of this agent, the oldest first.
+fn own(view: &View, asked: &Asked) -> Vec<Told> {
     let mut streams = view.streams.flights();
     streams.retain(|stream| asked.is_about(stream));
     let first = streams.len().saturating_sub(asked.most);
     let now = view.now.load();
     // The steps of the table are worked out again, which is worth its time for one stream and not for a list.
     let router = now.outbound.as_ref().filter(|_| asked.stream.is_some()).map(|outbound| &*outbound.router);
-    let flights = streams[first..].iter().map(|stream| Flight::of(stream, router)).collect();
-    json(StatusCode::OK, &Answer { flights })
+    streams[first..].iter().map(|stream| Told::Own(Box::new(Flight::of(stream, router)))).collect()
+}
+
+impl Told {
+    fn began(&self) -> &str {
+        match self {
+            Self::Own(flight) => &flight.began,
+            Self::Before(flight) => flight["began"].as_str().unwrap_or_default(),
+        }
+    }
 }
 
 impl Asked {

@@ -24,7 +24,7 @@ pub(super) struct Flight {
     #[serde(flatten)]
     stream: StreamStatus,
     /// When its first moment was.
-    began: String,
+    pub(super) began: String,
     live: bool,
     /// How it ended, as in its record.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -78,6 +78,9 @@ fn timeline(flight: &Value) -> String {
     if let Some(more @ 1..) = flight["events_left_out"].as_u64() {
         let _ = writeln!(out, "{:>9}  and {more} more attempts, which were not kept", "");
     }
+    if let Some(pid) = flight["predecessor"].as_u64() {
+        let _ = writeln!(out, "\ncarried by process {pid}, of before an upgrade");
+    }
     let _ = writeln!(out, "\n{} bytes sent, {} received", flight["bytes_sent"], flight["bytes_received"]);
     let _ = writeln!(out, "why: {}", text(&flight["why"]));
     out

@@ -43,6 +43,10 @@ fn ten_generations_live_beside_one_another_each_with_its_stream() {
         let said = adit(&["whois", &address, "--config", &file]).expect_success();
         assert!(said.contains(&format!("\n  carrier   process {}, of before an upgrade\n", before[at])), "{said}");
         assert!(said.contains(A), "{said}");
+        let id = said.lines().find_map(|line| line.trim().strip_prefix("stream ")).unwrap().trim();
+        let told = adit(&["why", id, "--config", &file]).expect_success();
+        assert!(told.contains(&format!("\ncarried by process {}, of before an upgrade\n", before[at])), "{told}");
+        assert!(told.contains(&format!("stream {id}\n")), "{told}");
     }
     // and each ends with its stream
     while let Some(live) = lives.pop() {
