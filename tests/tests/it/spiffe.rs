@@ -416,7 +416,7 @@ fn a_certificate_that_expires_with_its_workload_api_dead_opens_no_stream_and_end
     world.a.die();
     until("the certificate to expire", LIMIT, || (began.elapsed() > LIFE + Duration::from_secs(1)).then_some(()));
     assert!(world.echoes().is_err());
-    assert!(world.mesh.a.log().contains("expired"), "{}", world.mesh.a.log());
+    world.mesh.a.until_logged("expired");
     live.send(b"two");
     assert_eq!(live.receive(3), b"two");
     // and with the next one all is well
