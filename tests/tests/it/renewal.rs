@@ -6,15 +6,13 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    thread,
 };
 
 use adit_tests::{
     address::Wire,
     agent::{adit, adit_with_input, replace},
     authority::{Credential, Leaf},
-    end::End,
+    churn::{self, Calls},
     load::Service,
     mesh::{A, B, Mesh, Plan},
     need, need_that,
@@ -24,9 +22,6 @@ use adit_tests::{
 };
 
 const ECHO: &str = "/svc/echo";
-
-/// Applications that open one stream after another.
-const CALLERS: usize = 4;
 
 /// How often each scenario renews.
 const RENEWALS: usize = 5;
@@ -164,42 +159,17 @@ impl World {
 
     /// While streams are opened all the time, `renews` some times, each of which the agent takes up; none fails.
     fn renews(&self, renews: impl Fn()) {
-        let [good, bad] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-        let over = AtomicBool::new(false);
-        let front = self.mesh.front(ECHO);
-        thread::scope(|scope| {
-            for _ in 0..CALLERS {
-                scope.spawn(|| {
-                    while !over.load(Relaxed) {
-                        let call = End::try_echo(&front);
-                        if let Err(error) = &call {
-                            println!("a stream failed: {error}");
-                        }
-                        if call.is_ok() { &good } else { &bad }.fetch_add(1, Relaxed);
-                    }
-                });
-            }
-            let _over = Over(&over);
+        let Calls { good, bad } = churn::under_load(&self.mesh.front(ECHO), || {
             for _ in 0..RENEWALS {
                 let before = self.serial();
                 renews();
                 until("the renewed certificate to be in force", LIMIT, || (self.serial() != before).then_some(()));
             }
         });
-        let (good, bad) = (good.load(Relaxed), bad.load(Relaxed));
         println!("{good} streams over {RENEWALS} renewals, {bad} failed");
         assert_eq!(bad, 0, "of {good} streams some failed");
         assert!(good > 100, "only {good} streams");
         assert!(!self.mesh.a.log().contains("not reloaded"), "{}", self.mesh.a.log());
-    }
-}
-
-/// Ends the load, also where the test fails meanwhile.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     io::ErrorKind,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use adit_tests::{
     address::{Address, Wire},
     agent::Agent,
     authority::{Authority, Credential, Leaf},
+    churn,
     end::End,
     listener::Listener,
     load::Service,
@@ -80,34 +80,8 @@ impl World {
 
     /// While streams are opened all the time, `happens`; how many got through, and how many did not.
     fn under_load(&self, happens: impl FnOnce(&Self)) -> (usize, usize) {
-        let [good, bad] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-        let over = AtomicBool::new(false);
-        let front = self.mesh.front(ECHO);
-        thread::scope(|scope| {
-            for _ in 0..CALLERS {
-                scope.spawn(|| {
-                    while !over.load(Relaxed) {
-                        let call = End::try_echo(&front);
-                        if let Err(error) = &call {
-                            println!("a stream failed: {error}");
-                        }
-                        if call.is_ok() { &good } else { &bad }.fetch_add(1, Relaxed);
-                    }
-                });
-            }
-            let _over = Over(&over);
-            happens(self);
-        });
-        (good.load(Relaxed), bad.load(Relaxed))
-    }
-}
-
-/// Ends the load, also where the test fails meanwhile.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+        let calls = churn::under_load(&self.mesh.front(ECHO), || happens(self));
+        (calls.good, calls.bad)
     }
 }
 
