@@ -9,6 +9,7 @@ mod privileges;
 mod rounds;
 mod rules;
 mod sides;
+mod standing;
 
 use std::{
     fmt, io,
@@ -162,7 +163,7 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     }
     info!("ready");
     app.keep();
-    notify::ready(&app.line());
+    notify::ready(&app.standing().to_string());
     manager::start(&app);
     live(&app, &origin, upgrades, signals, release).await;
     app.stop_admin();

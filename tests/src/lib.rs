@@ -37,6 +37,7 @@ pub mod readme;
 pub mod redis;
 pub mod resp;
 pub mod skip;
+pub mod stopped;
 mod unbound;
 pub mod wait;
 pub mod way;

@@ -104,6 +104,28 @@ impl<'a> Machine<'a> {
         finished.stdout.trim_end().to_owned()
     }
 
+    /// Starts a command of plain words that goes on beside others, with its output in the file `log` of this host. It ends
+    /// with the machine.
+    #[must_use]
+    pub fn start(&self, name: &str, words: &[&str], log: &Path) -> Program {
+        Program::start(name, &mut self.inside(Command::new(words[0]).args(&words[1..])), log)
+    }
+
+    /// The process id, as this host sees it, of a process of the machine.
+    #[must_use]
+    pub fn pid_outside(&self, pid: &str) -> String {
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        let own = namespace(&Path::new("/proc").join(self.leader().to_string()));
+        let processes = fs::read_dir("/proc").expect("/proc can be read").flatten().map(|entry| entry.path());
+        let is_it = |process: &PathBuf| {
+            let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+            let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last());
+            inner == Some(pid) && namespace(process) == own
+        };
+        let found = processes.into_iter().find(is_it).unwrap_or_else(|| panic!("the machine has no process {pid}"));
+        found.file_name().expect("a process has a number").to_string_lossy().into_owned()
+    }
+
     /// `command` as it is run inside.
     #[must_use]
     pub fn inside(&self, command: &Command) -> Command {

@@ -21,6 +21,7 @@ use super::{
     doors::{Doors, Opened, Sides},
     privileges::{RulesBy, mark},
     sides::House,
+    standing::Standing,
 };
 use crate::{
     admin::{self, Loaded, Now, UpgradeAsked, View, Wish},
@@ -248,14 +249,15 @@ impl App {
         self.state().doors.kept()
     }
 
-    /// How it stands, in one line.
-    pub(super) fn line(&self) -> String {
-        let now = self.view.now.load();
-        let (streams, tunnels) = (self.house.streams.count(), self.house.accepted.taken() + self.house.pool.all());
-        let fault = self.view.config.load().fault.as_ref().map_or("", |_| "; the file on disk is not in force");
-        match self.house.draining.is_cancelled() {
-            true => format!("draining: {streams} streams left"),
-            false => format!("{} doors, {streams} streams, {tunnels} tunnels{fault}", now.doors.len()),
+    /// How it stands now.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            doors: self.view.now.load().doors.len(),
+            streams: self.house.streams.count(),
+            tunnels: self.house.accepted.taken() + self.house.pool.all(),
+            predecessors: self.view.predecessors.all().len(),
+            is_behind: self.view.config.load().fault.is_some(),
+            is_draining: self.house.draining.is_cancelled(),
         }
     }
 

@@ -71,8 +71,8 @@ async fn tell(app: Arc<App>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(LINE_PERIOD);
     let mut told = String::new();
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let line = app.line();
-        let is_draining = app.house().draining.is_cancelled();
+        let standing = app.standing();
+        let (line, is_draining) = (standing.to_string(), standing.is_draining);
         if line == told && !is_draining {
             continue;
         }

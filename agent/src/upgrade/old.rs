@@ -68,7 +68,10 @@ impl Origin {
     /// # Errors
     /// The kernel does not say which program it runs.
     pub fn own() -> io::Result<Self> {
-        Ok(Self { program: still_called(env::current_exe()?), arguments: env::args_os().collect() })
+        let arguments: Vec<_> = env::args_os().collect();
+        let file = still_called(env::current_exe()?);
+        let called = arguments.first().map(Path::new).and_then(|called| called_by_path(called, &file));
+        Ok(Self { program: called.unwrap_or(file), arguments })
     }
 
     /// The program's file.
@@ -107,6 +110,14 @@ fn still_called(program: PathBuf) -> PathBuf {
         Some(name) => name.into(),
         None => program,
     }
+}
+
+/// The path by which `file` was called, if it was by one. It may lead over links, which lead to another version by the time
+/// of an upgrade (`/opt/adit/current/adit`); the kernel tells where they led.
+fn called_by_path(called: &Path, file: &Path) -> Option<PathBuf> {
+    let has_folder = called.parent().is_some_and(|folder| folder != Path::new(""));
+    let leads_there = has_folder && called.canonicalize().is_ok_and(|leads_to| leads_to == file);
+    leads_there.then(|| std::path::absolute(called).ok()).flatten()
 }
 
 fn watch(pid: u32) -> Option<(Pid, Option<OwnedFd>)> {
@@ -194,5 +205,19 @@ mod tests {
     fn a_program_whose_file_was_replaced_keeps_its_name() {
         assert_eq!(still_called("/usr/bin/adit (deleted)".into()), Path::new("/usr/bin/adit"));
         assert_eq!(still_called("/usr/bin/adit".into()), Path::new("/usr/bin/adit"));
+    }
+
+    #[test]
+    fn a_program_that_was_called_over_a_link_is_called_so_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        std::fs::create_dir(at("1.0")).unwrap();
+        std::fs::write(at("1.0/adit"), "").unwrap();
+        std::os::unix::fs::symlink("1.0", at("current")).unwrap();
+        let called = |called: &Path| called_by_path(called, &at("1.0/adit"));
+        assert_eq!(called(&at("current/adit")), Some(at("current/adit")));
+        // A bare name was looked up in PATH, and a wrapper may say what it likes.
+        assert_eq!(called(Path::new("adit")), None);
+        assert_eq!(called(&at("elsewhere/adit")), None);
     }
 }

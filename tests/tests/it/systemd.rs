@@ -17,8 +17,9 @@ use adit_tests::{
     manager::Manager,
     mesh::{Mesh, alone},
     need, need_that,
-    process::{Program, run},
+    process::run,
     skip::is_root,
+    stopped::Stopped,
     wait::{LIMIT, until, until_still},
 };
 use rustix::process::Signal;
@@ -41,7 +42,7 @@ fn ready_is_said_once_every_door_is_open_and_its_socket_is_kept() {
     let mut client = End::connect(&held);
     client.send(b"x");
     assert_eq!(client.receive(1), b"x");
-    manager.until_said("STATUS=5 doors, 1 streams");
+    manager.until_said("STATUS=5 doors, 1 stream,");
     drop(mesh);
 }
 
@@ -114,7 +115,7 @@ fn who_connects_while_an_agent_drains_is_refused_and_not_left_to_wait() {
     mesh.a.signal(Signal::TERM);
     // then it asks for time as long as there is a stream, and nobody keeps its socket
     manager.until_said("STOPPING=1");
-    manager.until_said("STATUS=draining: 1 streams left");
+    manager.until_said("STATUS=draining: 1 stream left");
     manager.until_said("EXTEND_TIMEOUT_USEC=30000000");
     assert_eq!(manager.kept(), Vec::<String>::new());
     until("the door to close", LIMIT, || End::try_connect(&held).is_err().then_some(()));
@@ -151,7 +152,7 @@ fn the_watchdog_is_told_nothing_once_the_threads_that_carry_streams_hang_or_the_
         let before = told();
         until("signs of life", LIMIT, || (told() >= before + 3).then_some(()));
         // when these threads stand still, and no other
-        let _stopped = Stopped::of(&mesh.a, threads);
+        let _stopped = Stopped::of(&mesh.a.pid().as_raw_nonzero().to_string(), threads);
         // then there is no sign of life for more than twice the limit
         until_still("the signs of life", Duration::from_secs(1), told);
         if threads == "admin" {
@@ -256,33 +257,6 @@ fn credentials_are_read_from_the_folder_that_the_manager_names() {
         "{}",
         checked.all()
     );
-}
-
-/// Threads of an agent that stand still, until this is dropped.
-struct Stopped(#[allow(dead_code, reason = "it ends with this")] Program);
-
-impl Stopped {
-    /// Those of this name.
-    fn of(agent: &Agent, threads: &str) -> Self {
-        const STOP: &str = r"
-import ctypes, os, sys, time
-ptrace = ctypes.CDLL(None, use_errno=True).ptrace
-ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-SEIZE, INTERRUPT = 0x4206, 0x4207
-process, name = sys.argv[1:]
-for thread in os.listdir(f'/proc/{process}/task'):
-    if open(f'/proc/{process}/task/{thread}/comm').read().strip() == name:
-        assert ptrace(SEIZE, int(thread), None, None) == 0 and ptrace(INTERRUPT, int(thread), None, None) == 0
-        print('stopped', flush=True)
-time.sleep(600)
-";
-        let log = agent.dir().join("stopped");
-        let mut command = Command::new("python3");
-        command.args(["-c", STOP, &agent.pid().as_raw_nonzero().to_string(), threads]);
-        let stopped = Self(Program::start("who stops threads", &mut command, &log));
-        until("threads to stop", LIMIT, || fs::read_to_string(&log).ok()?.contains("stopped").then_some(()));
-        stopped
-    }
 }
 
 /// Two hosts, of which A is under `manager`: B's echo, at each of these doors of A.
