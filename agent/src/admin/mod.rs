@@ -83,8 +83,8 @@ pub struct View {
     pub predecessors: Arc<Predecessors>,
     /// When the agent started.
     pub since: Instant,
-    /// The agent accepts no more: not ready.
-    pub leaving: CancellationToken,
+    /// The agent accepts no more, or is about to stop: not ready.
+    pub unready: CancellationToken,
     /// Another process goes on with the doors.
     pub handed_on: CancellationToken,
     /// The agent after this one was told to end, and has passed it on.

@@ -38,7 +38,7 @@ pub(super) async fn answer(method: &Method, uri: &Uri, by: By, view: &View) -> R
     match uri.path() {
         "/metrics" => page(StatusCode::OK, METRICS, metrics_page(view).await),
         "/healthz" => page(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" if view.leaving.is_cancelled() => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+        "/readyz" if view.unready.is_cancelled() => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
         "/readyz" => page(StatusCode::OK, TEXT, "ready\n"),
         "/status" => json(StatusCode::OK, &Status::of(view, streams_asked(uri.query())).await),
         _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz, /readyz and /status\n"),

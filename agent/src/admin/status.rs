@@ -126,7 +126,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             uptime_seconds: view.since.elapsed().as_secs(),
-            draining: view.leaving.is_cancelled(),
+            draining: view.unready.is_cancelled(),
             config: Config::of(&view.config.load()),
             listeners: now.doors.clone(),
             certificates: view.identity.snapshot().credentials().iter().map(Certificate::of).collect(),

@@ -88,7 +88,7 @@ impl App {
             predecessors: Arc::default(),
             told_to_end: CancellationToken::new(),
             since: Instant::now(),
-            leaving: house.leaving.clone(),
+            unready: house.unready.clone(),
             handed_on: house.handed_on.clone(),
         });
         let admin = admin::start(Arc::clone(&view)).map_err(StartError::Listen)?;

@@ -232,6 +232,8 @@ impl Asked {
 /// Stops accepting, retires tunnels, waits for streams up to the deadline, ends what is left. Until then the configuration
 /// is followed: a right can still be withdrawn.
 async fn drain(app: &App, signals: &mut Signals) {
+    // First of all: a manager may take seconds, in which the doors still accept.
+    app.house().unready.cancel();
     manager::stopping(app).await;
     tokio::join!(app.predecessors().drain(), drain_until(app, signals, pending()));
     let reset = reset_rest(app);

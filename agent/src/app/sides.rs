@@ -67,6 +67,8 @@ pub(super) struct House {
     pub(super) handed_on: CancellationToken,
     /// The doors close and tunnels are retired: the agent drains, or another process has its place.
     pub(super) leaving: CancellationToken,
+    /// Whoever asks whether the agent is ready hears that it is not: it is leaving, or about to.
+    pub(super) unready: CancellationToken,
     /// What tells the service manager ends: another process is the main one, or the house stops.
     pub(super) reign: CancellationToken,
     pub(super) stop: CancellationToken,
@@ -87,6 +89,7 @@ impl House {
         let hosts = Hosts::new(Arc::clone(&namers));
         hosts.follow(&captures(config));
         let draining = CancellationToken::new();
+        let leaving = draining.child_token();
         Ok(Self {
             descriptors,
             privileges,
@@ -105,7 +108,8 @@ impl House {
             chores,
             opens: CancellationToken::new(),
             handed_on: CancellationToken::new(),
-            leaving: draining.child_token(),
+            unready: leaving.child_token(),
+            leaving,
             draining,
             reign: stop.child_token(),
             stop,

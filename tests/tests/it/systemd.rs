@@ -115,6 +115,7 @@ fn who_connects_while_an_agent_drains_is_refused_and_not_left_to_wait() {
     mesh.a.signal(Signal::TERM);
     // then it asks for time as long as there is a stream, and nobody keeps its socket
     manager.until_said("STOPPING=1");
+    assert!(mesh.a.admin_answer("GET", "/readyz").starts_with("HTTP/1.1 503 "));
     manager.until_said("STATUS=draining: 1 stream left");
     manager.until_said("EXTEND_TIMEOUT_USEC=30000000");
     assert_eq!(manager.kept(), Vec::<String>::new());

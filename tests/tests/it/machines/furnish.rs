@@ -19,6 +19,9 @@ key = "/etc/adit/tls/host.key"
 [admin]
 socket = "/run/adit/admin.sock"
 
+[log]
+format = "journald"
+
 [netfilter]
 user = "adit"
 "#;
