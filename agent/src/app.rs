@@ -14,7 +14,6 @@ mod standing;
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -72,6 +71,8 @@ pub enum StartError {
     Rules(Box<RulesError>),
     /// The ready file.
     Ready(PathBuf, io::Error),
+    /// The file is another than the one that was read, in the middle of an upgrade.
+    Changed(PathBuf),
     /// Anything else of the system.
     System(&'static str, io::Error),
 }
@@ -120,8 +121,13 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     // Once the doors are open that they lead to.
     let rules = plan.map(|(plan, tool)| Rules::install(plan, tool)).transpose()?;
     let is_first = line.is_none();
-    if let Some(line) = line {
-        succeed(&app, line, older).await?;
+    if let Some(line) = &line {
+        // The agent before this one may be by a later file, which took somebody's right.
+        if source.has_changed() {
+            return Err(StartError::Changed(source.file().to_owned()));
+        }
+        go(line).await?;
+        app.add_predecessors(older);
     }
     // From here on nothing fails: this is the agent.
     let release = rules.clone().map(Release);
@@ -150,6 +156,9 @@ pub async fn run(start: Start) -> Result<(), StartError> {
         read_again(&app).await;
     }
     house.opens.cancel();
+    if let Some(line) = line {
+        take_over(&app, line).await;
+    }
     if let Some(file) = ready_file {
         let written = write_ready(&file, &app.doors());
         match written.map_err(|error| StartError::Ready(file, error)) {
@@ -183,20 +192,24 @@ async fn first_credentials(config: &Config, signals: &mut Signals) -> Result<Opt
     }
 }
 
-/// Takes the place of the agent before this one: says that this one is ready, and waits until that one has stepped back.
-async fn succeed(app: &App, line: Line, older: Vec<OwnedFd>) -> Result<(), StartError> {
+/// Says that this agent is ready, and waits until it is told to go.
+async fn go(line: &Line) -> Result<(), StartError> {
     let broken = |error| StartError::System("talking to the agent before this one", error);
     // Whoever is told to end meanwhile ends once it is known who serves: the word may be on its way.
-    let go = line.ready(env!("CARGO_PKG_VERSION")).await.map_err(broken)?;
-    let before = match go {
-        Go::Told => Some(line.turn()),
-        Go::Alone => {
-            error!("the agent before this one has ended without a word; this one takes its place");
-            None
-        }
-    };
-    app.add_predecessors(older.into_iter().chain(before));
+    match line.ready(env!("CARGO_PKG_VERSION")).await.map_err(broken)? {
+        Go::Told => {}
+        Go::Alone => error!("the agent before this one has ended without a word; this one takes its place"),
+    }
     Ok(())
+}
+
+/// Takes the place of the agent before this one, which steps back once it hears that this one accepts.
+async fn take_over(app: &App, line: Line) {
+    match line.serving().await {
+        Ok(Go::Told) => app.add_predecessors([line.turn()]),
+        Ok(Go::Alone) => {}
+        Err(error) => error!("the agent before this one cannot be asked: {error}"),
+    }
 }
 
 /// Reads the file before anybody is served by what it said: the agent before this one may have been told of a change
@@ -278,6 +291,13 @@ impl fmt::Display for StartError {
             Self::Listen(error) => error.fmt(f),
             Self::Rules(error) => error.fmt(f),
             Self::Ready(file, error) => write!(f, "writing the ready file {}: {error}", file.display()),
+            Self::Changed(file) => {
+                write!(
+                    f,
+                    "{} was changed while the new agent started; upgrade again, so that it reads all of it",
+                    file.display()
+                )
+            }
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

@@ -2,6 +2,7 @@
 //! had, and is gone once that line ends.
 //!
 //! The lines outlive the agent that asks over them: the next one goes on with them. So one is left only between two answers.
+//! One whose line broke while it lives is listed all the same, and told to end by a signal: it goes by the files by itself.
 
 mod asker;
 
@@ -12,15 +13,21 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::{net::UnixStream, sync::Notify};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use asker::Asker;
 
+use crate::sys::process::Process;
+
 /// How long one may take over an answer that comes from its memory.
 pub const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a process may take to be gone after its line.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// How long one may take over a reload: it reads files, which may be on a slow disk.
 const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,6 +47,10 @@ pub struct Predecessor {
     /// A copy, for the next agent.
     line: OwnedFd,
     asker: Asker,
+    /// `None` for one that was gone before it could be held.
+    process: Option<Process>,
+    /// The line has ended, and the process has not.
+    lost: CancellationToken,
 }
 
 /// What one has answered.
@@ -52,6 +63,8 @@ pub enum Silence {
     Ended,
     /// Nothing came in this time.
     Late(Duration),
+    /// It lives, but cannot be asked any more.
+    Lost,
     /// It has not answered much that was asked before.
     Busy,
     /// What came is no answer.
@@ -62,6 +75,9 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended => f.write_str("it has ended"),
+            Self::Lost => {
+                f.write_str("the line to it is broken; it follows the files by itself, and SIGTERM drains it")
+            }
             Self::Late(limit) => write!(f, "no answer within {limit:?}"),
             Self::Busy => f.write_str("it does not answer"),
             Self::Broken(error) => write!(f, "it answers, but not as an adit agent does: {error}"),
@@ -82,11 +98,15 @@ impl Predecessors {
         // The kernel knows who has made the line (SO_PEERCRED, unix(7)).
         let pid = stream.peer_cred()?.pid().unwrap_or_default();
         let (asker, asking) = Asker::new(stream);
-        let one = Arc::new(Predecessor { pid, line: copy, asker });
+        let process = Process::hold(pid).ok();
+        let one = Arc::new(Predecessor { pid, line: copy, asker, process, lost: CancellationToken::new() });
         self.living().push(Arc::clone(&one));
         let all = Arc::clone(self);
         tokio::spawn(async move {
             asking.await;
+            if !one.asker.is_left() {
+                one.ended().await;
+            }
             all.remove(&one);
         });
         Ok(())
@@ -108,9 +128,7 @@ impl Predecessors {
     /// Leaves all of them to the next agent. Returns once nothing is asked any more.
     pub async fn leave(&self) {
         let all = std::mem::take(&mut *self.living());
-        for one in all {
-            one.asker.leave().await;
-        }
+        join_all(all.iter().map(|one| one.asker.leave())).await;
     }
 
     /// Asks all of them at once; who does not answer within `limit` is told as such.
@@ -118,7 +136,7 @@ impl Predecessors {
         let mut asked = tokio::task::JoinSet::new();
         for (at, one) in self.all().into_iter().enumerate() {
             let (method, path) = (method.clone(), path.to_owned());
-            asked.spawn(async move { (at, one.pid, one.asker.ask(method, path, limit).await) });
+            asked.spawn(async move { (at, one.pid, one.ask(method, path, limit).await) });
         }
         let mut answers = asked.join_all().await;
         answers.sort_by_key(|(at, ..)| *at);
@@ -132,9 +150,10 @@ impl Predecessors {
 
     /// Tells each that the agent ends: their streams have as long as its own.
     pub async fn drain(&self) {
+        self.all().iter().filter(|one| one.lost.is_cancelled()).for_each(|one| one.terminate());
         for (pid, answer) in self.ask(Method::POST, "/drain", LOOK_LIMIT).await {
             if let Err(why) = answer
-                && why != Silence::Ended
+                && !matches!(why, Silence::Ended | Silence::Lost)
             {
                 warn!(pid, "a predecessor was not told that the agent ends: {why}");
             }
@@ -166,5 +185,29 @@ impl Predecessors {
 
     fn living(&self) -> MutexGuard<'_, Vec<Arc<Predecessor>>> {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Predecessor {
+    async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
+        match self.asker.ask(method, path, limit).await {
+            Err(Silence::Ended) if self.lost.is_cancelled() => Err(Silence::Lost),
+            answer => answer,
+        }
+    }
+
+    /// Waits for the end of a process whose line has ended; most often that was its end.
+    async fn ended(&self) {
+        let Some(process) = &self.process else { return };
+        if tokio::time::timeout(LAST_MOMENT, process.ended()).await.is_ok() {
+            return;
+        }
+        self.lost.cancel();
+        warn!(pid = self.pid, "the line to a predecessor is broken: {}", Silence::Lost);
+        process.ended().await;
+    }
+
+    fn terminate(&self) {
+        self.process.iter().for_each(Process::terminate);
     }
 }

@@ -14,7 +14,7 @@ use adit_config::{Config, Problem, Problems, Warning};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot},
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinHandle, JoinSet, spawn_blocking},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -132,7 +132,8 @@ impl Source {
         Problems(vec![Problem { file, line: 0, column: 0, message, help }])
     }
 
-    fn has_changed(&self) -> bool {
+    /// Whether the file is another than at the last look.
+    pub fn has_changed(&self) -> bool {
         !self.watched().changed().is_empty()
     }
 
@@ -152,7 +153,7 @@ pub async fn follow<E: fmt::Display>(
     apply: impl Fn(Config) -> Result<Applied, E> + Send + Sync + 'static,
 ) {
     let (source, apply) = (Arc::new(source), Arc::new(apply));
-    let mut reloads = Reloads { view, fault: None, untold: None, unheard: Vec::new() };
+    let mut reloads = Reloads { view, fault: None, untold: None, unheard: Arc::default(), passing: JoinSet::new() };
     let mut look = Look::Still;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -180,9 +181,13 @@ pub async fn follow<E: fmt::Display>(
         if by_signal {
             notify::reloading();
         }
+        let Some(turn) = stop.run_until_cancelled(Arc::clone(&reloads.view.turn).lock_owned()).await else { return };
         let (from, put) = (Arc::clone(&source), Arc::clone(&apply));
         // Files may be on a network mount, and the agent's keys are among them.
-        let read = spawn_blocking(move || read_and_apply(&from, put.as_ref()));
+        let read = spawn_blocking(move || {
+            let _turn = turn;
+            read_and_apply(&from, put.as_ref())
+        });
         // A read that hangs, on a mount whose server is gone, must not keep the agent from its end.
         let Some(read) = stop.run_until_cancelled(read).await else { return };
         let result = read.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
@@ -217,8 +222,11 @@ struct Reloads {
     fault: Option<Fault>,
     /// The last change that nobody had asked for: who asks then, having edited the file, wants to know of it.
     untold: Option<Reloaded>,
-    /// What became of streams of agents before this one, and nobody was told.
-    unheard: Vec<Followed>,
+    /// What became of streams of agents before this one, and nobody was told; held by whoever asks them now, for what the
+    /// earlier one hears is told to the later.
+    unheard: Arc<tokio::sync::Mutex<Vec<Followed>>>,
+    /// Those who hear from agents before this one what came of it, which keeps no other reload waiting.
+    passing: JoinSet<()>,
 }
 
 impl Reloads {
@@ -237,38 +245,45 @@ impl Reloads {
             Ok(applied) => self.succeed(file, applied).await,
             Err(fault) => self.fail(file, fault, &cause),
         };
-        // Who lives on from before an upgrade goes by the same file.
-        let predecessors = match reloaded.outcome {
-            Outcome::Ok | Outcome::Unchanged => self.pass_on().await,
-            Outcome::Failed => Vec::new(),
-        };
-        let predecessors = Followed::merged(std::mem::take(&mut self.unheard), predecessors);
-        if let Cause::Asked(answer) = cause {
-            let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
-            // Who asked may have gone.
-            let _ = answer.send(Reloaded { predecessors, ..untold.unwrap_or(reloaded) });
-            return;
-        }
-        self.unheard = predecessors.into_iter().filter(|followed| followed.revoked > 0).collect();
-        if reloaded.outcome == Outcome::Ok {
-            self.untold = Some(Reloaded { earlier: true, ..reloaded });
-        }
-        if let Cause::Own(done) = cause {
-            // Who waited may have done so for long enough.
-            let _ = done.send(());
+        match cause {
+            Cause::Asked(answer) => {
+                let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
+                self.pass_on(untold.unwrap_or(reloaded), Some(answer));
+            }
+            Cause::Own(done) => {
+                // Who waited may have done so for long enough.
+                let _ = done.send(());
+                self.pass_on_untold(reloaded);
+            }
+            Cause::Signal | Cause::Changed | Cause::Again => self.pass_on_untold(reloaded),
         }
     }
 
-    /// Has every agent before this one read the file too.
-    async fn pass_on(&self) -> Vec<Followed> {
-        let answers = self.view.predecessors.reload().await;
-        let followed: Vec<_> = answers.into_iter().map(|(pid, answer)| Followed::of(pid, answer)).collect();
-        for Followed { pid, problems, .. } in &followed {
-            for problem in problems {
-                error!(pid, "a predecessor goes by an earlier file, also in whom it lets reach what: {problem}");
-            }
+    fn pass_on_untold(&mut self, reloaded: Reloaded) {
+        if reloaded.outcome == Outcome::Ok {
+            self.untold = Some(Reloaded { earlier: true, ..reloaded.clone() });
         }
-        followed
+        self.pass_on(reloaded, None);
+    }
+
+    /// Has every agent before this one read the file too: who lives on from before an upgrade goes by the same one. What
+    /// comes of it is the last part of the answer; nobody else waits for it.
+    fn pass_on(&mut self, reloaded: Reloaded, answer: Option<oneshot::Sender<Reloaded>>) {
+        while self.passing.try_join_next().is_some() {}
+        let (view, unheard) = (Arc::clone(&self.view), Arc::clone(&self.unheard));
+        self.passing.spawn(async move {
+            let mut unheard = unheard.lock().await;
+            let followed = match reloaded.outcome {
+                Outcome::Ok | Outcome::Unchanged => followed(&view).await,
+                Outcome::Failed => Vec::new(),
+            };
+            let predecessors = Followed::merged(std::mem::take(&mut *unheard), followed);
+            match answer {
+                // Who asked may have gone.
+                Some(answer) => drop(answer.send(Reloaded { predecessors, ..reloaded })),
+                None => *unheard = predecessors.into_iter().filter(|followed| followed.revoked > 0).collect(),
+            }
+        });
     }
 
     async fn succeed(&mut self, file: &Path, applied: Applied) -> Reloaded {
@@ -329,6 +344,17 @@ impl Reloads {
             predecessors: Vec::new(),
         }
     }
+}
+
+async fn followed(view: &View) -> Vec<Followed> {
+    let answers = view.predecessors.reload().await;
+    let followed: Vec<_> = answers.into_iter().map(|(pid, answer)| Followed::of(pid, answer)).collect();
+    for Followed { pid, problems, .. } in &followed {
+        for problem in problems {
+            error!(pid, "a predecessor goes by an earlier file, also in whom it lets reach what: {problem}");
+        }
+    }
+    followed
 }
 
 impl fmt::Display for Fault {

@@ -57,6 +57,10 @@ use crate::{
 const CONNECTIONS: usize = 64;
 /// How long a client may take over its request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection over TCP may last in all, for there is room for few and anybody may come: then it is told to close.
+const TCP_LIFE: Duration = Duration::from_secs(30);
+/// How long a client may take over an answer that is under way then.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// What the pages are made of.
 #[derive(Debug)]
@@ -79,6 +83,8 @@ pub struct View {
     pub reload: mpsc::Sender<Wish>,
     /// Where an upgrade is asked for; the answer comes once it is made.
     pub upgrade: mpsc::Sender<UpgradeAsked>,
+    /// Whose turn it is to say which file is in force: a reload, or the moment of an upgrade.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     /// The agents before this one that still carry streams.
     pub predecessors: Arc<Predecessors>,
     /// When the agent started.
@@ -264,6 +270,14 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
         () = over.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = sleep(TCP_LIFE), if by == By::Tcp => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(LAST_ANSWER, connection).await {
+                Ok(ended) => ended,
+                // Who does not read has not been waiting for the answer.
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

@@ -85,6 +85,7 @@ impl App {
             }),
             reload: asked.reload,
             upgrade: asked.upgrade,
+            turn: Arc::default(),
             predecessors: Arc::default(),
             told_to_end: CancellationToken::new(),
             since: Instant::now(),

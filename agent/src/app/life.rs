@@ -4,8 +4,9 @@
 use std::{future::pending, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
+    net::UnixStream,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{OwnedMutexGuard, mpsc},
     task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -22,6 +23,8 @@ use crate::{
 
 /// How long the last tasks may take once every stream was ended: an abort waits a second, a close five.
 const LAST_TASKS: Duration = Duration::from_secs(6);
+/// How long a reload may keep an upgrade waiting: longer only where the file is on a disk that does not answer.
+const TURN: Duration = Duration::from_secs(10);
 /// How long they may take that are owed at the admin doors.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -126,7 +129,23 @@ async fn upgrade(
         () = signals.end() => return Err(Failed::Ending),
     };
     info!(pid, version, "the successor is ready");
-    hand_over(app, successor).await.map(|line| Next { pid, version, line })
+    let older = app.predecessors().lines().map_err(copied)?;
+    let turned = tokio::select! {
+        turned = turn(app, &mut successor) => turned,
+        never = refuse(others, pid) => never,
+        () = signals.end() => Err(Failed::Ending),
+    };
+    let line = match turned {
+        Ok(turn) => step_back(app, successor, turn).await,
+        Err(failed) => Err(failed),
+    };
+    match line {
+        Ok(line) => Ok(Next { pid, version, line: line.into_std().map(Into::into) }),
+        Err(failed) => {
+            app.add_predecessors(older);
+            Err(failed)
+        }
+    }
 }
 
 /// Refuses whoever asks for another upgrade meanwhile.
@@ -138,19 +157,27 @@ async fn refuse<T>(others: &mut mpsc::Receiver<UpgradeAsked>, pid: u32) -> T {
     pending().await
 }
 
-/// The moment itself. Both accept until this one has stepped back, so that nobody waits.
-async fn hand_over(app: &App, successor: Successor) -> Result<io::Result<OwnedFd>, Failed> {
-    let older = app.predecessors().lines().map_err(|error| Failed::System("copying descriptors", error))?;
+/// No file is put in force while this lives: what the successor has read stays what is in force.
+type Turn = OwnedMutexGuard<()>;
+
+/// The moment itself. Both accept from its end until this one has stepped back, so that nobody waits.
+async fn turn(app: &App, successor: &mut Successor) -> Result<Turn, Failed> {
+    let turn = timeout(TURN, Arc::clone(&app.view().turn).lock_owned()).await;
+    let turn = turn.map_err(|hangs| Failed::System("waiting for a reload, whose file cannot be read", hangs.into()))?;
     app.predecessors().leave().await;
+    successor.go().await?;
+    Ok(turn)
+}
+
+async fn step_back(app: &App, successor: Successor, _turn: Turn) -> Result<UnixStream, Failed> {
     manager::hand_over(successor.pid()).await;
-    match successor.go().await {
+    match successor.take_over().await {
         Ok(line) => {
             app.hand_on();
-            Ok(line.into_std().map(Into::into))
+            Ok(line)
         }
         Err(failed) => {
             manager::take_back().await;
-            app.add_predecessors(older);
             Err(failed)
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -18,18 +18,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Silence};
 
-/// Requests that wait for their turn.
+/// Requests of one kind that wait for their turn.
 const WAITING: usize = 16;
-/// The longest answer that is read.
+/// The longest answer that is kept; the rest of a longer one is read over, for the next answer comes after it.
 const LONGEST: usize = 16 << 20;
 /// How long whoever leaves the line waits for an answer that is under way.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
-/// Where requests go.
+/// Where requests go: those that have something done come before those that only look, however many look.
 #[derive(Debug)]
 pub(super) struct Asker {
-    asks: mpsc::Sender<Ask>,
+    acts: mpsc::Sender<Ask>,
+    looks: mpsc::Sender<Ask>,
     leave: CancellationToken,
+}
+
+/// Where they come from.
+struct Asked {
+    acts: mpsc::Receiver<Ask>,
+    looks: mpsc::Receiver<Ask>,
 }
 
 struct Ask {
@@ -40,18 +47,20 @@ struct Ask {
 impl Asker {
     /// What asks over this line, as long as the future runs: to the line's end, or until it is left.
     pub(super) fn new(line: UnixStream) -> (Self, impl Future<Output = ()> + Send) {
-        let (asks, asked) = mpsc::channel(WAITING);
+        let (acts, to_do) = mpsc::channel(WAITING);
+        let (looks, to_look) = mpsc::channel(WAITING);
         let leave = CancellationToken::new();
-        let asking = serve(line, asked, leave.clone());
-        (Self { asks, leave }, asking)
+        let asking = serve(line, Asked { acts: to_do, looks: to_look }, leave.clone());
+        (Self { acts, looks, leave }, asking)
     }
 
     /// One request, and its answer as far as it is JSON.
     pub(super) async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
+        let asks = if method == Method::GET { &self.looks } else { &self.acts };
         let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
         let (answer, answered) = oneshot::channel();
         let request = request.map_err(|error| Silence::Broken(error.to_string()))?;
-        self.asks.try_send(Ask { request, answer }).map_err(|refused| match refused {
+        asks.try_send(Ask { request, answer }).map_err(|refused| match refused {
             TrySendError::Full(_) => Silence::Busy,
             TrySendError::Closed(_) => Silence::Ended,
         })?;
@@ -66,11 +75,26 @@ impl Asker {
     pub(super) async fn leave(&self) {
         self.leave.cancel();
         // Open as long as somebody asks.
-        let _ = tokio::time::timeout(LAST_ANSWER, self.asks.closed()).await;
+        let _ = tokio::time::timeout(LAST_ANSWER, self.acts.closed()).await;
+    }
+
+    /// Whether the next agent goes on with the line.
+    pub(super) fn is_left(&self) -> bool {
+        self.leave.is_cancelled()
     }
 }
 
-async fn serve(line: UnixStream, mut asked: mpsc::Receiver<Ask>, leave: CancellationToken) {
+impl Asked {
+    async fn next(&mut self) -> Option<Ask> {
+        tokio::select! {
+            biased;
+            Some(ask) = self.acts.recv() => Some(ask),
+            ask = self.looks.recv() => ask,
+        }
+    }
+}
+
+async fn serve(line: UnixStream, mut asked: Asked, leave: CancellationToken) {
     let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(line)).await else { return };
     // Dropped, and never run to its end: that would shut the line down for the next agent too.
     let mut connection = pin!(connection);
@@ -79,7 +103,7 @@ async fn serve(line: UnixStream, mut asked: mpsc::Receiver<Ask>, leave: Cancella
             biased;
             () = leave.cancelled() => return,
             _ = &mut connection => return,
-            ask = asked.recv() => ask,
+            ask = asked.next() => ask,
         };
         let Some(Ask { request, answer }) = ask else { return };
         let answering = async {
@@ -103,7 +127,17 @@ async fn serve(line: UnixStream, mut asked: mpsc::Receiver<Ask>, leave: Cancella
     }
 }
 
-async fn body(body: hyper::body::Incoming) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
-    let bytes = Limited::new(body, LONGEST).collect().await?.to_bytes();
+async fn body(mut body: hyper::body::Incoming) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length += data.len();
+        if length <= LONGEST {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if length > LONGEST {
+        return Err(format!("an answer of {length} bytes, of which {LONGEST} are read at the most").into());
+    }
     Ok(serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned())))
 }

@@ -12,5 +12,6 @@ pub mod limits;
 pub mod memory;
 pub mod notify;
 pub mod peer;
+pub mod process;
 pub mod successor;
 pub mod tcp_info;

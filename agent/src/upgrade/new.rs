@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     sync::{
         Arc,
@@ -9,11 +10,11 @@ use std::{
     },
 };
 
-use tokio::{io::AsyncReadExt, net::UnixStream};
+use tokio::net::UnixStream;
 
 use super::{
     LINE, OLDER,
-    word::{GO, Said},
+    word::{GO, SERVING, Said, YOURS, hear},
 };
 
 /// What a process was given at its start.
@@ -38,7 +39,7 @@ pub struct Line {
 /// What came of waiting for the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Go {
-    /// The agent before this one has stepped back.
+    /// The agent before this one has said so.
     Told,
     /// It is gone, and said nothing: whoever waits at the doors has nobody else.
     Alone,
@@ -73,6 +74,8 @@ impl Line {
         if !self.said.swap(true, Relaxed) {
             // Who does not hear it any more sees that the process ends.
             let _ = (&self.stream).write_all(Said::Failed(why.to_owned()).encode().as_bytes());
+            // And it is heard though the end of the process may take a while.
+            let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
 
@@ -84,18 +87,24 @@ impl Line {
         self.said.store(true, Relaxed);
         // That nobody hears it is found below.
         let _ = (&self.stream).write_all(Said::Ready(version.to_owned()).encode().as_bytes());
+        self.hear(GO).await
+    }
+
+    /// Says that this process accepts, and waits until the one before it has stepped back.
+    ///
+    /// # Errors
+    /// The line breaks, or something else is said.
+    pub async fn serving(&self) -> io::Result<Go> {
+        // That nobody hears it is found below.
+        let _ = (&self.stream).write_all(SERVING.as_bytes());
+        self.hear(YOURS).await
+    }
+
+    async fn hear(&self, word: &'static str) -> io::Result<Go> {
         let stream = self.stream.try_clone()?;
         stream.set_nonblocking(true)?;
-        let mut stream = UnixStream::from_std(stream)?;
-        let mut word = [0; GO.len()];
-        match stream.read_exact(&mut word).await {
-            Ok(_) if word == GO.as_bytes() => Ok(Go::Told),
-            Ok(_) => Err(io::Error::other("the agent before this one says something else than to go")),
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                Ok(Go::Alone)
-            }
-            Err(error) => Err(error),
-        }
+        let told = hear(&mut UnixStream::from_std(stream)?, word).await?;
+        Ok(if told { Go::Told } else { Go::Alone })
     }
 
     /// The line itself, by which this agent asks the one before it from now on.

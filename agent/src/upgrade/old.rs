@@ -17,12 +17,15 @@ use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{
     LINE, OLDER,
-    word::{GO, Said},
+    word::{GO, SERVING, Said, YOURS, hear},
 };
 use crate::sys::successor;
 
 /// What a kernel adds to the name of a program whose file was replaced (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
+
+/// How long a successor may take to accept once it is told to: it reads its file once more, and no more than that.
+const SERVING_LIMIT: Duration = Duration::from_secs(10);
 
 /// How this process was started, and so how its successor is.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub enum Failed {
     Silent(u32),
     /// It was not ready in time.
     Late(u32, Duration),
+    /// It was ready, and then did not accept in time.
+    Idle(u32),
     /// Somebody told the agent to end meanwhile.
     Ending,
 }
@@ -145,12 +150,28 @@ impl Successor {
         }
     }
 
-    /// Tells it to go. From here on the line is the other way around: it asks, and this agent answers.
+    /// Tells it to go, and waits until it accepts too.
     ///
     /// # Errors
-    /// It has ended.
-    pub async fn go(mut self) -> Result<UnixStream, Failed> {
+    /// It does not, and this agent is the only one that does.
+    pub async fn go(&mut self) -> Result<(), Failed> {
         if self.line.write_all(GO.as_bytes()).await.is_err() {
+            return Err(Failed::Silent(self.pid));
+        }
+        let serves = tokio::time::timeout(SERVING_LIMIT, hear(&mut self.line, SERVING)).await;
+        match serves.map_err(|_| Failed::Idle(self.pid))? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failed::Silent(self.pid)),
+            Err(error) => Err(Failed::System("hearing the successor", error)),
+        }
+    }
+
+    /// Leaves the place to it. From here on the line is the other way around: it asks, and this agent answers.
+    ///
+    /// # Errors
+    /// It has ended by now.
+    pub async fn take_over(mut self) -> Result<UnixStream, Failed> {
+        if self.line.write_all(YOURS.as_bytes()).await.is_err() {
             return Err(Failed::Silent(self.pid));
         }
         self.process.0 = None;
@@ -190,6 +211,10 @@ impl fmt::Display for Failed {
                     "the new process ({pid}) was not ready within {limit:?} (`upgrade_ready` in [limits]), and was killed"
                 )
             }
+            Self::Idle(pid) => write!(
+                f,
+                "the new process ({pid}) was ready, but did not accept connections within {SERVING_LIMIT:?}, and was killed"
+            ),
             Self::Ending => f.write_str("the agent was told to end"),
         }
     }

@@ -17,8 +17,28 @@ pub(super) enum Said {
     Failed(String),
 }
 
-/// What it is told.
+/// What it is told once it is ready: from now on it accepts too.
 pub(super) const GO: &str = "go\n";
+/// What it answers once it does.
+pub(super) const SERVING: &str = "serving\n";
+/// What it is told then: the agent before it steps back. Whatever became of it until here, that one serves on.
+pub(super) const YOURS: &str = "yours\n";
+
+/// Hears this one word; false where the line ends before it.
+///
+/// # Errors
+/// The line breaks, or something else is said.
+pub(super) async fn hear(line: &mut (impl AsyncRead + Unpin), word: &'static str) -> io::Result<bool> {
+    let mut said = vec![0; word.len()];
+    match line.read_exact(&mut said).await {
+        Ok(_) if said == word.as_bytes() => Ok(true),
+        Ok(_) => Err(io::Error::other(format!("something else is said than '{}'", word.trim_end()))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
 
 impl Said {
     pub(super) fn encode(&self) -> String {
@@ -42,6 +62,7 @@ impl Said {
                 Ok(Some(Self::Ready(line["ready".len()..].trim().to_owned())))
             }
             Some((line, _)) if !line.starts_with("failed ") => Err(line.chars().take(80).collect()),
+            None if bytes.len() > LONGEST => Err(text.chars().take(80).collect()),
             Some(_) | None => Ok(None),
         }
     }
