@@ -1,14 +1,18 @@
-//! Doors: sockets that listen, and the loop that accepts. Each connection is handed on at once, with the permits it will
-//! hold; no handshake and no byte is awaited here, and no error ends the loop.
+//! Doors: sockets that listen, how they are opened, and how one takes over from another. What comes in at them is
+//! `accept`'s; no handshake and no byte is awaited here.
 
+mod accept;
 mod bind;
+mod error;
 mod inherit;
 
+pub use accept::{Accepted, Hours, Room};
 pub use bind::{SocketFile, Special};
+pub use error::ListenError;
 pub use inherit::{Inherited, Named, name_of};
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
@@ -21,19 +25,9 @@ use std::{
 use adit_config::UnixListen;
 use serde::Serialize;
 use socket2::{SockRef, Socket};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio::net::{TcpListener, UnixListener};
 
-use bind::{BACKLOG, Sharing, bind_tcp, bind_unix};
-
-use crate::{
-    slots::{Slot, Slots},
-    telemetry::metrics,
-};
-
-/// How long accept rests after an error, such as for want of descriptors (EMFILE); then it tries again, for ever.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+use bind::{Sharing, bind_tcp, bind_unix};
 
 /// A door that is open.
 #[derive(Debug)]
@@ -64,35 +58,6 @@ impl Bound {
     pub fn of(listener: &'static str, door: &Door) -> Self {
         Self { listener, to: None, certificate: None, address: door.address() }
     }
-}
-
-/// Places for connections, under the limit that sets their number.
-#[derive(Clone, Debug)]
-pub struct Room {
-    /// The places.
-    pub slots: Arc<Slots>,
-    /// The limit's name in the metric.
-    pub limit: &'static str,
-}
-
-impl Room {
-    /// A place, as soon as there is one. That it had to be waited for is counted.
-    async fn take(&self) -> Slot {
-        if let Some(slot) = self.slots.try_take() {
-            return slot;
-        }
-        metrics::limit_reached(self.limit);
-        self.slots.take().await
-    }
-}
-
-/// A connection that came in.
-#[derive(Debug)]
-pub enum Accepted {
-    /// Over TCP, and from where.
-    Tcp(TcpStream, SocketAddr),
-    /// Over a unix socket.
-    Unix(UnixStream),
 }
 
 /// A hold on the socket of a door that is served elsewhere: enough for another door to take over its address, or for another
@@ -132,36 +97,6 @@ impl Held {
             stays.store(true, Relaxed);
         }
     }
-}
-
-/// When a door is served.
-#[derive(Clone, Debug, Default)]
-pub struct Hours {
-    /// From when on.
-    pub opens: CancellationToken,
-    /// Until when.
-    pub closes: CancellationToken,
-    /// Cancelled before `closes` where another process accepts what waits at the door then.
-    pub handed_on: CancellationToken,
-}
-
-impl Hours {
-    /// Waits until it opens; false if it closes before.
-    async fn begin(&self) -> bool {
-        tokio::select! {
-            biased;
-            () = self.opens.cancelled() => true,
-            () = self.closes.cancelled() => false,
-        }
-    }
-}
-
-/// Why a door could not be opened: one line.
-#[derive(Debug)]
-pub struct ListenError {
-    door: String,
-    cause: io::Error,
-    help: &'static str,
 }
 
 impl Door {
@@ -247,122 +182,7 @@ impl Door {
             Self::Unix(..) => None,
         }
     }
-
-    async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(socket, from)| Accepted::Tcp(socket, from)),
-            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| Accepted::Unix(socket)),
-        }
-    }
-
-    /// A connection that waits to be accepted; none once there are none.
-    fn accept_waiting(&self) -> Option<Accepted> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, from) = SockRef::from(listener).accept().ok()?;
-                socket.set_nonblocking(true).ok()?;
-                Some(Accepted::Tcp(TcpStream::from_std(socket.into()).ok()?, from.as_socket()?))
-            }
-            Self::Unix(listener, _) => {
-                let (socket, _) = SockRef::from(listener).accept().ok()?;
-                socket.set_nonblocking(true).ok()?;
-                Some(Accepted::Unix(UnixStream::from_std(socket.into()).ok()?))
-            }
-        }
-    }
-
-    /// Accepts during its `hours`. Each connection goes to `take` with a place in `room`, which is taken after accept, for a door
-    /// that waits for a caller must hold none: with more doors than slots, some doors would never open. At the limit one
-    /// connection waits here, and further ones in the kernel's queue. At the end those that are in that queue are taken as
-    /// far as there are places, for they have been told that they are connected. (One that comes between the last of them
-    /// and the close is reset: there is no way to close a queue that keeps what is in it.) Where the door is handed on, they are
-    /// the next process' to take, and only the one that waits here for a place is taken yet.
-    pub async fn accept_each(self, room: Room, hours: Hours, mut take: impl FnMut(Accepted, Slot)) {
-        let Hours { closes: stop, handed_on, .. } = &hours;
-        let mut failing = false;
-        if !hours.begin().await {
-            return;
-        }
-        while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
-            match accepted {
-                Ok(accepted) => {
-                    if std::mem::take(&mut failing) {
-                        info!(door = self.address(), "accepting again");
-                    }
-                    match stop.run_until_cancelled(room.take()).await {
-                        Some(slot) => take(accepted, slot),
-                        None if handed_on.is_cancelled() => take(accepted, room.take().await),
-                        None => break,
-                    }
-                }
-                Err(error) => {
-                    metrics::accept_failed();
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(door = self.address(), "cannot accept: {error}; trying again every {ACCEPT_REST:?}");
-                    }
-                    tokio::time::sleep(ACCEPT_REST).await;
-                }
-            }
-        }
-        if handed_on.is_cancelled() {
-            return;
-        }
-        // No more than fit into the queue: who comes as fast as we take keeps no door open.
-        for _ in 0..BACKLOG {
-            let Some(slot) = room.slots.try_take() else { return };
-            let Some(accepted) = self.accept_waiting() else { return };
-            take(accepted, slot);
-        }
-    }
 }
-
-impl ListenError {
-    /// A door that failed before it had an address.
-    pub fn of(what: &str, cause: io::Error) -> Self {
-        Self::new(what.to_owned(), cause)
-    }
-
-    /// A door that cannot be what it is to be; `cause` says why, `help` what to do.
-    fn new_with(door: &str, cause: &str, help: &'static str) -> Self {
-        Self { door: door.to_owned(), cause: io::Error::other(cause.to_owned()), help }
-    }
-
-    /// The same, where these doors of our own are open: whose address is taken may be one of them.
-    pub fn beside(self, own: &[Bound]) -> Self {
-        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
-        let is_ours = |bound: &&Bound| bound.address == self.door || port(&bound.address) == port(&self.door);
-        if self.cause.kind() != io::ErrorKind::AddrInUse || !own.iter().any(|bound| is_ours(&bound)) {
-            return self;
-        }
-        Self {
-            help: "a door of this agent itself is open there: take it out of the file first, and reload twice",
-            ..self
-        }
-    }
-
-    fn new(door: String, cause: io::Error) -> Self {
-        let help = match cause.kind() {
-            io::ErrorKind::AlreadyExists => "move it away, or change `listen`",
-            io::ErrorKind::AddrInUse => "another process listens there; end it, or change `listen`",
-            io::ErrorKind::AddrNotAvailable => "no interface of this host has this address; change `listen`",
-            io::ErrorKind::PermissionDenied => {
-                "this user may not listen there; a port below 1024 needs CAP_NET_BIND_SERVICE, a socket file a folder that may be written and \
-                 nobody else's socket in its place"
-            }
-            io::ErrorKind::NotFound => "make the folder, or change `listen`",
-            _ => "change `listen`",
-        };
-        Self { door, cause, help }
-    }
-}
-
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "listening on {}: {}; {}", self.door, self.cause, self.help)
-    }
-}
-
-impl std::error::Error for ListenError {}
 
 #[cfg(test)]
 mod tests {
@@ -437,36 +257,6 @@ mod tests {
         }
         let elsewhere = tcp(([127, 0, 0, 1], 0).into()).unwrap();
         assert!(Door::tcp_over(elsewhere.tcp_address().unwrap(), &[&held]).is_err(), "no door there closes");
-    }
-
-    #[tokio::test]
-    async fn who_was_told_that_it_is_connected_is_accepted_though_the_door_closes() {
-        let door = tcp(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = door.tcp_address().unwrap();
-        let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        let hours = Hours::default();
-        hours.opens.cancel();
-        hours.closes.cancel();
-        let room = Room { slots: Slots::new(2), limit: "streams" };
-        let mut taken = Vec::new();
-        door.accept_each(room, hours, |accepted, slot| taken.push((accepted, slot))).await;
-        assert_eq!((clients.len(), taken.len()), (3, 2), "as far as there are places");
-        assert!(std::net::TcpStream::connect(address).is_err());
-    }
-
-    #[tokio::test]
-    async fn who_waits_at_a_door_that_is_handed_on_is_left_to_the_next_process() {
-        let door = tcp(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, held) = (door.tcp_address().unwrap(), door.held().unwrap());
-        let _client = std::net::TcpStream::connect(address).unwrap();
-        let hours = Hours::default();
-        hours.opens.cancel();
-        hours.handed_on.cancel();
-        hours.closes.cancel();
-        let room = Room { slots: Slots::new(2), limit: "streams" };
-        door.accept_each(room, hours, |_, _| panic!("it is the next one's")).await;
-        let next: std::net::TcpListener = held.copy().unwrap().into();
-        assert!(next.accept().is_ok());
     }
 
     #[tokio::test]

@@ -4,13 +4,15 @@
 
 use std::fmt::Display;
 
-use crate::config::{Authorities, Config, ListenAddr, Listener, Spiffe, TcpListen, UnixListen};
+use crate::config::{Config, Listener};
 use crate::dtab::Dtab;
 use crate::limits::Limits;
+use crate::listen::{ListenAddr, TcpListen, UnixListen};
 use crate::peers::{PeerMatch, PeerRule};
 use crate::print;
 use crate::redirect::Redirect;
 use crate::service::Service;
+use crate::tls::{Authorities, Spiffe};
 
 mod capture;
 

@@ -1,7 +1,6 @@
 //! What a configuration file means, as plain values: the only thing the agent knows of the file.
 //! Making one from text is `spec`'s work; a `Config` in hand has passed every check.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +11,13 @@ use crate::capture::Captures;
 use crate::dtab::Dtab;
 use crate::error::{Problems, Warning};
 use crate::limits::Limits;
+use crate::listen::{ListenAddr, TcpListen, UnixListen};
 use crate::net::Ports;
 use crate::peers::Peers;
 use crate::policy::Policy;
 use crate::redirect::{Netfilter, Redirect};
 use crate::spec;
+use crate::tls::Tls;
 use crate::workload::Workloads;
 
 /// A whole configuration.
@@ -82,94 +83,6 @@ impl Config {
     pub fn admin_of(file: &Path) -> Option<Admin> {
         spec::admin_of(file)
     }
-}
-
-/// What stands before the name of a credential (systemd.exec(5), LoadCredential=) in the place of a path.
-pub(crate) const CREDENTIAL: &str = "credential:";
-
-/// `[tls]`: where credentials come from; nothing here has been opened yet. Each file is a path from the root, or
-/// `credential:NAME`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tls {
-    /// Whom to believe, and by whose word.
-    pub authorities: Authorities,
-    /// Revocation lists, PEM; may be none.
-    pub crl: Vec<PathBuf>,
-    /// Certificates from files; at least one, unless a Workload API gives them. The first is the default; `[tls] cert, key`
-    /// comes first, with id `default`. That id is a Workload API's where there is one.
-    pub certificates: Vec<Certificate>,
-}
-
-impl Tls {
-    /// The first credential that it names, if it names any.
-    #[must_use]
-    pub fn credential(&self) -> Option<&Path> {
-        let bundle = match &self.authorities {
-            Authorities::File(file) => Some(file),
-            Authorities::Spiffe(_) => None,
-        };
-        let pairs = self.certificates.iter().flat_map(|one| [&one.cert, &one.key]);
-        let mut files = bundle.into_iter().chain(&self.crl).chain(pairs);
-        files.find(|file| credential(file).is_some()).map(PathBuf::as_path)
-    }
-
-    /// The same with paths alone: those of credentials in this folder.
-    #[must_use]
-    pub fn with_credentials_in(&self, folder: &Path) -> Tls {
-        let whole = |file: &PathBuf| credential(file).map_or_else(|| file.clone(), |name| folder.join(name));
-        let certificate =
-            |one: &Certificate| Certificate { cert: whole(&one.cert), key: whole(&one.key), id: one.id.clone() };
-        Tls {
-            authorities: match &self.authorities {
-                Authorities::File(file) => Authorities::File(whole(file)),
-                Authorities::Spiffe(spiffe) => Authorities::Spiffe(spiffe.clone()),
-            },
-            crl: self.crl.iter().map(whole).collect(),
-            certificates: self.certificates.iter().map(certificate).collect(),
-        }
-    }
-}
-
-/// Who says which authorities may vouch for a peer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Authorities {
-    /// A bundle, PEM.
-    File(PathBuf),
-    /// A SPIFFE Workload API, which gives this agent its certificates too.
-    Spiffe(Spiffe),
-}
-
-/// A SPIFFE Workload API.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Spiffe {
-    /// Its unix socket.
-    pub socket: PathBuf,
-    /// How long its first answer may take.
-    pub wait: Duration,
-}
-
-impl fmt::Display for Authorities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => file.display().fmt(f),
-            Self::Spiffe(spiffe) => write!(f, "the Workload API at unix:{}", spiffe.socket.display()),
-        }
-    }
-}
-
-fn credential(file: &Path) -> Option<&str> {
-    file.to_str()?.strip_prefix(CREDENTIAL)
-}
-
-/// One certificate of this agent.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Certificate {
-    /// What services and listeners call it; unique in the file.
-    pub id: String,
-    /// The chain, leaf first, PEM.
-    pub cert: PathBuf,
-    /// The private key, PEM.
-    pub key: PathBuf,
 }
 
 /// `[inbound]`: where tunnels come in, and what they may reach.
@@ -252,87 +165,6 @@ pub struct Listener {
     pub certificate: Option<String>,
     /// The operator has said that a TCP address off loopback is meant.
     pub expose: bool,
-}
-
-/// Where a plain door is.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum ListenAddr {
-    /// An address and port; port 0 lets the system choose.
-    Tcp(SocketAddr),
-    /// A socket file.
-    Unix(UnixListen),
-    /// A socket, of whatever kind, that the service manager gives by this name.
-    Given(String),
-}
-
-/// Where a door is that takes TCP alone.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum TcpListen {
-    /// An address and port; port 0 lets the system choose.
-    At(SocketAddr),
-    /// A socket that the service manager gives by this name (FileDescriptorName=, systemd.socket(5)); where it listens is
-    /// not in the file.
-    Given(String),
-}
-
-impl TcpListen {
-    /// Its address, if the file has it.
-    #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            TcpListen::At(address) => Some(*address),
-            TcpListen::Given(_) => None,
-        }
-    }
-}
-
-impl From<TcpListen> for ListenAddr {
-    fn from(listen: TcpListen) -> ListenAddr {
-        match listen {
-            TcpListen::At(address) => ListenAddr::Tcp(address),
-            TcpListen::Given(name) => ListenAddr::Given(name),
-        }
-    }
-}
-
-impl fmt::Display for TcpListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ListenAddr::from(self.clone()).fmt(f)
-    }
-}
-
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddr::Tcp(address) => address.fmt(f),
-            ListenAddr::Unix(socket) => write!(f, "unix:{}", socket.path.display()),
-            ListenAddr::Given(name) => write!(f, "systemd:{name}"),
-        }
-    }
-}
-
-/// A socket file to listen on, and who may connect to it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct UnixListen {
-    /// Absolute.
-    pub path: PathBuf,
-    /// Permission bits; 0660 unless the file says otherwise.
-    pub mode: u32,
-    /// The user to give it to; the agent's own if none is named.
-    pub owner: Option<String>,
-    /// The group to give it to; the agent's own if none is named.
-    pub group: Option<String>,
-}
-
-impl UnixListen {
-    /// Owner and group may connect, others may not: DESIGN.md section 5.
-    pub const MODE: u32 = 0o660;
-
-    /// A socket file with the usual permissions.
-    #[must_use]
-    pub fn at(path: PathBuf) -> UnixListen {
-        UnixListen { path, mode: UnixListen::MODE, owner: None, group: None }
-    }
 }
 
 /// `[admin]`: the doors for operators.

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use adit_protocol::Template;
 
-use crate::config::{
-    Admin, Authorities, Certificate, Config, Dns, Fs, Inbound, ListenAddr, Listener, Log, Outbound, Runtime, Tls,
-    UnixListen,
-};
+use crate::config::{Admin, Config, Dns, Fs, Inbound, Listener, Log, Outbound, Runtime};
 use crate::dtab::Dtab;
 use crate::limits::{Limits, Row};
+use crate::listen::{ListenAddr, UnixListen};
 use crate::peers::{BalancerKind, OnLeave, PeerMatch, PeerRule, PeerVerify, Settings, Unit, names_dns};
 use crate::service::{CaptureService, Service, Target};
 use crate::spec::DEFAULT_ID;
+use crate::tls::{Authorities, Certificate, Tls};
 
 mod capture;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::TcpListen;
+use crate::listen::TcpListen;
 use crate::net::{Net, Ports};
 
 /// `[outbound.redirect]`: the door for captured connections.

@@ -20,6 +20,7 @@ pub mod dns;
 pub mod end;
 pub mod field;
 pub mod listener;
+pub mod live;
 pub mod load;
 pub mod machine;
 pub mod manager;

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{
     By, View,
     pages::{JSON, TEXT, page},
+    question,
 };
 use crate::{
     router::delegate::{Fate, Report},
@@ -39,8 +40,8 @@ enum Refused {
 }
 
 pub(super) async fn answer(request: Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
-    if by == By::Tcp {
-        return page(StatusCode::FORBIDDEN, TEXT, "/delegate is answered on the admin socket only\n");
+    if let Err(refusal) = question::socket_only(&request, by) {
+        return refusal.page();
     }
     match report(request, view).await {
         Ok(report) => match serde_json::to_string_pretty(&report) {

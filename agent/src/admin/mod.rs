@@ -8,6 +8,7 @@ mod gauges;
 mod limits;
 mod pages;
 mod predecessors;
+mod question;
 mod reloaded;
 mod status;
 mod upgraded;
@@ -40,6 +41,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
+
+use question::Refusal;
 
 use crate::{
     identity::Store,
@@ -253,8 +256,8 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
         async move {
             Ok::<_, std::convert::Infallible>(match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
-                "/whois" => whois::answer(&request, by, &view).await,
-                "/why" => why::answer(&request, by, &view).await,
+                "/whois" => whois::answer(&request, by, &view).await.unwrap_or_else(Refusal::page),
+                "/why" => why::answer(&request, by, &view).await.unwrap_or_else(Refusal::page),
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
             })
         }

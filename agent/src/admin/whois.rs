@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::SystemTime};
 use adit_config::{Identity, peers::Verify};
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
 };
 use serde::Serialize;
@@ -17,6 +17,7 @@ use super::{
     delegate::decoded,
     pages::{TEXT, json, page},
     predecessors,
+    question::{self, Refusal},
 };
 use crate::{
     identity::text::date,
@@ -56,17 +57,8 @@ struct Whose {
     since: String,
 }
 
-pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
-    if by == By::Tcp {
-        return page(StatusCode::FORBIDDEN, TEXT, "/whois is answered on the admin socket only\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
-    }
-    let address = match asked(request.uri().query().unwrap_or_default()) {
-        Ok(address) => address,
-        Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
-    };
+pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Result<Response<Full<Bytes>>, Refusal> {
+    let address = question::asked(request, by, asked)?;
     let own = view.streams.whose(address);
     let own = own.iter().map(|stream| Found::Own(Box::new(Whose::of(stream))));
     let before = predecessors::listed(view, request, "streams").await;
@@ -74,9 +66,9 @@ pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> 
     if streams.is_empty() {
         let none =
             format!("{address} is neither this agent's end of a connection to a service nor an application's to it\n");
-        return page(StatusCode::NOT_FOUND, TEXT, none);
+        return Ok(page(StatusCode::NOT_FOUND, TEXT, none));
     }
-    json(StatusCode::OK, &Whois { address, streams })
+    Ok(json(StatusCode::OK, &Whois { address, streams }))
 }
 
 impl Whose {

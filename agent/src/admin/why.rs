@@ -6,7 +6,7 @@ mod tell;
 
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
 };
 use serde::Serialize;
@@ -15,8 +15,9 @@ use serde_json::Value;
 use super::{
     By, View,
     delegate::decoded,
-    pages::{TEXT, json, page},
+    pages::json,
     predecessors,
+    question::{self, Refusal},
 };
 use crate::{end::End, streams::Stream};
 use tell::Flight;
@@ -49,24 +50,15 @@ struct Asked {
     most: usize,
 }
 
-pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Response<Full<Bytes>> {
-    if by == By::Tcp {
-        return page(StatusCode::FORBIDDEN, TEXT, "/why is answered on the admin socket only\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
-    }
-    let asked = match Asked::of(request.uri().query().unwrap_or_default()) {
-        Ok(asked) => asked,
-        Err(why) => return page(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
-    };
+pub(super) async fn answer(request: &Request<Incoming>, by: By, view: &View) -> Result<Response<Full<Bytes>>, Refusal> {
+    let asked = question::asked(request, by, Asked::of)?;
     let before = predecessors::listed(view, request, "flights").await;
     let mut flights: Vec<_> = before.into_iter().map(Told::Before).chain(own(view, &asked)).collect();
     // By whole seconds: within one those of agents before this one stand first, and the order of each stays.
     flights.sort_by(|one, other| one.began().cmp(other.began()));
     let beyond = flights.len().saturating_sub(asked.most);
     flights.drain(..beyond);
-    json(StatusCode::OK, &Answer { flights })
+    Ok(json(StatusCode::OK, &Answer { flights }))
 }
 
 /// Those of this agent, the oldest first.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::capture::{CaptureMatch, CaptureRule, Captures};
-use crate::config::{Strict, TcpListen, Zone};
+use crate::config::{Strict, Zone};
 use crate::identity::IdentityPattern;
+use crate::listen::TcpListen;
 use crate::net::{Net, Ports};
 use crate::peers::Peers;
 use crate::policy::Policy;

@@ -9,8 +9,9 @@ use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::workload::{self, WorkloadSpec};
 use super::{keys, value};
-use crate::config::{ListenAddr, Listener, Outbound, UnixListen};
+use crate::config::{Listener, Outbound};
 use crate::dtab::Dtab;
+use crate::listen::{ListenAddr, UnixListen};
 use crate::peers::{BalancerKind, PeerMatch, PeerRule, PeerVerify, Peers, Settings, Unit};
 
 /// What `[outbound]` says.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::{At, Report};
 use super::section::Section;
 use super::{keys, matches, value};
-use crate::config::TcpListen;
+use crate::listen::TcpListen;
 use crate::net::{Net, Ports};
 use crate::redirect::{Netfilter, Origin, Redirect, RedirectMode, Selector, Unmatched};
 

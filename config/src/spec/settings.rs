@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::{keys, value};
-use crate::config::{Admin, Dns, Fs, Log, LogFormat, LogLevel, Runtime, TcpListen, UnixListen, Zone};
+use crate::config::{Admin, Dns, Fs, Log, LogFormat, LogLevel, Runtime, Zone};
 use crate::limits::{Limits, Row};
+use crate::listen::{TcpListen, UnixListen};
 use crate::print::wait;
 
 /// What `[admin]` says.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::report::{At, Report};
 use super::section::{Field, Section, Wrong};
 use super::{keys, value};
-use crate::config::{Authorities, Certificate, Spiffe, Tls};
+use crate::tls::{Authorities, Certificate, Spiffe, Tls};
 
 /// What `[tls]` says.
 #[derive(Default)]

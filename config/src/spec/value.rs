@@ -9,11 +9,12 @@ use adit_protocol::{Name, Pattern, PatternError, Template};
 use toml::de::DeValue;
 
 use super::section::{Field, Wrong, kind};
-use crate::config::{CREDENTIAL, TcpListen};
 use crate::dtab::host_name;
 use crate::identity::IdentityPattern;
+use crate::listen::TcpListen;
 use crate::peers::OnLeave;
 use crate::service::{Reach, Target};
+use crate::tls::CREDENTIAL;
 
 /// Longer waits are "off": it also keeps every sum with a clock far from overflow.
 const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -15,6 +15,7 @@ use adit_tests::{
     authority::Leaf,
     end::End,
     listener::Listener,
+    live::Live,
     load::Service,
     mesh::{A, B, Mesh, Plan},
     process::Finished,
@@ -643,12 +644,6 @@ struct World {
     two: Listener,
 }
 
-/// Both ends of a stream.
-struct Live {
-    client: End,
-    server: End,
-}
-
 impl World {
     fn new() -> Self {
         Self::of(|plan| plan)
@@ -668,34 +663,5 @@ impl World {
     fn refuses(&self, name: &str) {
         let mut client = End::connect(&self.mesh.front(name));
         assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset));
-    }
-}
-
-impl Live {
-    fn open(front: &Address, service: &Listener) -> Self {
-        let mut client = End::connect(front);
-        client.send(b"hello");
-        let mut server = service.accept();
-        assert_eq!(server.receive(5), b"hello");
-        Self { client, server }
-    }
-
-    fn speaks(&mut self) {
-        self.client.send(b"still");
-        assert_eq!(self.server.receive(5), b"still");
-        self.server.send(b"here");
-        assert_eq!(self.client.receive(4), b"here");
-    }
-
-    fn ends_well(mut self) {
-        self.client.finish();
-        assert_eq!(self.server.receive_rest(), b"");
-        self.server.finish();
-        assert_eq!(self.client.receive_rest(), b"");
-    }
-
-    fn ends_in_a_reset(mut self) {
-        assert_eq!(self.client.failure(), Some(ErrorKind::ConnectionReset));
-        assert_eq!(self.server.failure(), Some(ErrorKind::ConnectionReset));
     }
 }

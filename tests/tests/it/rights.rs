@@ -12,6 +12,7 @@ use adit_tests::{
     authority::{Authority, Credential, Leaf},
     end::End,
     listener::Listener,
+    live::Live,
     mesh::{A, B, Mesh},
     wait::{LIMIT, until},
 };
@@ -107,12 +108,6 @@ struct World {
     b: Credential,
 }
 
-/// Both ends of a stream.
-struct Live {
-    client: End,
-    server: End,
-}
-
 impl World {
     fn new() -> Self {
         Self::with("")
@@ -134,30 +129,12 @@ impl World {
     }
 
     fn open(&self) -> Live {
-        let mut client = End::connect(&self.mesh.front(ECHO));
-        client.send(b"hello");
-        let mut server = self.service.accept();
-        assert_eq!(server.receive(5), b"hello");
-        Live { client, server }
+        Live::open(&self.mesh.front(ECHO), &self.service)
     }
 
     fn refuses_another(&self) {
         let mut client = End::connect(&self.mesh.front(ECHO));
         assert_eq!(client.failure_after(b"hello"), Some(ErrorKind::ConnectionReset));
         assert!(!self.service.has_caller());
-    }
-}
-
-impl Live {
-    fn speaks(&mut self) {
-        self.client.send(b"still");
-        assert_eq!(self.server.receive(5), b"still");
-        self.server.send(b"here");
-        assert_eq!(self.client.receive(4), b"here");
-    }
-
-    fn ends_in_a_reset(mut self) {
-        assert_eq!(self.client.failure(), Some(ErrorKind::ConnectionReset));
-        assert_eq!(self.server.failure(), Some(ErrorKind::ConnectionReset));
     }
 }

@@ -13,6 +13,7 @@ use adit_tests::{
     churn::{self, Calls},
     end::End,
     listener::Listener,
+    live::Live,
     load::Service,
     mesh::{Mesh, Plan},
     wait::{LIMIT, until},
@@ -123,12 +124,6 @@ struct World {
     dir: std::path::PathBuf,
 }
 
-/// Both ends of a stream.
-struct Live {
-    client: End,
-    server: End,
-}
-
 impl World {
     fn new(wire: Wire) -> Self {
         Self::of(wire, |plan| plan)
@@ -149,11 +144,7 @@ impl World {
     }
 
     fn open(&self) -> Live {
-        let mut client = End::connect(&self.mesh.front(ONE));
-        client.send(b"hello");
-        let mut server = self.one.accept();
-        assert_eq!(server.receive(5), b"hello");
-        Live { client, server }
+        Live::open(&self.mesh.front(ONE), &self.one)
     }
 
     fn refuses_another(&self) {
@@ -165,29 +156,6 @@ impl World {
     fn under_load(&mut self, happens: impl FnOnce(&mut Mesh)) -> Calls {
         let front = self.mesh.front(ECHO);
         churn::under_load(&front, || happens(&mut self.mesh))
-    }
-}
-
-impl Live {
-    fn speaks(&mut self) {
-        self.client.send(b"still");
-        assert_eq!(self.server.receive(5), b"still");
-        self.server.send(b"here");
-        assert_eq!(self.client.receive(4), b"here");
-    }
-
-    /// Each way to its own end.
-    fn ends_well(mut self) {
-        self.client.finish();
-        assert_eq!(self.server.receive_rest(), b"");
-        self.server.send(b"the answer");
-        self.server.finish();
-        assert_eq!(self.client.receive_rest(), b"the answer");
-    }
-
-    fn ends_in_a_reset(mut self) {
-        assert_eq!(self.client.failure(), Some(ErrorKind::ConnectionReset));
-        assert_eq!(self.server.failure(), Some(ErrorKind::ConnectionReset));
     }
 }
 

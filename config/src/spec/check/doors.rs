@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use adit_protocol::Name;
 
-use crate::config::{ListenAddr, TcpListen};
 use crate::dtab::{Bound, Dtab, Host, NameTree, Namer};
+use crate::listen::{ListenAddr, TcpListen};
 use crate::service::Target;
 use crate::spec::Spec;
 use crate::spec::report::{At, Report};

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::TcpListen;
+use crate::listen::TcpListen;
 use crate::net::{Net, covers};
 use crate::redirect::{Origin, RedirectMode, Unmatched};
 use crate::spec::Spec;

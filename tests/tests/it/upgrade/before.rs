@@ -6,12 +6,13 @@ use adit_tests::{
     address::Wire,
     agent::{adit, replace},
     authority::Authority,
+    live::Live,
     mesh::{A, Plan},
     wait::{LIMIT, until},
 };
 use rustix::process::Signal;
 
-use super::{Live, ONE, World, until_alone};
+use super::{ONE, World, until_alone};
 
 #[test]
 fn ten_generations_live_beside_one_another_each_with_its_stream() {

@@ -6,6 +6,7 @@ use adit_tests::{
     address::Wire,
     agent::adit,
     authority::Leaf,
+    live::Live,
     mesh::{B, Plan},
     need,
     process::{Finished, run},
@@ -13,7 +14,7 @@ use adit_tests::{
 };
 use rustix::process::{Pid, Signal, test_kill_process};
 
-use super::{Live, World, until_alone};
+use super::{World, until_alone};
 
 /// A world in which B's program can be replaced.
 fn world() -> World {
