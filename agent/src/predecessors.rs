@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use asker::Asker;
+pub use asker::QUESTION;
 
 use crate::sys::process::Process;
 

@@ -38,6 +38,7 @@ use tokio::{
     runtime::Handle,
     sync::mpsc,
     task::JoinHandle,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -50,7 +51,7 @@ use crate::{
     listen::{Accepted, Bound, Door, Held, Hours, Inherited, ListenError, Named, Room, Special},
     naming::Namers,
     outbound::Outbound,
-    predecessors::Predecessors,
+    predecessors::{Predecessors, QUESTION},
     slots::Slots,
     streams::Streams,
     tunnel::pool::Pool,
@@ -254,12 +255,17 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, by: By, view: Arc<Vi
     let answer = service_fn(move |request: Request<Incoming>| {
         let view = Arc::clone(&view);
         async move {
-            Ok::<_, std::convert::Infallible>(match request.uri().path() {
+            let question = request.headers().get(QUESTION).filter(|_| by == By::Line).cloned();
+            let mut answer = match request.uri().path() {
                 "/delegate" => delegate::answer(request, by, &view).await,
                 "/whois" => whois::answer(&request, by, &view).await.unwrap_or_else(Refusal::page),
                 "/why" => why::answer(&request, by, &view).await.unwrap_or_else(Refusal::page),
                 _ => pages::answer(request.method(), request.uri(), by, &view).await,
-            })
+            };
+            if let Some(question) = question {
+                answer.headers_mut().insert(QUESTION, question);
+            }
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     let mut server = http1::Builder::new();

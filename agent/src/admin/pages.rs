@@ -94,7 +94,8 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<B
 
 async fn metrics_page(view: &View) -> String {
     let predecessors = predecessors::all(view).await;
-    metrics::predecessors(predecessors.len(), predecessors.iter().map(Before::streams).sum());
+    let behind = predecessors.iter().filter(|one| one.is_behind()).count();
+    metrics::predecessors(predecessors.len(), behind, predecessors.iter().map(Before::streams).sum());
     for direction in Direction::ALL {
         let (sent, received) = view.streams.bytes(direction);
         metrics::stream_bytes(direction, sent, received);

@@ -65,6 +65,11 @@ impl Before {
         }
     }
 
+    /// Whether it goes by something earlier than this agent, or does not say.
+    pub(super) fn is_behind(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// How many streams it has, as far as it says.
     pub(super) fn streams(&self) -> u64 {
         self.streams_live.as_u64().unwrap_or_default()

@@ -349,6 +349,6 @@ fn now(house: &House, config: &Config, outbound: &Arc<Outbound>, inbound: &Arc<I
         inbound: config.inbound.as_ref().map(|_| Arc::clone(inbound)),
         doors,
         limits: config.limits.clone(),
-        capacity: house.capacity(&config.limits),
+        capacity: house.capacity(config),
     }
 }

@@ -5,7 +5,7 @@ mod bounds;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use adit_config::{Captures, Config, Dtab, Limits, Peers, Policy, Workloads, dtab::Dentry};
+use adit_config::{Capacity, Captures, Config, Dtab, Peers, Policy, Workloads, dtab::Dentry};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,6 +37,10 @@ use crate::{
     withdraw::{Grounds, Rights},
     workload::Finder,
 };
+
+/// Descriptors that a door of the outbound side takes: its socket, its poller's copy, and at an upgrade one for each of the
+/// two processes.
+const DESCRIPTORS_OF_DOOR: u64 = 4;
 
 /// Everything that lives as long as the agent does, and no configuration.
 pub(super) struct House {
@@ -85,7 +89,7 @@ impl House {
             .map_err(|error| StartError::System("reading the descriptor limit", error))?;
         metrics::descriptors(descriptors);
         let privileges = privileges::own()?;
-        let capacity = config.limits.resolved(descriptors);
+        let capacity = capacity(config, descriptors);
         let (work, chores) = (TaskTracker::new(), TaskTracker::new());
         let namers = Arc::new(Namers::new(settings(config, &privileges), chores.clone(), stop.clone()));
         let streams = Streams::new();
@@ -121,8 +125,8 @@ impl House {
     }
 
     /// The limits that follow from the descriptors.
-    pub(super) fn capacity(&self, limits: &Limits) -> adit_config::Capacity {
-        limits.resolved(self.descriptors)
+    pub(super) fn capacity(&self, config: &Config) -> Capacity {
+        capacity(config, self.descriptors)
     }
 
     /// What gives rights by this configuration.
@@ -159,7 +163,7 @@ impl House {
 
     /// The inbound side, going by `rules`.
     pub(super) fn inbound(&self, config: &Config, rules: Rules) -> Inbound {
-        let (limits, capacity) = (&config.limits, self.capacity(&config.limits));
+        let (limits, capacity) = (&config.limits, self.capacity(config));
         Inbound {
             rules: ArcSwap::from_pointee(rules),
             rights: Arc::clone(&self.rights),
@@ -233,7 +237,7 @@ impl House {
 
     /// Lets every count that outlives a reload be bounded as `config` says.
     pub(super) fn bound_by(&self, config: &Config, inbound: &Inbound) {
-        let (limits, capacity) = (&config.limits, self.capacity(&config.limits));
+        let (limits, capacity) = (&config.limits, self.capacity(config));
         self.slots.resize(capacity.streams);
         self.accepted.resize(capacity.tunnels);
         self.pool.bound_by(pool_limits(config, self.descriptors));
@@ -318,8 +322,15 @@ fn settings(config: &Config, privileges: &Privileges) -> Settings {
     }
 }
 
+/// What the descriptors that the doors leave are enough for.
+fn capacity(config: &Config, descriptors: u64) -> Capacity {
+    let listeners = config.outbound.as_ref().map_or(0, |outbound| outbound.listeners.len());
+    let doors = u64::try_from(listeners).unwrap_or(u64::MAX).saturating_mul(DESCRIPTORS_OF_DOOR);
+    config.limits.resolved(descriptors.saturating_sub(doors.min(descriptors / 2)))
+}
+
 fn pool_limits(config: &Config, descriptors: u64) -> PoolLimits {
-    let (limits, capacity) = (&config.limits, config.limits.resolved(descriptors));
+    let (limits, capacity) = (&config.limits, capacity(config, descriptors));
     PoolLimits {
         idle: limits.tunnel_idle_dialer,
         age: limits.tunnel_age,
@@ -340,7 +351,7 @@ fn socket_options(config: &Config, privileges: &Privileges) -> SocketOptions {
     }
 }
 
-fn relay_limits(limits: &Limits) -> relay::Limits {
+fn relay_limits(limits: &adit_config::Limits) -> relay::Limits {
     relay::Limits {
         idle: limits.idle,
         half_closed: limits.half_closed,

@@ -1,7 +1,11 @@
 //! One line, over which one request after another is made. What is asked is answered or the line ends: who does not wait
 //! for an answer leaves the line to whoever asks next, and so its answer is awaited here all the same.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, body::Bytes, client::conn::http1};
@@ -22,8 +26,14 @@ use super::{Answer, Silence};
 const WAITING: usize = 16;
 /// The longest answer that is kept; the rest of a longer one is read over, for the next answer comes after it.
 const LONGEST: usize = 16 << 20;
+/// What tells the answers to this agent's questions from those to the one before it, which did not wait long enough: the
+/// answer has the same.
+pub const QUESTION: &str = "adit-question";
 /// How long whoever leaves the line waits for an answer that is under way.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// How many this process has asked.
+static QUESTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Where requests go: those that have something done come before those that only look, however many look.
 #[derive(Debug)]
@@ -41,6 +51,7 @@ struct Asked {
 
 struct Ask {
     request: Request<Empty<Bytes>>,
+    question: String,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -57,10 +68,11 @@ impl Asker {
     /// One request, and its answer as far as it is JSON.
     pub(super) async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
         let asks = if method == Method::GET { &self.looks } else { &self.acts };
-        let request = Request::builder().method(method).uri(path).header("host", "adit").body(Empty::new());
+        let question = format!("{} {}", std::process::id(), QUESTIONS.fetch_add(1, Relaxed));
+        let request = Request::builder().method(method).uri(path).header("host", "adit").header(QUESTION, &question);
         let (answer, answered) = oneshot::channel();
-        let request = request.map_err(|error| Silence::Broken(error.to_string()))?;
-        asks.try_send(Ask { request, answer }).map_err(|refused| match refused {
+        let request = request.body(Empty::new()).map_err(|error| Silence::Broken(error.to_string()))?;
+        asks.try_send(Ask { request, question, answer }).map_err(|refused| match refused {
             TrySendError::Full(_) => Silence::Busy,
             TrySendError::Closed(_) => Silence::Ended,
         })?;
@@ -105,11 +117,14 @@ async fn serve(line: UnixStream, mut asked: Asked, leave: CancellationToken) {
             _ = &mut connection => return,
             ask = asked.next() => ask,
         };
-        let Some(Ask { request, answer }) = ask else { return };
+        let Some(Ask { request, question, answer }) = ask else { return };
         let answering = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, body(response.into_body()).await?))
+            if response.headers().get(QUESTION).is_none_or(|answers| answers != question.as_str()) {
+                return Ok(None);
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Some((status, body(response.into_body()).await?)))
         };
         let mut answering = pin!(answering);
         let (answered, is_over) = tokio::select! {
@@ -118,9 +133,15 @@ async fn serve(line: UnixStream, mut asked: Asked, leave: CancellationToken) {
             // The last answer may have come with the line's end.
             _ = &mut connection => (answering.await, true),
         };
+        let (answered, is_over) = match answered {
+            Ok(Some(answered)) => (Ok(answered), is_over),
+            // From here on each answer would be that to an earlier question.
+            Ok(None) => (Err(Silence::Ended), true),
+            Err(_) if is_over => (Err(Silence::Ended), true),
+            Err(error) => (Err(Silence::Broken(error.to_string())), false),
+        };
         // Who asked may not wait any more.
-        let _ = answer
-            .send(answered.map_err(|error| if is_over { Silence::Ended } else { Silence::Broken(error.to_string()) }));
+        let _ = answer.send(answered);
         if is_over {
             return;
         }

@@ -253,10 +253,12 @@ pub fn draining() {
     gauge!("adit_draining").set(1.0);
 }
 
-/// How many agents before this one live, and how many streams they carry.
+/// How many agents before this one live, how many of them go by something earlier or do not answer, and how many streams
+/// they carry.
 #[allow(clippy::cast_precision_loss, reason = "nobody has 2^52 of either")]
-pub fn predecessors(count: usize, streams: u64) {
+pub fn predecessors(count: usize, behind: usize, streams: u64) {
     gauge!("adit_predecessors").set(count as f64);
+    gauge!("adit_predecessors_behind").set(behind as f64);
     gauge!("adit_predecessor_streams").set(streams as f64);
 }
 

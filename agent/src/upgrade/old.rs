@@ -57,7 +57,7 @@ pub enum Failed {
     System(&'static str, io::Error),
     /// The successor cannot start, in its own words.
     Said(String),
-    /// It ended, and said nothing.
+    /// It ended before it served, and said nothing.
     Silent(u32),
     /// It was not ready in time.
     Late(u32, Duration),
@@ -202,7 +202,7 @@ impl fmt::Display for Failed {
             Self::Said(text) => f.write_str(text),
             Self::Silent(pid) => write!(
                 f,
-                "the new process ({pid}) ended before it was ready, and said nothing of why; what it wrote is where the \
+                "the new process ({pid}) ended before it served, and said nothing of why; what it wrote is where the \
                  agent's log is"
             ),
             Self::Late(pid, limit) => {

@@ -3,6 +3,7 @@
 
 mod before;
 mod failures;
+mod hanging;
 mod rules;
 
 use std::io::ErrorKind;

@@ -187,6 +187,13 @@ pub const METRICS: &[Metric] = &[
         "",
         "agents before this one, of before an upgrade, that still carry streams",
     ),
+    Metric(
+        "adit_predecessors_behind",
+        Shape::Gauge,
+        "",
+        "those of them that cannot read the file or the credentials there are now, or do not answer: a right that was \
+         withdrawn may still hold for their streams",
+    ),
     Metric("adit_predecessor_streams", Shape::Gauge, "", "their live streams, which no other metric here counts"),
     Metric("adit_descriptors_limit", Shape::Gauge, "", "file descriptors this process may have"),
     Metric("adit_start_timestamp_seconds", Shape::Gauge, "", "when this process started, in seconds since 1970"),

@@ -43,9 +43,12 @@ fn a_program_that_cannot_run_ends_hangs_or_dies_leaves_the_agent_serving() {
     let mut world = world();
     let mut live = world.open();
     for (script, words) in [
-        ("echo no such option >&2; exit 3", "ended before it was ready, and said nothing of why"),
-        ("kill -9 $$", "ended before it was ready, and said nothing of why"),
+        ("echo no such option >&2; exit 3", "ended before it served, and said nothing of why"),
+        ("kill -9 $$", "ended before it served, and said nothing of why"),
         ("exec sleep 600", "was not ready within 2s (`upgrade_ready` in [limits]), and was killed"),
+        // Ready, told to go, and dead.
+        ("printf 'ready 9\\n' >&3; read go <&3; exit 1", "ended before it served, and said nothing of why"),
+        ("exec cat /dev/zero >&3", "which means nothing"),
         ("echo nonsense >&3", "hearing the successor: it said 'nonsense', which means nothing"),
     ] {
         world.mesh.b.replace_program(script);
