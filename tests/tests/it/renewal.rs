@@ -127,6 +127,44 @@ fn a_renewed_pair_has_the_owner_it_had() {
 }
 
 #[test]
+fn a_certificate_is_renewed_for_nobody_who_does_not_have_its_key() {
+    let ca = tempfile::tempdir().unwrap();
+    let dir = ca.path().display().to_string();
+    let _made = adit(&["ca", "init", "--dir", &dir]).expect_success();
+    for (name, out) in [(A, "victim"), (B, "mine")] {
+        let out = ca.path().join(out).display().to_string();
+        let _made = adit(&["ca", "issue", "--dir", &dir, "--dns", name, "--out", &out]).expect_success();
+    }
+    // given somebody's certificate, which is no secret, beside another key, or a link to one
+    let folder = tempfile::tempdir().unwrap();
+    let (pem, key) = (folder.path().join("host.pem"), folder.path().join("host.key"));
+    fs::copy(ca.path().join("victim.pem"), &pem).unwrap();
+    symlink(ca.path().join("mine.key"), &key).unwrap();
+    for keep in [&[][..], &["--keep-key"]] {
+        // when it is to be renewed, then it is not, and nothing is written
+        let before = [&pem, &key].map(|file| fs::read(file).unwrap());
+        let at = folder.path().display().to_string();
+        let said = adit(&[&["ca", "renew", "--dir", &dir, "--within", "3650d", &at], keep].concat());
+        assert!(!said.status.success());
+        assert!(said.all().contains("has another key than"), "{}", said.all());
+        assert_eq!([&pem, &key].map(|file| fs::read(file).unwrap()), before);
+    }
+}
+
+#[test]
+fn the_script_for_hooks_puts_no_key_where_a_certificate_belongs() {
+    need!("openssl");
+    let (tls, from) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let shown = adit_tests::authority::Authority::new("the CA").issue(&Leaf::dns(&[A]));
+    let both = from.path().join("both.pem");
+    fs::write(&both, format!("{}{}", shown.key, shown.cert)).unwrap();
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks/install-pair");
+    let mut command = Command::new(script);
+    let _ = run(command.args([&both, &both]).env("ADIT_TLS", tls.path()), LIMIT).expect_success();
+    assert_eq!(fs::read_to_string(tls.path().join("host.pem")).unwrap().trim(), shown.cert.trim());
+}
+
+#[test]
 fn a_list_of_hosts_may_come_by_standard_input() {
     let ca = tempfile::tempdir().unwrap();
     let dir = ca.path().display().to_string();

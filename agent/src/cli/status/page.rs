@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::identity::text::printable;
+
 /// Rows of a section that are shown; `--json` has all of them.
 const ROWS: usize = 40;
 
@@ -230,14 +232,14 @@ fn list(value: &Value) -> &[Value] {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
 }
 
 /// An error is the last column: without one nothing stands there.
 fn error(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+    printable(value.as_str().unwrap_or_default())
 }
 
 fn joined(value: &Value) -> String {

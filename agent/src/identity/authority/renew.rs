@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
@@ -44,6 +44,8 @@ pub enum RenewError {
     Foreign,
     /// It has a name that a certificate of ours cannot have.
     Unkept(String),
+    /// The key beside it, this file, is not its key.
+    OtherKey(PathBuf),
     /// The new one was not made, or not written.
     Issue(IssueError),
 }
@@ -66,7 +68,9 @@ pub fn renew(authority: &Authority, certificate: &Path, how: &Renewal, now: Syst
         return Err(RenewError::Foreign);
     }
     let request = request(der, &leaf, how.days)?;
-    let kept = how.keep_key.then(|| kept_key(&key)).transpose()?;
+    // A certificate is no secret: whoever has the key too is the host that it names.
+    let own = own_key(&key, der)?;
+    let kept = how.keep_key.then_some(own);
     let has_new_key = kept.is_none();
     let issued = authority.issue_for(&request, kept, now).map_err(RenewError::Issue)?;
     let pair = files::Pair { certificate, key };
@@ -121,9 +125,14 @@ fn life(leaf: &Leaf) -> u16 {
     u16::try_from(span.as_secs() / DAY.as_secs()).unwrap_or(u16::MAX).max(1)
 }
 
-fn kept_key(key: &Path) -> Result<KeyPair, RenewError> {
-    let text = files::read(key).map_err(RenewError::Issue)?;
-    KeyPair::from_pem(&text).map_err(super::unusable(format!("reading {}", key.display()))).map_err(RenewError::Issue)
+/// The key beside a certificate, which must be that one's.
+fn own_key(file: &Path, der: &CertificateDer<'_>) -> Result<KeyPair, RenewError> {
+    let text = files::read(file).map_err(RenewError::Issue)?;
+    let unusable = super::unusable(format!("reading {}", file.display()));
+    let key = KeyPair::from_pem(&text).map_err(unusable).map_err(RenewError::Issue)?;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| RenewError::Foreign)?;
+    let is_its = certificate.public_key().raw == key.subject_public_key_info();
+    if is_its { Ok(key) } else { Err(RenewError::OtherKey(file.to_owned())) }
 }
 
 fn resolved(file: &Path) -> Result<PathBuf, RenewError> {
@@ -136,6 +145,11 @@ impl fmt::Display for RenewError {
             Self::Load(cause) => cause.fmt(f),
             Self::Foreign => f.write_str("was not issued by this CA; give the folder of the one that did"),
             Self::Unkept(name) => write!(f, "has a name that would be lost ({name}); issue it as it was issued before"),
+            Self::OtherKey(file) => write!(
+                f,
+                "has another key than {}; only who has the key of a certificate has it renewed: bring both, or issue it anew",
+                file.display()
+            ),
             Self::Issue(cause) => cause.fmt(f),
         }
     }
