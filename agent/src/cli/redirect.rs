@@ -1,6 +1,7 @@
 //! `adit redirect`: the rules in the kernel that bring connections to the agent, and keep others from going round it.
 
 mod confirm;
+mod last_good;
 mod page;
 
 use std::{
@@ -74,6 +75,10 @@ struct Apply {
     /// Put back what was there before, unless somebody presses Enter within this time, such as 30s or 2m.
     #[arg(long, value_name = "TIME", value_parser = span)]
     confirm: Option<Duration>,
+    /// Keep a copy of the configuration here once its rules are in place; and where the configuration cannot be used, install
+    /// the rules of the copy, and fail all the same. A host that starts with a wrong file then has the rules it had.
+    #[arg(long, value_name = "FILE", conflicts_with = "confirm")]
+    last_good: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -103,8 +108,8 @@ struct From {
 
 impl With {
     /// The tool.
-    fn tool(self) -> Tool {
-        self.iptables.map_or(Tool::Nft, Tool::Iptables)
+    fn tool(&self) -> Tool {
+        self.iptables.clone().map_or(Tool::Nft, Tool::Iptables)
     }
 }
 
@@ -142,19 +147,31 @@ fn chains(plan: &Plan, family: Family) -> String {
 
 impl Apply {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let plan = plan_of(&self.from.config)?;
+        let Some(kept) = &self.last_good else { return self.apply(&plan_of(&self.from.config)?) };
+        let text = last_good::text(&self.from.config);
+        match plan_of(&self.from.config) {
+            Ok(plan) => {
+                let applied = self.apply(&plan)?;
+                last_good::keep(kept, &self.from.config, text?)?;
+                Ok(applied)
+            }
+            Err(fault) => Err(last_good::fall_back(kept, fault, &self.with.tool())),
+        }
+    }
+
+    fn apply(&self, plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
         if plan.is_empty() {
             eprintln!("{}: asks for no rules; what was installed of adit's is taken away", self.from.config.display());
         }
         let tool = self.with.tool();
         match self.confirm {
             None => {
-                warn_of_unseen(&undisturbed(|| redirect::apply(&plan, &tool))??);
+                warn_of_unseen(&undisturbed(|| redirect::apply(plan, &tool))??);
                 let (rules, chains, ways) = (plan.rules(), plan.chains.len(), plan.ways.len());
                 println!("applied: rules {rules}, chains {chains}, routing rules and routes {ways}");
                 Ok(ExitCode::SUCCESS)
             }
-            Some(limit) => confirm::apply(&plan, &tool, limit),
+            Some(limit) => confirm::apply(plan, &tool, limit),
         }
     }
 }

@@ -49,7 +49,7 @@ type IsRevoked<'a> = dyn Fn(&Cert<'_>) -> bool + 'a;
 
 impl Bundles {
     /// Those that a Workload API gave. What is wrong with our own domain's is an error; of another's, what cannot be used
-    /// is left out, so that no partner can keep us from our own rotation.
+    /// is left out, so that no partner's authority can keep us from our own rotation.
     pub(super) fn of_domains(given: &Given, is_revoked: &IsRevoked<'_>, now: SystemTime) -> Result<Self, LoadError> {
         let own = given.domains();
         let mut bundles = BTreeMap::new();

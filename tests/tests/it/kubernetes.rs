@@ -222,6 +222,31 @@ fn services_lead_to_ports_of_the_pods_they_select() {
 }
 
 #[test]
+fn who_may_come_to_a_pod_in_an_agents_name_or_to_its_pages_is_said_by_namespace() {
+    let policies = of::<NetworkPolicy>("NetworkPolicy");
+    for (namespace, pod) in pods() {
+        let labels = pod.metadata.unwrap().labels.unwrap();
+        let about = |policy: &&NetworkPolicy| {
+            let selects = policy.spec.as_ref().unwrap().pod_selector.as_ref().unwrap().match_labels.as_ref().unwrap();
+            policy.metadata.namespace.as_ref() == Some(&namespace)
+                && selects.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let policy = policies.iter().find(about).unwrap_or_else(|| panic!("a pod of {namespace} is open to all"));
+        for rule in policy.spec.as_ref().unwrap().ingress.as_ref().unwrap() {
+            let from = rule.from.as_deref().unwrap_or_default();
+            let ports: Vec<_> = rule.ports.iter().flatten().map(|port| port.port.clone()).collect();
+            // At the agent's own door certificates decide.
+            let open = ports == [Some(IntOrString::String("adit".to_owned()))];
+            assert_eq!(from.is_empty(), open, "{ports:?}");
+            for peer in from {
+                let by = peer.namespace_selector.as_ref().and_then(|selector| selector.match_labels.as_ref());
+                assert!(by.is_some_and(|labels| labels.contains_key("kubernetes.io/metadata.name")), "{peer:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn adit_check_finds_no_problem_in_their_configurations() {
     for namespace in ["adit", "data"] {
         let dir = tempfile::tempdir().unwrap();

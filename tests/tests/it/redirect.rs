@@ -193,6 +193,51 @@ fn a_tool_that_fails_half_way_leaves_things_as_they_were() {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_leaves_the_rules_of_the_last_one_that_could_be_and_fails() {
+    need!("ip", "nft", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{INCLUDE}"));
+    let kept = tempfile::tempdir().unwrap();
+    let kept = kept.path().join("last-good.toml").display().to_string();
+    let apply = || stage.adit(&["apply", "--last-good", &kept]);
+    // given a host that had no good file yet, then it has no rules
+    stage.edit(|text| format!("{text}\nnonsense\n"));
+    let refused = apply();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.stderr.contains("no rules were installed, and there is no file of before in"),
+        "{}",
+        refused.stderr
+    );
+    // and one that had, and has forgotten its rules
+    stage.edit(|text| text.replace("\nnonsense\n", ""));
+    let _ = apply().expect_success();
+    let rules = stage.kernel();
+    let _ = stage.adit(&["remove"]).expect_success();
+    assert_ne!(stage.kernel(), rules);
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    for spoil in [true, false] {
+        // when its file is wrong, or gone
+        if spoil {
+            stage.edit(|text| format!("{text}\nnonsense\n"));
+        } else {
+            stage.edit(|text| text.replace("\nnonsense\n", ""));
+            fs::remove_file(stage.dir.path().join("adit.toml")).unwrap();
+        }
+        // then it has them again, and is told
+        let told = apply();
+        assert_eq!(told.status.code(), Some(1));
+        assert!(
+            told.stderr.contains("installed instead are the rules of the last file that could be used"),
+            "{}",
+            told.stderr
+        );
+        assert_eq!(stage.kernel(), rules);
+        let _ = stage.adit(&["remove"]).expect_success();
+    }
+}
+
+#[test]
 fn a_rule_that_the_kernel_does_not_take_is_shown_with_the_part_of_the_file_that_asks_for_it() {
     need!("ip", "iptables-nft", "iptables-legacy", "unshare");
     need_that!(is_root(), "only root changes the kernel's rules");

@@ -39,6 +39,12 @@ fn redis_runs_between_two_machines_and_after_a_reboot() {
         assert_eq!(b.shell(&format!("systemctl is-active {unit}")), "active");
     }
     redis_works(&hosts, &a, &b, Road::Captured);
+    // when B's file is wrong by the next boot, then its rules are those of before, and the unit says why
+    b.shell("cp /etc/adit/adit.toml /root/good.toml && echo nonsense >>/etc/adit/adit.toml");
+    b.reboot_to("degraded");
+    assert_eq!(b.say(&["systemctl", "is-active", "adit-redirect.service"]).stdout.trim(), "failed");
+    let why = b.journal("adit-redirect.service");
+    assert!(why.contains("installed instead are the rules of the last file that could be used"), "{why}");
     // and B lets nobody else at Redis
     let around = hosts.say(Host::C, &["redis-cli", "-h", B, "-t", "2", "ping"]);
     assert!(!around.all().contains("PONG"), "{}", around.all());

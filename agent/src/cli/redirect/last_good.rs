@@ -1,0 +1,65 @@
+//! `apply --last-good`: the file whose rules were last in place. A host that starts with a file that cannot be used would
+//! have no rules, and connections would leave in plaintext; so it has those of before, and is told.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{plan_of, undisturbed, warn_of_unseen};
+use crate::{
+    identity::text::date,
+    redirect::{self, Tool},
+};
+
+/// What the file says now.
+pub(super) fn text(file: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    fs::read(file).map_err(|error| format!("reading {}: {error}", file.display()).into())
+}
+
+/// Keeps `text`, which stood in `file` before its rules were made; if it stands there still, they are its rules.
+pub(super) fn keep(kept: &Path, file: &Path, text: Vec<u8>) -> Result<(), Box<dyn Error>> {
+    if self::text(file)? != text {
+        return Err(format!("{} was changed meanwhile; apply it again", file.display()).into());
+    }
+    replace(kept, &text)
+        .map_err(|error| format!("the rules are in place, but writing {}: {error}", kept.display()).into())
+}
+
+/// In one step, and for nobody else's eyes: what is there is whole at every moment.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let mut beside = PathBuf::from(file).into_os_string();
+    beside.push(".new");
+    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
+    written.and_then(|mut written| written.write_all(text).and_then(|()| written.sync_all()))?;
+    fs::rename(&beside, file)
+}
+
+/// Installs the rules of what was kept, for the file cannot be used: `fault`. What is to be told.
+pub(super) fn fall_back(kept: &Path, fault: Box<dyn Error>, tool: &Tool) -> Box<dyn Error> {
+    let from = match fs::metadata(kept).and_then(|meta| meta.modified()) {
+        Ok(from) => date(from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return format!("{fault}\nno rules were installed, and there is no file of before in {}", kept.display())
+                .into();
+        }
+        Err(error) => return format!("{fault}\nno rules were installed: {}: {error}", kept.display()).into(),
+    };
+    match apply(kept, tool) {
+        Ok(()) => format!(
+            "{fault}\ninstalled instead are the rules of the last file that could be used, of {from}: {}",
+            kept.display()
+        )
+        .into(),
+        Err(error) => format!("{fault}\nno rules were installed; the last file that could be used: {error}").into(),
+    }
+}
+
+fn apply(kept: &Path, tool: &Tool) -> Result<(), Box<dyn Error>> {
+    let plan = plan_of(kept)?;
+    warn_of_unseen(&undisturbed(|| redirect::apply(&plan, tool))??);
+    Ok(())
+}
