@@ -152,10 +152,10 @@ impl Apply {
         match plan_of(&self.from.config) {
             Ok(plan) => {
                 let applied = self.apply(&plan)?;
-                last_good::keep(kept, &self.from.config, text?)?;
+                last_good::keep(kept, &self.from.config, &text?)?;
                 Ok(applied)
             }
-            Err(fault) => Err(last_good::fall_back(kept, fault, &self.with.tool())),
+            Err(fault) => Err(last_good::fall_back(kept, &*fault, &self.with.tool())),
         }
     }
 

@@ -21,11 +21,11 @@ pub(super) fn text(file: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 /// Keeps `text`, which stood in `file` before its rules were made; if it stands there still, they are its rules.
-pub(super) fn keep(kept: &Path, file: &Path, text: Vec<u8>) -> Result<(), Box<dyn Error>> {
+pub(super) fn keep(kept: &Path, file: &Path, text: &[u8]) -> Result<(), Box<dyn Error>> {
     if self::text(file)? != text {
         return Err(format!("{} was changed meanwhile; apply it again", file.display()).into());
     }
-    replace(kept, &text)
+    replace(kept, text)
         .map_err(|error| format!("the rules are in place, but writing {}: {error}", kept.display()).into())
 }
 
@@ -39,7 +39,7 @@ fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Installs the rules of what was kept, for the file cannot be used: `fault`. What is to be told.
-pub(super) fn fall_back(kept: &Path, fault: Box<dyn Error>, tool: &Tool) -> Box<dyn Error> {
+pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn Error> {
     let from = match fs::metadata(kept).and_then(|meta| meta.modified()) {
         Ok(from) => date(from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
