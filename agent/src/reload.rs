@@ -241,14 +241,18 @@ impl Reloads {
     }
 
     async fn finish(&mut self, file: &Path, result: Result<Applied, Fault>, cause: Cause) {
-        let reloaded = match result {
+        let mut reloaded = match result {
             Ok(applied) => self.succeed(file, applied).await,
             Err(fault) => self.fail(file, fault, &cause),
         };
+        if matches!(cause, Cause::Asked(_) | Cause::Signal) {
+            reloaded.problems.extend(self.look_at_credentials().await);
+        }
         match cause {
             Cause::Asked(answer) => {
                 let untold = self.untold.take().filter(|_| reloaded.outcome == Outcome::Unchanged);
-                self.pass_on(untold.unwrap_or(reloaded), Some(answer));
+                let problems = reloaded.problems.clone();
+                self.pass_on(Reloaded { problems, ..untold.unwrap_or(reloaded) }, Some(answer));
             }
             Cause::Own(done) => {
                 // Who waited may have done so for long enough.
@@ -257,6 +261,19 @@ impl Reloads {
             }
             Cause::Signal | Cause::Changed | Cause::Again => self.pass_on_untold(reloaded),
         }
+    }
+
+    /// Takes up TLS files that have changed, without waiting for the next look at them; what keeps those that are there from
+    /// being in force, and the agent from starting anew.
+    async fn look_at_credentials(&self) -> Option<String> {
+        let identity = Arc::clone(&self.view.identity);
+        let look = spawn_blocking(move || {
+            // It stays as a fault.
+            let _ = identity.reload_if_changed();
+            identity.fault()
+        });
+        let fault = look.await.ok().flatten()?;
+        Some(format!("[tls]: what is on disk is not in force, but what was read before: {fault}"))
     }
 
     fn pass_on_untold(&mut self, reloaded: Reloaded) {

@@ -38,8 +38,13 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("DEBIAN_FRONTEND", "noninteractive"),
 ];
 
-/// Mounts the machine's disk over the root and becomes nspawn, in a mount namespace of its own: both are gone with it.
+/// Mounts the machine's disk over the root and becomes nspawn, in a mount namespace of its own: both are gone with it. Its
+/// control groups are its own too: in one with another machine's, a service of the one would be the other's.
 const START: &str = r#"
+mount -t cgroup2 none "$2/cgroup"
+mkdir "$2/cgroup/$3"
+echo $$ >"$2/cgroup/$3/cgroup.procs"
+umount "$2/cgroup"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/disk"
 exec systemd-nspawn --quiet --boot --directory="$2/disk" --machine="$3" --network-namespace-path="$4" \
     --capability=CAP_NET_ADMIN --register=no --keep-unit --console=pipe --notify-ready=yes --link-journal=no --resolv-conf=off --timezone=off
@@ -62,6 +67,19 @@ struct Up {
     nspawn: Program,
     /// The process id, as this host sees it, of the machine's PID 1.
     leader: u32,
+    /// Behind `nspawn`: it is empty then.
+    _groups: Groups,
+}
+
+/// The control groups of a machine, below the one that has its name.
+#[derive(Debug)]
+struct Groups(String);
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let script = "mount -t cgroup2 none /mnt && find \"/mnt/$1\" -depth -type d -exec rmdir {} +";
+        let _ = run(Command::new("unshare").args(["--mount", "sh", "-c", script, "sh", &self.0]), COMMAND);
+    }
 }
 
 /// What is missing for a machine, if anything is.
@@ -77,7 +95,7 @@ impl<'a> Machine<'a> {
     #[must_use]
     pub fn boot(debian: Debian, hosts: &'a Hosts, host: Host) -> Self {
         let dir = tempfile::tempdir_in(root::folder()).expect("the folder of the roots can be written");
-        for part in ["upper", "work", "disk"] {
+        for part in ["upper", "work", "disk", "cgroup"] {
             fs::create_dir(dir.path().join(part)).expect("a new folder can be written");
         }
         let mut machine = Self { hosts, host, debian, up: None, dir };
@@ -209,7 +227,7 @@ impl Up {
         let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-ec", START, "sh"]);
-        command.arg(debian.root()).arg(dir).arg(name).arg(namespace);
+        command.arg(debian.root()).arg(dir).arg(&name).arg(namespace);
         // Control groups as Debian has them, whatever this host has.
         command.env("NOTIFY_SOCKET", &socket).env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
         let mut nspawn = Program::start("systemd-nspawn", &mut command, &dir.join("console"));
@@ -221,7 +239,7 @@ impl Up {
         });
         let leader = said.lines().find_map(|line| line.strip_prefix("X_NSPAWN_LEADER_PID="));
         let leader = leader.and_then(|pid| pid.parse().ok()).expect("nspawn tells the machine's first process");
-        Self { nspawn, leader }
+        Self { nspawn, leader, _groups: Groups(name) }
     }
 }
 

@@ -70,16 +70,18 @@ fn tell(reloaded: &Reloaded) -> ExitCode {
         println!("live streams ended, for the right they lived by is withdrawn: {}", reloaded.revoked);
     }
     let behind = reloaded.predecessors.iter().filter(|followed| !tell_followed(followed)).count();
+    // The file may be in force, and the certificates on disk not.
+    let so_far = if reloaded.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     match reloaded.outcome {
         _ if behind > 0 => ExitCode::FAILURE,
         Outcome::Ok if reloaded.earlier => {
             eprintln!("{}: already in force, for the agent had seen that it changed", reloaded.file.display());
-            ExitCode::SUCCESS
+            so_far
         }
-        Outcome::Ok => ExitCode::SUCCESS,
+        Outcome::Ok => so_far,
         Outcome::Unchanged => {
             println!("{}: nothing new to apply", reloaded.file.display());
-            ExitCode::SUCCESS
+            so_far
         }
         Outcome::Failed => ExitCode::FAILURE,
     }

@@ -27,7 +27,7 @@ fn one_frame_is_text_for_whoever_has_no_terminal() {
     let frame = adit(&["top", "--once", "--interval", "0.1", "--socket", &socket]).expect_success();
     assert_eq!(frame.lines().count(), 24, "{frame}");
     assert!(frame.lines().all(|line| line.chars().count() <= 80), "{frame}");
-    for fact in ["ready", "1 streams", ECHO, " out ", "q quit"] {
+    for fact in ["ready", "[1] streams", ECHO, " out ", "q quit"] {
         assert!(frame.contains(fact), "no `{fact}` in:\n{frame}");
     }
     for (table, fact) in [("names", ECHO), ("endpoints", &*mesh.b.inbound().to_string()), ("identities", B)] {

@@ -48,16 +48,23 @@ fn head_of(model: &Model) -> Vec<Line<'static>> {
     let streams = number(&status["streams_live"]);
     let listed = list(&status["streams"]).len();
     let beyond = if streams > listed as f64 { format!(" (the oldest {listed} are listed)") } else { String::new() };
+    let before = match list(&status["predecessors"]) {
+        [] => String::new(),
+        before => {
+            let theirs: f64 = before.iter().map(|one| number(&one["streams_live"])).sum();
+            format!(", {theirs:.0} more in {} of before an upgrade", before.len())
+        }
+    };
     let paused = if model.paused { ", paused" } else { "" };
     let first = format!(
-        "adit {}, {state}, up {}, pid {}, {streams:.0} streams{beyond}{paused}",
+        "adit {}, {state}, up {}, pid {}, {streams:.0} streams{beyond}{before}{paused}",
         words(&status["version"]),
         span(number(&status["uptime_seconds"])),
         status["pid"]
     );
     let tabs = Tab::ALL.iter().enumerate().flat_map(|(at, tab)| {
         let style = if *tab == model.tab { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
-        [Span::styled(format!(" {} {} ", at + 1, tab.title()), style), Span::raw(" ")]
+        [Span::styled(format!("[{}] {}", at + 1, tab.title()), style), Span::raw(" ")]
     });
     vec![Line::from(first), fault_of(model), Line::from_iter(tabs.chain([Span::raw(filtered(model))]))]
 }

@@ -25,7 +25,7 @@ fn a_frame_of_80_by_24_has_the_head_the_streams_and_the_keys() {
     assert_eq!(lines.len(), 24);
     assert_eq!(lines[0], "adit 1.2.3, ready, up 90s, pid 7, 3 streams");
     assert_eq!(lines[1], "1 certificate, the first expires in 10d (default)");
-    assert!(lines[2].contains("1 streams") && lines[2].contains("4 identities"), "{frame}");
+    assert!(lines[2].contains("[1] streams") && lines[2].contains("[4] identities"), "{frame}");
     assert!(lines[3].starts_with("name") && lines[3].contains("down/s▼"), "{frame}");
     assert!(lines[4].starts_with("/svc/redis") && lines[4].ends_with("90.0K"), "{frame}");
     assert!(lines[23].starts_with("q quit"), "{frame}");
