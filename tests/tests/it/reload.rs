@@ -449,6 +449,36 @@ fn other_tls_files_are_in_force_with_the_rest_or_not_at_all() {
 }
 
 #[test]
+fn a_reload_takes_up_new_certificates_at_once_and_fails_where_those_on_disk_cannot_be_used() {
+    let mut world = World::new();
+    let mut live = world.open(ONE);
+    let serial = |world: &World| world.mesh.b.status()["certificates"][0]["serial"].as_str().unwrap().to_owned();
+    // when a new pair is there, then it is in force once the reload has been answered
+    let before = serial(&world);
+    let credential = world.mesh.authority.issue(&Leaf::dns(&[B]));
+    world.mesh.b.swap_credential(&credential);
+    let _ = world.mesh.b.reload().expect_success();
+    let good = serial(&world);
+    assert_ne!(good, before);
+    // when what is there is no pair, then whoever reloads is told, with what is new in the file in force
+    let mut broken = world.mesh.authority.issue(&Leaf::dns(&[B]));
+    broken.key.clone_from(&credential.key);
+    world.mesh.b.swap_credential(&broken);
+    world.mesh.b.edit(|text| format!("{text}\n[limits]\nidle = \"1h\"\n"));
+    for _ in 0..2 {
+        let told = world.mesh.b.reload();
+        assert_eq!(told.status.code(), Some(1), "{}", told.all());
+        assert!(told.stderr.contains("[tls]: what is on disk is not in force"), "{}", told.stderr);
+    }
+    assert_eq!((serial(&world), &world.mesh.b.status()["limits"]["idle"]), (good, &serde_json::json!(3600.0)));
+    live.speaks();
+    // and no more once it is
+    world.mesh.b.swap_credential(&credential);
+    let _ = world.mesh.b.reload().expect_success();
+    world.open(ONE).ends_well();
+}
+
+#[test]
 fn a_service_has_as_many_streams_as_the_file_says_now() {
     let mut world = World::new();
     let one = format!("to = \"{}\"\n", world.one.address());
