@@ -159,9 +159,26 @@ fn the_script_for_hooks_puts_no_key_where_a_certificate_belongs() {
     let both = from.path().join("both.pem");
     fs::write(&both, format!("{}{}", shown.key, shown.cert)).unwrap();
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks/install-pair");
-    let mut command = Command::new(script);
-    let _ = run(command.args([&both, &both]).env("ADIT_TLS", tls.path()), LIMIT).expect_success();
-    assert_eq!(fs::read_to_string(tls.path().join("host.pem")).unwrap().trim(), shown.cert.trim());
+    let install = |files: &[&Path]| run(Command::new(&script).args(files).env("ADIT_TLS", tls.path()), LIMIT);
+    let written = |name: &str| fs::read_to_string(tls.path().join(name)).unwrap();
+    let _ = install(&[&both, &both, &both]).expect_success();
+    for name in ["host.pem", "ca.pem"] {
+        assert_eq!(written(name).trim(), shown.cert.trim(), "{name}");
+    }
+    // and where a certificate breaks off before a key, nothing is written at all
+    let broken = from.path().join("broken.pem");
+    let half = &shown.cert[..shown.cert.len() / 2];
+    for (part, what) in [(format!("{half}\n"), "on a line of its own"), (half.to_owned(), "in the middle of a line")] {
+        fs::write(&broken, format!("{}{part}{}", shown.cert, shown.key)).unwrap();
+        for files in [[&*broken, &*both, &*both], [&*both, &*both, &*broken]] {
+            let refused = install(&files);
+            assert!(refused.stderr.contains("holds a certificate that has no end"), "{what}: {}", refused.all());
+            assert!(!refused.status.success());
+        }
+    }
+    for name in ["host.pem", "ca.pem"] {
+        assert_eq!(written(name).trim(), shown.cert.trim(), "{name}");
+    }
 }
 
 #[test]
