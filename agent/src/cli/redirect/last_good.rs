@@ -5,8 +5,7 @@ use std::{
     error::Error,
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{plan_of, undisturbed, warn_of_unseen};
@@ -23,19 +22,20 @@ pub(super) fn text(file: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
 /// Keeps `text`, which stood in `file` before its rules were made; if it stands there still, they are its rules.
 pub(super) fn keep(kept: &Path, file: &Path, text: &[u8]) -> Result<(), Box<dyn Error>> {
     if self::text(file)? != text {
-        return Err(format!("{} was changed meanwhile; apply it again", file.display()).into());
+        return Err(
+            format!("the rules are in place, but {} was changed meanwhile; apply it again", file.display()).into()
+        );
     }
     replace(kept, text)
         .map_err(|error| format!("the rules are in place, but writing {}: {error}", kept.display()).into())
 }
 
-/// In one step, and for nobody else's eyes: what is there is whole at every moment.
+/// In one step: what is there is whole at every moment. A temporary file is its owner's alone to read.
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut beside = PathBuf::from(file).into_os_string();
-    beside.push(".new");
-    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
-    written.and_then(|mut written| written.write_all(text).and_then(|()| written.sync_all()))?;
-    fs::rename(&beside, file)
+    let mut new = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new("/")))?;
+    new.write_all(text)?;
+    new.as_file().sync_all()?;
+    new.persist(file).map(drop).map_err(|failed| failed.error)
 }
 
 /// Installs the rules of what was kept, for the file cannot be used: `fault`. What is to be told.
