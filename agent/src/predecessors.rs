@@ -9,15 +9,18 @@ mod asker;
 use std::{
     fmt, io,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use futures::future::join_all;
 use hyper::{Method, StatusCode};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tokio::{net::UnixStream, sync::Notify};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use asker::Asker;
@@ -51,7 +54,7 @@ pub struct Predecessor {
     /// `None` for one that was gone before it could be held.
     process: Option<Process>,
     /// The line has ended, and the process has not.
-    lost: CancellationToken,
+    lost: AtomicBool,
 }
 
 /// What one has answered.
@@ -99,8 +102,8 @@ impl Predecessors {
         // The kernel knows who has made the line (SO_PEERCRED, unix(7)).
         let pid = stream.peer_cred()?.pid().unwrap_or_default();
         let (asker, asking) = Asker::new(stream);
-        let process = Process::hold(pid).ok();
-        let one = Arc::new(Predecessor { pid, line: copy, asker, process, lost: CancellationToken::new() });
+        let process = Pid::from_raw(pid).and_then(|pid| Process::hold(pid).ok());
+        let one = Arc::new(Predecessor { pid, line: copy, asker, process, lost: AtomicBool::new(false) });
         self.living().push(Arc::clone(&one));
         let all = Arc::clone(self);
         tokio::spawn(async move {
@@ -151,7 +154,7 @@ impl Predecessors {
 
     /// Tells each that the agent ends: their streams have as long as its own.
     pub async fn drain(&self) {
-        self.all().iter().filter(|one| one.lost.is_cancelled()).for_each(|one| one.terminate());
+        self.all().iter().filter(|one| one.lost.load(Relaxed)).for_each(|one| one.terminate());
         for (pid, answer) in self.ask(Method::POST, "/drain", LOOK_LIMIT).await {
             if let Err(why) = answer
                 && !matches!(why, Silence::Ended | Silence::Lost)
@@ -192,7 +195,7 @@ impl Predecessors {
 impl Predecessor {
     async fn ask(&self, method: Method, path: String, limit: Duration) -> Answer {
         match self.asker.ask(method, path, limit).await {
-            Err(Silence::Ended) if self.lost.is_cancelled() => Err(Silence::Lost),
+            Err(Silence::Ended) if self.lost.load(Relaxed) => Err(Silence::Lost),
             answer => answer,
         }
     }
@@ -203,12 +206,12 @@ impl Predecessor {
         if tokio::time::timeout(LAST_MOMENT, process.ended()).await.is_ok() {
             return;
         }
-        self.lost.cancel();
+        self.lost.store(true, Relaxed);
         warn!(pid = self.pid, "the line to a predecessor is broken: {}", Silence::Lost);
         process.ended().await;
     }
 
     fn terminate(&self) {
-        self.process.iter().for_each(Process::terminate);
+        self.process.iter().for_each(|process| process.signal(Signal::TERM));
     }
 }

@@ -14,8 +14,7 @@ impl Process {
     ///
     /// # Errors
     /// There is none, or no descriptor for it.
-    pub fn hold(pid: i32) -> io::Result<Self> {
-        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    pub fn hold(pid: Pid) -> io::Result<Self> {
         let held = pidfd_open(pid, PidfdFlags::empty())?;
         // SAFETY: an OwnedFd is one and the same descriptor, open, until it is dropped, and it is dropped with this.
         let registered = unsafe { AsyncFd::register_with_interest(held, Interest::READABLE) };
@@ -28,8 +27,8 @@ impl Process {
         let _ = self.0.readable().await;
     }
 
-    /// Asks it to end; it may do so at this moment.
-    pub fn terminate(&self) {
-        let _ = pidfd_send_signal(self.0.get_ref(), Signal::TERM);
+    /// Sends it a signal; one that has ended needs none.
+    pub fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(self.0.get_ref(), signal);
     }
 }

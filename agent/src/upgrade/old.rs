@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{
     LINE, OLDER,
     word::{GO, SERVING, Said, YOURS, hear},
 };
-use crate::sys::successor;
+use crate::sys::{process::Process, successor};
 
 /// What a kernel adds to the name of a program whose file was replaced (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
@@ -44,7 +44,7 @@ pub struct Successor {
 
 /// A process that is killed when this is dropped: it, and nobody else who may have its number by then.
 #[derive(Debug)]
-struct Killed(Option<(Pid, Option<OwnedFd>)>);
+struct Killed(Option<(Pid, Option<Process>)>);
 
 /// Why there was no upgrade; the agent serves on.
 #[derive(Debug)]
@@ -125,9 +125,9 @@ fn called_by_path(called: &Path, file: &Path) -> Option<PathBuf> {
     leads_there.then(|| std::path::absolute(called).ok()).flatten()
 }
 
-fn watch(pid: u32) -> Option<(Pid, Option<OwnedFd>)> {
+fn watch(pid: u32) -> Option<(Pid, Option<Process>)> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()))
+    Some((pid, Process::hold(pid).ok()))
 }
 
 impl Successor {
@@ -181,12 +181,12 @@ impl Successor {
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // One that has ended needs no signal.
-        let _ = match &self.0 {
-            Some((_, Some(process))) => pidfd_send_signal(process, Signal::KILL),
-            Some((pid, None)) => kill_process(*pid, Signal::KILL),
-            None => Ok(()),
-        };
+        match &self.0 {
+            Some((_, Some(process))) => process.signal(Signal::KILL),
+            // One that has ended needs no signal.
+            Some((pid, None)) => drop(kill_process(*pid, Signal::KILL)),
+            None => {}
+        }
     }
 }
 
