@@ -25,7 +25,7 @@ impl Group {
     /// Makes one, below the root of cgroup2, and those above it that are not there: they stay, as others may use them.
     #[must_use]
     pub fn make(path: &str) -> Self {
-        let _ = apart("mkdir -p", path).expect_success();
+        let _ = apart("mkdir -p \"$1\"", path).expect_success();
         Self { path: path.to_owned() }
     }
 
@@ -44,12 +44,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = apart("rmdir", &self.path);
+        let _ = apart("rmdir \"$1\"", &self.path);
     }
 }
 
-/// Runs a command with a path of cgroup2's, in a mount namespace of its own.
-fn apart(command: &str, path: &str) -> crate::process::Finished {
-    let script = format!("mount -t cgroup2 none /mnt && {command} \"/mnt/$1\"");
+/// Runs a script whose `$1` is a path of cgroup2's, in a mount namespace of its own.
+pub(crate) fn apart(script: &str, path: &str) -> crate::process::Finished {
+    let script = format!("mount -t cgroup2 none /mnt && set -- \"/mnt/$1\" && {script}");
     run(Command::new("unshare").args(["--mount", "sh", "-c", &script, "sh", path]), COMMAND)
 }

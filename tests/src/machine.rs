@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 pub use self::{package::package, root::Debian};
 use crate::{
+    cgroup::apart,
     netns::{Host, Hosts},
     process::{Finished, Program, run},
     skip,
@@ -77,8 +78,7 @@ struct Groups(String);
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        let script = "mount -t cgroup2 none /mnt && find \"/mnt/$1\" -depth -type d -exec rmdir {} +";
-        let _ = run(Command::new("unshare").args(["--mount", "sh", "-c", script, "sh", &self.0]), COMMAND);
+        let _ = apart("find \"$1\" -depth -type d -exec rmdir {} +", &self.0);
     }
 }
 

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use adit_tests::{
-    machine::{self, Debian, Machine},
+    machine::{self, Machine},
     need, need_that,
-    netns::{Family, Host, Hosts},
-    resp::Resp,
+    netns::Hosts,
     stopped::Stopped,
     wait::until,
 };
 
-use super::furnish::{furnish, main_pid, property, serve_redis};
+use super::furnish::{Redis, boot, furnish, main_pid, property};
 
 /// How long systemd may take to see it and to start another, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,9 +34,9 @@ fn whoever_comes_while_a_killed_agent_is_away_is_served_by_the_one_that_systemd_
             let (dead, restarts) = (main_pid(machine), restarts(machine));
             machine.shell(&format!("kill -9 {dead}"));
             // then who comes before systemd starts the next is let in, and served by that one
-            let waiting: Vec<_> = (0..8).map(|_| Redis::connect(&hosts)).collect();
+            let mut waiting: Vec<_> = (0..8).map(|_| Redis::connect(&hosts)).collect();
             assert_eq!(property(machine, "SubState"), "auto-restart", "all of them came while nobody was there");
-            waiting.into_iter().for_each(Redis::serves);
+            waiting.iter_mut().for_each(Redis::serves);
             assert_ne!(main_pid(machine), dead);
             assert_eq!(self::restarts(machine), restarts + 1);
             drop(old);
@@ -69,7 +68,7 @@ fn nobody_is_refused_while_an_agent_whose_sockets_systemd_binds_is_stopped_or_re
         let now = main_pid(&a);
         (now != before && now != "0").then_some(())
     });
-    waiting.into_iter().for_each(Redis::serves);
+    waiting.iter_mut().for_each(Redis::serves);
     // and one that is killed is started again, with all who came
     a.shell(&format!("kill -9 {}", main_pid(&a)));
     Redis::connect(&hosts).serves();
@@ -98,9 +97,7 @@ fn an_agent_with_threads_that_hang_is_started_again() {
 
 /// Two machines with Redis on B, captured, and a drop-in for both agents' unit.
 fn pair<'a>(hosts: &'a Hosts, drop_in: &str) -> (Machine<'a>, Machine<'a>) {
-    let a = Machine::boot(Debian::Bookworm, hosts, Host::A);
-    let b = Machine::boot(Debian::Bookworm, hosts, Host::B);
-    serve_redis(&b);
+    let (a, b) = boot(hosts);
     for machine in [&a, &b] {
         machine.shell("mkdir --parents /etc/systemd/system/adit.service.d");
         machine.write("/etc/systemd/system/adit.service.d/here.conf", drop_in);
@@ -111,18 +108,4 @@ fn pair<'a>(hosts: &'a Hosts, drop_in: &str) -> (Machine<'a>, Machine<'a>) {
 
 fn restarts(machine: &Machine<'_>) -> usize {
     property(machine, "NRestarts").parse().expect("systemd counts")
-}
-
-/// A client's connection to Redis on B, from A.
-struct Redis(Resp);
-
-impl Redis {
-    /// Connects; whoever is refused fails the test.
-    fn connect(hosts: &Hosts) -> Self {
-        Self(hosts.on(Host::A, || Resp::connect(&Host::B.at(Family::V4, 6379))))
-    }
-
-    fn serves(mut self) {
-        assert_eq!(self.0.ask(&[b"PING"]), b"+PONG");
-    }
 }

@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 
 use adit_tests::{
     agent::adit,
-    machine::{Machine, package},
-    netns::{A, B},
+    machine::{Debian, Machine, package},
+    netns::{A, B, Family, Host, Hosts},
+    resp::Resp,
 };
 
 /// What both machines' files begin with.
@@ -57,6 +58,15 @@ allow = ["ip:10.77.0.1"]
 /// The version that [`furnish`] installs, and the one after it.
 pub(super) const VERSIONS: [&str; 2] = ["0.1.0-1", "0.1.0-2"];
 
+/// Both machines as Debian's installer leaves them, A and B, with Redis on B.
+pub(super) fn boot(hosts: &Hosts) -> (Machine<'_>, Machine<'_>) {
+    let a = Machine::boot(Debian::Bookworm, hosts, Host::A);
+    let b = Machine::boot(Debian::Bookworm, hosts, Host::B);
+    b.shell(&format!("printf 'bind {B}\\nprotected-mode no\\n' >>/etc/redis/redis.conf"));
+    b.shell("systemctl enable --now redis-server.service");
+    (a, b)
+}
+
 /// Installs the package on both, and what an operator brings.
 pub(super) fn furnish(a: &Machine<'_>, b: &Machine<'_>) {
     let dir = tempfile::tempdir().unwrap();
@@ -85,13 +95,7 @@ fn bring(machine: &Machine<'_>, file: &Path, to: &str) {
     machine.write(to, fs::read(file).unwrap());
 }
 
-/// Lets Redis serve the machine's neighbours, now and after each boot.
-pub(super) fn serve_redis(b: &Machine<'_>) {
-    b.shell(&format!("printf 'bind {B}\\nprotected-mode no\\n' >>/etc/redis/redis.conf"));
-    b.shell("systemctl enable --now redis-server.service");
-}
-
-/// The same for PostgreSQL, which asks nobody for a password: who may come, the agents say.
+/// Lets PostgreSQL serve the machine's neighbours, which asks nobody for a password: who may come, the agents say.
 pub(super) fn serve_postgres(b: &Machine<'_>) {
     b.shell(&format!("echo \"listen_addresses = '{B}'\" >>/etc/postgresql/15/main/postgresql.conf"));
     b.shell("echo 'host all all samenet trust' >>/etc/postgresql/15/main/pg_hba.conf");
@@ -106,4 +110,19 @@ pub(super) fn main_pid(machine: &Machine<'_>) -> String {
 /// What systemd says of the agent's unit.
 pub(super) fn property(machine: &Machine<'_>, name: &str) -> String {
     machine.shell(&format!("systemctl show --property {name} --value adit.service"))
+}
+
+/// A client's connection to Redis on B, from A.
+pub(super) struct Redis(Resp);
+
+impl Redis {
+    /// Connects; whoever is refused fails the test.
+    pub(super) fn connect(hosts: &Hosts) -> Self {
+        Self(hosts.on(Host::A, || Resp::connect(&Host::B.at(Family::V4, 6379))))
+    }
+
+    /// It is answered.
+    pub(super) fn serves(&mut self) {
+        assert_eq!(self.0.ask(&[b"PING"]), b"+PONG");
+    }
 }
