@@ -188,10 +188,13 @@ pub async fn follow<E: fmt::Display>(
             let _turn = turn;
             read_and_apply(&from, put.as_ref())
         });
-        // A read that hangs, on a mount whose server is gone, must not keep the agent from its end.
+        // A read that hangs, on a mount whose server is gone, must not keep the agent from its end; nor one of TLS files.
         let Some(read) = stop.run_until_cancelled(read).await else { return };
         let result = read.unwrap_or_else(|panicked| Err(Fault::World(panicked.to_string())));
-        reloads.finish(&source.file, result, cause).await;
+        let finished = stop.run_until_cancelled(reloads.finish(&source.file, result, cause)).await;
+        if finished.is_none() {
+            return;
+        }
         if by_signal {
             notify::reloaded();
         }
