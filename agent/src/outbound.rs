@@ -44,7 +44,7 @@ use crate::{
         attempt::{Eager, Patience, attempt},
         dial::{Dialed, Key, Ours, dial},
         pool::{Keep, Pool},
-        retry::{Failure, Was},
+        retry::{Blames, Failure, Was},
     },
     wire::plain::{Plain, SocketOptions, destinations},
     withdraw::{Rights, withdrawn},
@@ -265,7 +265,7 @@ impl Outbound {
         tries: &mut Tries,
         eager: &mut Eager,
     ) -> Result<Option<Opened>, Ending> {
-        while let Some((lease, on)) = tries.next(way.balancer()) {
+        while let Some((lease, on)) = tries.next(|avoid| way.pick(avoid)) {
             let began = Instant::now();
             wanted.stream.tries(format!("{} ({})", lease.address(), lease.bound()));
             wanted.stream.flight.note(What::Chosen(lease.address().clone(), lease.pick()));
@@ -273,6 +273,7 @@ impl Outbound {
             match self.try_at(wanted, way, (&lease, on, others), eager).await? {
                 Ok(dialed) => {
                     lease.opened(began.elapsed());
+                    way.serves(&lease);
                     metrics::stream_open_took(Direction::Outbound, wanted.stream.since.elapsed());
                     wanted.stream.flight.note(What::Opened);
                     wanted.stream.sends(eager.len());
@@ -318,7 +319,7 @@ impl Outbound {
         let preamble = Preamble { destination, ..wanted.preamble.clone() };
         let mut dialed = match self.tunnel(&key, on, opening.dialing(wanted.left(), others)).await {
             Ok(dialed) => dialed,
-            Err(failure) => return Ok(Err((self.blame(lease, &key, failure, &opening), on.was(false)))),
+            Err(failure) => return Ok(Err((self.blame(way, lease, &key, failure), on.was(false)))),
         };
         wanted.stream.meets(dialed.peer.to_string());
         let recycled = dialed.recycled;
@@ -328,7 +329,7 @@ impl Outbound {
             Ok(_) => Ok(Ok(dialed)),
             Err(failure) => {
                 self.give_back(dialed, way, &failure).await;
-                Ok(Err((self.blame(lease, &key, failure, &opening), on.was(recycled))))
+                Ok(Err((self.blame(way, lease, &key, failure), on.was(recycled))))
             }
         }
     }
@@ -370,15 +371,17 @@ impl Outbound {
         Patience { answer: self.opening.answer.min(left), frame: self.limits.frame }
     }
 
-    fn blame(&self, lease: &Lease, key: &Key, failure: Failure, opening: &OpenLimits) -> Failure {
-        if let Some(limit) = opening.reached(&failure) {
+    fn blame(&self, way: &Way, lease: &Lease, key: &Key, failure: Failure) -> Failure {
+        if let Some(limit) = self.opening.under(way.settings()).reached(&failure) {
             metrics::limit_reached(limit);
         }
         if failure.empties_pool() {
             self.pool.empty(key);
         }
-        if failure.blames_endpoint() {
-            lease.failed(&failure.to_string());
+        match failure.blames() {
+            Blames::Endpoint => lease.failed(&failure.to_string()),
+            Blames::Service => way.refuses(lease, &failure.to_string()),
+            Blames::Nobody => {}
         }
         debug!(endpoint = %lease.address(), "attempt failed: {failure}");
         failure

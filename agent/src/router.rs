@@ -6,6 +6,7 @@
 mod census;
 mod decide;
 pub mod delegate;
+mod refusals;
 mod tables;
 
 pub use census::{Census, Standing};

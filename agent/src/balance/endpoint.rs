@@ -194,6 +194,18 @@ impl Lease {
         }
     }
 
+    /// The endpoint was reached, though it did not open this stream: nothing speaks against it.
+    pub fn answered(&self) {
+        self.probing.store(false, Ordering::Relaxed);
+        let mut record = self.endpoint.record();
+        let was_up = record.health == Health::Up;
+        (record.health, record.last_error) = (Health::Up, None);
+        drop(record);
+        if !was_up {
+            self.home.set().refresh(&self.endpoint, Instant::now());
+        }
+    }
+
     /// The endpoint could not be reached, or says it cannot serve; it is left out for a while.
     pub fn failed(&self, why: &str) {
         self.failed_at(why, Instant::now(), fastrand::u64(..));

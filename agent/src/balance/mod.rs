@@ -78,11 +78,11 @@ impl Balancer {
         self.home.set().update(addresses, self.home.on_leave, Instant::now);
     }
 
-    /// The same, and whether any endpoint would let a stream in now.
-    pub fn admits_with(&self, addresses: &Arc<[Weighted]>) -> bool {
+    /// The same, and whether any endpoint but those of `besides` would let a stream in now.
+    pub fn admits_with(&self, addresses: &Arc<[Weighted]>, besides: &[Address]) -> bool {
         let mut set = self.home.set();
         set.update(addresses, self.home.on_leave, Instant::now);
-        set.is_admitting(Instant::now)
+        set.is_admitting(Instant::now) && (besides.is_empty() || set.admits_besides(besides))
     }
 
     /// An endpoint for one stream, without those in `avoid` and, while others are left, those that just failed; in the
@@ -101,9 +101,9 @@ impl Balancer {
     /// Where a stream would go now, for somebody who only wants to know: nothing is counted. The next stream may draw
     /// another.
     #[must_use]
-    pub fn would_pick(&self) -> Option<Address> {
+    pub fn would_pick(&self, avoid: &[Address]) -> Option<Address> {
         let mut set = self.home.set();
-        let chosen = set.choose(self.home.kind, &[], Instant::now(), &mut || fastrand::u64(..))?;
+        let chosen = set.choose(self.home.kind, avoid, Instant::now(), &mut || fastrand::u64(..))?;
         Some(set.address(chosen.at).clone())
     }
 

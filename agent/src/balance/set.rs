@@ -206,6 +206,11 @@ impl Set {
         }
     }
 
+    /// Whether one of those that let streams in is none of these.
+    pub(super) fn admits_besides(&self, others: &[Address]) -> bool {
+        self.slots.iter().any(|slot| slot.admitted && !others.contains(slot.endpoint.address()))
+    }
+
     /// The endpoints of the lowest tier that has any which would let a stream in.
     pub(super) fn admitting(&mut self, now: Instant) -> Vec<Arc<Endpoint>> {
         self.wake(now);

@@ -150,10 +150,10 @@ fn who_only_asks_where_a_stream_would_go_changes_nothing() {
     let held = balancer.pick(&[]).unwrap();
     let other = if held.address() == &address(1) { address(2) } else { address(1) };
     for _ in 0..100 {
-        assert_eq!(balancer.would_pick(), Some(other.clone()));
+        assert_eq!(balancer.would_pick(&[]), Some(other.clone()));
     }
     assert_eq!((balancer.open(), balancer.pick(&[]).unwrap().address()), (1, &other));
-    assert_eq!(empty(BalancerKind::Least, OnLeave::Keep).would_pick(), None);
+    assert_eq!(empty(BalancerKind::Least, OnLeave::Keep).would_pick(&[]), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use adit_protocol::Name;
 
 use crate::{
     addr::Address,
-    balance::{Balancer, Lease},
+    balance::Lease,
     end::{End, Ending, Side},
     router::Way,
     streams::Direction,
@@ -52,13 +52,13 @@ pub(super) struct Tries {
 impl Tries {
     /// Where to try next, if anywhere (PROTOCOL.md section 4: at most 3 attempts). An endpoint to which no tunnel could be
     /// opened costs none of them, and none is gone to again.
-    pub(super) fn next(&mut self, balancer: &Balancer) -> Option<(Lease, On)> {
+    pub(super) fn next(&mut self, pick: impl FnOnce(&[Address]) -> Option<Lease>) -> Option<(Lease, On)> {
         if self.is_over() {
             return None;
         }
         let next = match self.again.take() {
             Some(lease) => (lease, On::Fresh),
-            None => (balancer.pick(&self.avoid)?, On::Any),
+            None => (pick(&self.avoid)?, On::Any),
         };
         self.made += 1;
         if self.made > 1 {
@@ -114,6 +114,8 @@ mod tests {
 
     use adit_config::peers::{BalancerKind, OnLeave};
 
+    use crate::balance::Balancer;
+
     use super::*;
     use crate::{addr::Weighted, tunnel::dial::DialError, wire::channel::PeerEnd};
 
@@ -130,7 +132,7 @@ mod tests {
         let balancer = balancer(5);
         let mut tries = Tries::default();
         let mut seen = std::collections::HashSet::new();
-        while let Some((lease, _)) = tries.next(&balancer) {
+        while let Some((lease, _)) = tries.next(|avoid| balancer.pick(avoid)) {
             assert!(seen.insert(lease.address().to_string()), "{} twice", lease.address());
             tries.failed(lease, Failure::Dial(DialError::ConnectTimeout(Duration::ZERO)), Was::Fresh);
         }
@@ -142,7 +144,7 @@ mod tests {
         let balancer = balancer(5);
         let mut tries = Tries::default();
         let mut asked = 0;
-        while let Some((lease, _)) = tries.next(&balancer) {
+        while let Some((lease, _)) = tries.next(|avoid| balancer.pick(avoid)) {
             asked += 1;
             let lost = Failure::Lost { end: PeerEnd::Bare(None), handed: false, spoken: false };
             tries.failed(lease, lost, Was::Fresh);

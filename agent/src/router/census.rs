@@ -75,7 +75,7 @@ impl Router {
         }
         for (name, route) in routes {
             for way in route.tree.leaves() {
-                census.endpoints.insert((name.clone(), way.bound().clone()), way.balancer().tally());
+                census.endpoints.insert((name.clone(), way.bound().clone()), way.tally());
             }
         }
         census

@@ -126,11 +126,11 @@ fn picked(side: Direction, way: &Way) -> Fate {
     if let (Direction::Outbound, Err(rule)) = (side, way.expectation()) {
         return Fate::Refused(rule.to_string());
     }
-    match (side, way.balancer().would_pick()) {
+    match (side, way.would_pick()) {
         (Direction::Outbound, Some(Address::Unix(_))) => Fate::Refused(over_unix(way.bound())),
         (_, Some(address)) => {
             let address = address.to_string();
-            let endpoints = way.balancer().status().endpoints;
+            let endpoints = way.endpoints();
             let down = endpoints.iter().any(|one| one.address == address && one.health != "up");
             Fate::To { address, bound: way.bound().to_string(), down }
         }
@@ -250,7 +250,7 @@ impl Rows<'_> {
         place.next_ms = known.as_ref().and_then(|known| known.next_ms);
         place.last_error = known.and_then(|known| known.last_error).or(fault);
         if state == "bound" {
-            place.endpoints = seen.way.balancer().status().endpoints.into_iter().map(Endpoint::from).collect();
+            place.endpoints = seen.way.endpoints().into_iter().map(Endpoint::from).collect();
         }
         if self.side == Direction::Outbound {
             place.expects = Some(match seen.way.expectation() {

@@ -3,9 +3,11 @@
 //! for the watching; the time is an argument.
 
 use super::decide::State;
+use super::refusals::Refusals;
 use super::{RouterStatus, Rules};
+use crate::addr::Address;
 use crate::addr::Weighted;
-use crate::balance::Balancer;
+use crate::balance::{Balancer, EndpointStatus, Lease, Tally};
 use crate::naming::{Addrs, Namers};
 use adit_config::dtab::{Bound, NameTree};
 use adit_config::peers::{BalancerKind, Expectation, NoRule, OnLeave, Settings};
@@ -56,6 +58,8 @@ pub struct Way {
     road: Arc<Road>,
     expectation: Result<Expectation, NoRule>,
     settings: Settings,
+    /// The logical name.
+    name: Name,
 }
 
 /// A bound name with its addresses and its balancer.
@@ -63,6 +67,8 @@ pub struct Way {
 pub(super) struct Road {
     addrs: watch::Receiver<Addrs>,
     balancer: Balancer,
+    /// Endpoints that have not got what one of the names asks for.
+    refusals: Refusals,
     /// Nobody used it when it was last looked at. After new rules a road has a while to be led to again.
     unused: AtomicBool,
     /// Ends the task that follows its addresses, if it has one.
@@ -72,6 +78,7 @@ pub(super) struct Road {
 /// What the rules say of a way, before it has a road.
 #[derive(Debug)]
 pub(super) struct Said {
+    name: Name,
     bound: Bound,
     expectation: Result<Expectation, NoRule>,
     settings: Settings,
@@ -144,14 +151,14 @@ impl Tables {
 
     /// A way over the road that is kept, or over a new one.
     pub(super) fn way(&mut self, said: Said, namers: &Namers) -> Arc<Way> {
-        let Said { bound, expectation, settings } = said;
+        let Said { name, bound, expectation, settings } = said;
         let key = RoadKey {
             bound: bound.path().clone(),
             balancer: settings.balancer.unwrap_or_default(),
             on_leave: settings.on_leave.unwrap_or_default(),
         };
         let road = self.roads.entry(key).or_insert_with_key(|key| Road::to(&bound, key, namers)).clone();
-        Arc::new(Way { road, expectation, settings })
+        Arc::new(Way { road, expectation, settings, name })
     }
 
     fn make_room(&mut self, now: Instant) {
@@ -213,7 +220,7 @@ impl Said {
     pub(super) fn of(rules: &Rules, name: &Name, bound: Bound) -> Self {
         let expectation = rules.peers.expect(name, bound.path());
         let settings = rules.peers.settings(name, bound.path());
-        Self { bound, expectation, settings }
+        Self { name: name.clone(), bound, expectation, settings }
     }
 }
 
@@ -228,6 +235,68 @@ impl Way {
     #[must_use]
     pub fn balancer(&self) -> &Balancer {
         &self.road.balancer
+    }
+
+    /// An endpoint for one stream of this name, without those in `avoid` and, while others are left, those that just failed
+    /// or have refused this name.
+    pub fn pick(&self, avoid: &[Address]) -> Option<Lease> {
+        let refused = self.refused();
+        if refused.is_empty() {
+            return self.balancer().pick(avoid);
+        }
+        let both = [avoid, &refused].concat();
+        self.balancer().pick(&both).or_else(|| self.balancer().pick(avoid))
+    }
+
+    /// Where a stream would go now; nothing is counted.
+    pub fn would_pick(&self) -> Option<Address> {
+        let refused = self.refused();
+        self.balancer().would_pick(&refused).or_else(|| self.balancer().would_pick(&[]))
+    }
+
+    /// The endpoint was reached, and says that it has not got what this name asks for; it is left out for a while, for this
+    /// name alone.
+    pub fn refuses(&self, lease: &Lease, why: &str) {
+        lease.answered();
+        self.road.refusals.note(&self.name, lease.address(), why, Instant::now(), fastrand::u64(..));
+    }
+
+    /// The endpoint has opened a stream of this name.
+    pub fn serves(&self, lease: &Lease) {
+        self.road.refusals.forget(&self.name, lease.address());
+    }
+
+    /// Its endpoints as they stand for this name.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let mut endpoints = self.balancer().status().endpoints;
+        let now = Instant::now();
+        for (address, refusal) in self.road.refusals.of(&self.name, now) {
+            let address = address.to_string();
+            if let Some(one) = endpoints.iter_mut().find(|one| one.address == address && one.health == "up") {
+                one.health = "down";
+                one.down_for_ms = refusal.left_ms(now);
+                one.last_error = Some(refusal.why);
+            }
+        }
+        endpoints
+    }
+
+    /// How many of them stand how, for this name.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for endpoint in self.endpoints() {
+            match endpoint.health {
+                "up" => tally.up += 1,
+                "down" => tally.down += 1,
+                _ => tally.probation += 1,
+            }
+        }
+        tally
+    }
+
+    fn refused(&self) -> Vec<Address> {
+        let refused = self.road.refusals.of(&self.name, Instant::now());
+        refused.into_iter().map(|(address, _)| address).collect()
     }
 
     /// Who must answer there.
@@ -256,7 +325,7 @@ impl Way {
         match &*addrs {
             Addrs::Pending => State::Pending,
             Addrs::Bound(addresses) => {
-                if self.road.balancer.admits_with(addresses) {
+                if self.road.balancer.admits_with(addresses, &self.refused()) {
                     State::Up
                 } else {
                     State::Down
@@ -292,7 +361,13 @@ impl Road {
             namers.tasks().spawn(follow(addrs.clone(), balancer.clone(), stop.clone()));
             stop.drop_guard()
         });
-        Arc::new(Self { addrs, balancer, unused: AtomicBool::new(false), _follows: follows })
+        Arc::new(Self {
+            addrs,
+            balancer,
+            refusals: Refusals::default(),
+            unused: AtomicBool::new(false),
+            _follows: follows,
+        })
     }
 
     /// What is known of its addresses, and its balancer, which was told.

@@ -93,17 +93,30 @@ impl Failure {
         }
     }
 
-    /// Whether the endpoint is to be left out for a while: it failed, rather than said no to this stream.
-    pub fn blames_endpoint(&self) -> bool {
+    /// Who is to be left out for a while, for having failed rather than said no to this stream.
+    pub fn blames(&self) -> Blames {
         match self {
-            Self::Dial(DialError::Setup(_)) | Self::Application(_) => false,
-            Self::Dial(_) | Self::Lost { .. } | Self::Silent { .. } | Self::Protocol(_) => true,
-            Self::Refused(refusal) => matches!(
-                refusal.code,
-                RefusalCode::Known(Code::Unavailable | Code::Timeout | Code::Overloaded | Code::Draining)
-            ),
+            Self::Dial(DialError::Setup(_)) | Self::Application(_) => Blames::Nobody,
+            Self::Dial(_) | Self::Lost { .. } | Self::Silent { .. } | Self::Protocol(_) => Blames::Endpoint,
+            Self::Refused(refusal) => match refusal.code {
+                // The agent is well, and carries other names as ever.
+                RefusalCode::Known(Code::Unavailable | Code::Timeout) => Blames::Service,
+                RefusalCode::Known(Code::Overloaded | Code::Draining) => Blames::Endpoint,
+                RefusalCode::Known(_) | RefusalCode::Unknown(_) => Blames::Nobody,
+            },
         }
     }
+}
+
+/// Who is to be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blames {
+    /// The endpoint, for every name.
+    Endpoint,
+    /// The endpoint, for this name.
+    Service,
+    /// Nobody.
+    Nobody,
 }
 
 impl fmt::Display for Failure {

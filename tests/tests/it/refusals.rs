@@ -4,9 +4,11 @@
 use std::io::ErrorKind;
 
 use adit_tests::{
-    address::{Address, free_port},
+    address::{Address, Wire, free_port},
+    agent::adit,
     end::End,
     listener::Listener,
+    load::Service,
     mesh::{A, B, Mesh},
 };
 
@@ -68,4 +70,30 @@ fn ping_names_the_peer_and_the_rule_that_admits() {
         assert!(report.contains(word), "no `{word}` in:\n{report}");
     }
     assert!(!service.has_caller(), "a probe connects to nothing");
+}
+
+#[test]
+fn a_service_that_is_down_takes_no_other_service_of_its_host_with_it() {
+    const DEAD: &str = "/svc/dead";
+    // given two services of one host, of which one is not running, and a second choice for both that is not there
+    let echo = Service::start(Wire::Tcp, "echo");
+    let dead = Address::parse(&format!("127.0.0.1:{}", free_port()));
+    let table = format!("/svc => /$/inet/127.0.0.1/{{port}} || /$/inet/127.0.0.1/{} ;", free_port());
+    let plan = Mesh::plan();
+    let socket = format!("socket = \"{}\"\n", plan.path("a.sock").display());
+    let mesh = plan.service(ECHO, echo.address()).service(DEAD, &dead).table(&table).a_also(&socket).start();
+    // when the one that is not running is asked for
+    assert_eq!(End::connect(&mesh.front(DEAD)).failure(), Some(ErrorKind::ConnectionReset));
+    // then streams of the other go where they went, at their first attempt
+    let retried = mesh.a.metric("adit_open_retries_total");
+    for _ in 0..3 {
+        End::try_echo(&mesh.front(ECHO)).unwrap();
+    }
+    assert_eq!(mesh.a.metric("adit_open_retries_total"), retried);
+    // and whoever asks is told which of the two names it is that has a fault
+    let file = mesh.a.file().display().to_string();
+    let told = |name: &str| adit(&["delegate", name, "--config", &file]).all();
+    for (name, stands) in [(DEAD, "down"), (ECHO, "up")] {
+        assert!(told(name).contains(&format!("{}   {stands}", mesh.b.inbound())), "{}", told(name));
+    }
 }
