@@ -260,7 +260,7 @@ fn credentials_are_read_from_the_folder_that_the_manager_names() {
     );
 }
 
-/// Two hosts, of which A is under `manager`: B's echo, at each of these doors of A.
+/// Two hosts, of which A is under `manager`, which has heard that A is ready: B's echo, at each of these doors of A.
 fn mesh(manager: &Manager, doors: &[&Address], variable: &str) -> (Mesh, Service) {
     mesh_with(manager, doors, "", variable)
 }
@@ -272,7 +272,10 @@ fn mesh_with(manager: &Manager, doors: &[&Address], more: &str, variable: &str) 
     let leads: Vec<_> = leads.iter().map(String::as_str).collect();
     let more: String = doors.iter().map(|door| listener(&door.to_string(), "")).collect::<String>() + more;
     let plan = Mesh::plan().service(ECHO, echo.address()).a_inside(&leads).a_also(&more);
-    (plan.start(), echo)
+    let mesh = plan.start();
+    // a manager hears in its own time: a test that looks at what it keeps waits for the last word of the start
+    manager.until_said("READY=1");
+    (mesh, echo)
 }
 
 fn listener(listen: &str, more: &str) -> String {
