@@ -4,6 +4,7 @@
 
 mod files;
 mod renew;
+mod replaced;
 
 use std::{
     fmt, io,

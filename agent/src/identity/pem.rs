@@ -1,7 +1,12 @@
 //! Files of PEM, read into DER: chains, keys, bundles and revocation lists. It knows what kind of
 //! section each file must hold and says so when it holds another. It never looks inside the DER.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
@@ -12,9 +17,17 @@ use super::error::LoadError;
 
 type Section = (SectionKind, Vec<u8>);
 
+/// No file is longer: the longest revocation lists of public CAs have some tens of MiB.
+const LONGEST: u64 = 64 << 20;
+
 /// The certificates of a PEM file in their order, at least one. A key beside them is passed over.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    let sections = sections(file)?;
+    certificates_in(file, &read(file)?)
+}
+
+/// The same of what was read of `file` already.
+pub(super) fn certificates_in(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let sections = parse(file, bytes)?;
     let found: Vec<_> = of_kind(&sections, SectionKind::Certificate).map(CertificateDer::from).collect();
     match found.is_empty() {
         false => Ok(found),
@@ -74,9 +87,19 @@ fn sections(file: &Path) -> Result<Vec<Section>, LoadError> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
-    let bytes = fs::read(file).map_err(|cause| LoadError::io(file, &cause))?;
+    let bytes = File::open(file).and_then(bounded).map_err(|cause| LoadError::io(file, &cause))?;
     match bytes.iter().all(u8::is_ascii_whitespace) {
         true => Err(LoadError::new(file, "is empty", "write the PEM text into it")),
+        false => Ok(bytes),
+    }
+}
+
+/// What a file holds, but for one that is too long to be what it should be.
+pub(super) fn bounded(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LONGEST {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MiB", LONGEST >> 20))),
         false => Ok(bytes),
     }
 }

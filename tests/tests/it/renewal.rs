@@ -135,11 +135,11 @@ fn a_certificate_is_renewed_for_nobody_who_does_not_have_its_key() {
         let out = ca.path().join(out).display().to_string();
         let _made = adit(&["ca", "issue", "--dir", &dir, "--dns", name, "--out", &out]).expect_success();
     }
-    // given somebody's certificate, which is no secret, beside another key, or a link to one
+    // given somebody's certificate, which is no secret, beside another key
     let folder = tempfile::tempdir().unwrap();
     let (pem, key) = (folder.path().join("host.pem"), folder.path().join("host.key"));
     fs::copy(ca.path().join("victim.pem"), &pem).unwrap();
-    symlink(ca.path().join("mine.key"), &key).unwrap();
+    fs::copy(ca.path().join("mine.key"), &key).unwrap();
     for keep in [&[][..], &["--keep-key"]] {
         // when it is to be renewed, then it is not, and nothing is written
         let before = [&pem, &key].map(|file| fs::read(file).unwrap());
@@ -149,6 +149,71 @@ fn a_certificate_is_renewed_for_nobody_who_does_not_have_its_key() {
         assert!(said.all().contains("has another key than"), "{}", said.all());
         assert_eq!([&pem, &key].map(|file| fs::read(file).unwrap()), before);
     }
+}
+
+#[test]
+fn renewing_reads_and_writes_files_of_the_certificates_folder_alone() {
+    let ca = tempfile::tempdir().unwrap();
+    let dir = ca.path().display().to_string();
+    let _made = adit(&["ca", "init", "--dir", &dir]).expect_success();
+    let _made = adit(&["ca", "issue", "--dir", &dir, "--dns", A, "--out", &format!("{dir}/victim")]).expect_success();
+    let victims = [ca.path().join("victim.pem"), ca.path().join("victim.key")];
+    let before = victims.clone().map(|file| fs::read(file).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (pem, key) = (folder.path().join("host.pem"), folder.path().join("host.key"));
+    let renew = |path: &Path, keep: &[&str]| {
+        let path = path.display().to_string();
+        adit(&[&["ca", "renew", "--dir", &dir, "--within", "3650d", &path], keep].concat())
+    };
+    let large = folder.path().join("large");
+    fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    let pipe = folder.path().join("pipe");
+    let _made = run(Command::new("mkfifo").arg(&pipe), LIMIT).expect_success();
+    // given a victim's certificate, which is no secret, and a key that is no file of this folder, or none to be read
+    fs::copy(&victims[0], &pem).unwrap();
+    let told = [
+        (victims[1].as_path(), "leads out of its folder, to "),
+        (Path::new("/dev/zero"), "leads out of its folder, to "),
+        (&large, "is longer than 64 MiB"),
+        (&pipe, "is no regular file"),
+        (&folder.path().join("none"), "No such file"),
+    ];
+    for (target, why) in told {
+        for keep in [&[][..], &["--keep-key"]] {
+            symlink(target, &key).unwrap();
+            // when it is to be renewed, then it is told and nothing is written
+            let refused = renew(&pem, keep);
+            assert_eq!(refused.status.code(), Some(1), "{}: {}", target.display(), refused.all());
+            assert!(refused.stderr.contains(why), "{}", refused.all());
+            assert_eq!(victims.clone().map(|file| fs::read(file).unwrap()), before);
+            assert_eq!(fs::read(&pem).unwrap(), before[0]);
+            fs::remove_file(&key).unwrap();
+        }
+    }
+    // and likewise for the certificate
+    fs::remove_file(&pem).unwrap();
+    fs::copy(&victims[1], &key).unwrap();
+    for (target, why) in [(&large, "is longer than 64 MiB"), (&pipe, "is no regular file")] {
+        symlink(target, &pem).unwrap();
+        let refused = renew(&pem, &[]);
+        assert!(refused.stderr.contains(why), "{}", refused.all());
+        fs::remove_file(&pem).unwrap();
+    }
+    // but links within a folder are followed, and stay
+    for (link, target) in [(&pem, "host-1.pem"), (&key, "host-1.key")] {
+        symlink(target, link).unwrap_or_else(|_| {
+            fs::remove_file(link).unwrap();
+            symlink(target, link).unwrap();
+        });
+    }
+    fs::copy(&victims[0], folder.path().join("host-1.pem")).unwrap();
+    fs::copy(&victims[1], folder.path().join("host-1.key")).unwrap();
+    let _renewed = renew(&pem, &[]).expect_success();
+    for (file, before) in [(&pem, &before[0]), (&key, &before[1])] {
+        assert_ne!(&fs::read(file).unwrap(), before, "{}", file.display());
+        assert!(file.is_symlink());
+    }
+    assert_eq!(victims.clone().map(|file| fs::read(file).unwrap()), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -39,28 +39,6 @@ impl Pair {
         }
         write(&self.key, &issued.key, 0o600, existing)?;
         write(&self.certificate, &issued.certificate, 0o644, existing)
-    }
-
-    /// Replaces both with their owners and modes kept, the key first; with the key that is there already, the certificate
-    /// alone. All that may fail comes before the two renames, so that who reads in between finds no pair for as short a time
-    /// as can be.
-    pub(super) fn replace(&self, issued: &Issued, has_new_key: bool) -> Result<(), IssueError> {
-        let failed = |file: &Path| {
-            let file = file.to_owned();
-            move |cause| IssueError::File { file, cause }
-        };
-        let certificate = successor(&self.certificate, &issued.certificate).map_err(failed(&self.certificate))?;
-        if !has_new_key {
-            return put(certificate, &self.certificate).map_err(failed(&self.certificate));
-        }
-        let key = successor(&self.key, &issued.key).map_err(failed(&self.key))?;
-        let old = successor(&self.key, &read(&self.key)?).map_err(failed(&self.key))?;
-        put(key, &self.key).map_err(failed(&self.key))?;
-        put(certificate, &self.certificate).map_err(|cause| {
-            // The old certificate is there still, and so must its key be.
-            let _ = put(old, &self.key);
-            failed(&self.certificate)(cause)
-        })
     }
 }
 
@@ -140,22 +118,6 @@ fn stage(file: &Path, bytes: &[u8], mode: u32) -> Result<Staged, IssueError> {
     Ok(Staged { new: new.into_temp_path(), old })
 }
 
-/// A file beside `file` that is to take its place, with its owner and mode.
-fn successor(file: &Path, text: &str) -> io::Result<tempfile::NamedTempFile> {
-    let meta = fs::metadata(file)?;
-    let mut new = tempfile::NamedTempFile::new_in(folder(file))?;
-    new.write_all(text.as_bytes())?;
-    // First the owner: a change of it may take bits of the mode away.
-    fchown(new.as_file(), Some(meta.uid()), Some(meta.gid()))?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-    new.as_file().sync_all()?;
-    Ok(new)
-}
-
-fn put(new: tempfile::NamedTempFile, file: &Path) -> io::Result<()> {
-    new.persist(file).map(|_| ()).map_err(|failed| failed.error)
-}
-
 /// A folder of keys, if it is not there yet, is its owner's alone.
 fn make_private_dir(dir: &Path) -> Result<(), IssueError> {
     use std::os::unix::fs::DirBuilderExt;
@@ -211,7 +173,7 @@ fn write_to(file: &Path, text: &str, mode: u32, existing: Existing) -> io::Resul
     Ok(())
 }
 
-fn file_error(file: &Path, cause: io::Error) -> IssueError {
+pub(super) fn file_error(file: &Path, cause: io::Error) -> IssueError {
     let file = file.to_path_buf();
     IssueError::File { file, cause }
 }

@@ -2,7 +2,7 @@
 //! pair with its owner and mode. Never one that this CA did not issue, nor one with a name that would be lost.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,7 +12,10 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::{Authority, DAY, IssueError, Request, files};
+use super::{
+    Authority, DAY, IssueError, Request,
+    replaced::{Old, Pair},
+};
 use crate::identity::{error::LoadError, leaf::Leaf, pem, pki, settings};
 
 /// What to renew, and how.
@@ -55,10 +58,8 @@ pub enum RenewError {
 /// # Errors
 /// Then the old pair is as it was.
 pub fn renew(authority: &Authority, certificate: &Path, how: &Renewal, now: SystemTime) -> Result<Renewed, RenewError> {
-    // Of a link, the file it leads to is replaced: a folder of links goes on to be one.
-    let certificate = resolved(certificate)?;
-    let key = resolved(&certificate.with_extension("key"))?;
-    let chain = pem::certificates(&certificate).map_err(RenewError::Load)?;
+    let pair = Pair::read(certificate).map_err(RenewError::Issue)?;
+    let chain = pem::certificates_in(&pair.certificate.path, &pair.certificate.bytes).map_err(RenewError::Load)?;
     let der = chain.first().ok_or(RenewError::Foreign)?;
     let leaf = Leaf::parse(der).map_err(|_| RenewError::Foreign)?;
     if leaf.not_after > now + how.within {
@@ -69,11 +70,10 @@ pub fn renew(authority: &Authority, certificate: &Path, how: &Renewal, now: Syst
     }
     let request = request(der, &leaf, how.days)?;
     // A certificate is no secret: whoever has the key too is the host that it names.
-    let own = own_key(&key, der)?;
+    let own = own_key(&pair.key, der)?;
     let kept = how.keep_key.then_some(own);
     let has_new_key = kept.is_none();
     let issued = authority.issue_for(&request, kept, now).map_err(RenewError::Issue)?;
-    let pair = files::Pair { certificate, key };
     pair.replace(&issued, has_new_key).map_err(RenewError::Issue)?;
     Ok(Renewed::Until(now + DAY * u32::from(request.days)))
 }
@@ -126,17 +126,13 @@ fn life(leaf: &Leaf) -> u16 {
 }
 
 /// The key beside a certificate, which must be that one's.
-fn own_key(file: &Path, der: &CertificateDer<'_>) -> Result<KeyPair, RenewError> {
-    let text = files::read(file).map_err(RenewError::Issue)?;
-    let unusable = super::unusable(format!("reading {}", file.display()));
+fn own_key(old: &Old, der: &CertificateDer<'_>) -> Result<KeyPair, RenewError> {
+    let text = String::from_utf8_lossy(&old.bytes);
+    let unusable = super::unusable(format!("reading {}", old.path.display()));
     let key = KeyPair::from_pem(&text).map_err(unusable).map_err(RenewError::Issue)?;
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| RenewError::Foreign)?;
     let is_its = certificate.public_key().raw == key.subject_public_key_info();
-    if is_its { Ok(key) } else { Err(RenewError::OtherKey(file.to_owned())) }
-}
-
-fn resolved(file: &Path) -> Result<PathBuf, RenewError> {
-    fs::canonicalize(file).map_err(|cause| RenewError::Load(LoadError::io(file, &cause)))
+    if is_its { Ok(key) } else { Err(RenewError::OtherKey(old.path.clone())) }
 }
 
 impl fmt::Display for RenewError {
