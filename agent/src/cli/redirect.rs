@@ -75,9 +75,9 @@ struct Apply {
     /// Put back what was there before, unless somebody presses Enter within this time, such as 30s or 2m.
     #[arg(long, value_name = "TIME", value_parser = span)]
     confirm: Option<Duration>,
-    /// Keep a copy of the configuration here once its rules are in place; and where the configuration cannot be used, install
-    /// the rules of the copy, and fail all the same. A host that starts with a wrong file then has the rules it had.
-    #[arg(long, value_name = "FILE", conflicts_with = "confirm")]
+    /// Keep a copy of the configuration here once its rules are in place; and where they cannot be installed, install those of
+    /// the copy unless rules are in place, and fail all the same. A host that starts with a wrong file has the rules it had.
+    #[arg(long, value_name = "FILE")]
     last_good: Option<PathBuf>,
 }
 
@@ -147,19 +147,21 @@ fn chains(plan: &Plan, family: Family) -> String {
 
 impl Apply {
     fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let Some(kept) = &self.last_good else { return self.apply(&plan_of(&self.from.config)?) };
+        let Some(kept) = &self.last_good else { return self.apply() };
         let text = last_good::text(&self.from.config);
-        match plan_of(&self.from.config) {
-            Ok(plan) => {
-                let applied = self.apply(&plan)?;
+        match self.apply() {
+            Ok(ExitCode::SUCCESS) => {
                 last_good::keep(kept, &self.from.config, &text?)?;
-                Ok(applied)
+                Ok(ExitCode::SUCCESS)
             }
+            // Nobody has confirmed them.
+            Ok(other) => Ok(other),
             Err(fault) => Err(last_good::fall_back(kept, &*fault, &self.with.tool())),
         }
     }
 
-    fn apply(&self, plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
+    fn apply(&self) -> Result<ExitCode, Box<dyn Error>> {
+        let plan = &plan_of(&self.from.config)?;
         if plan.is_empty() {
             eprintln!("{}: asks for no rules; what was installed of adit's is taken away", self.from.config.display());
         }

@@ -76,6 +76,11 @@ impl Installed {
         self.nft.is_none() && self.ways.is_empty() && self.iptables.iter().all(|(_, _, saved)| saved.is_empty())
     }
 
+    /// Whether something of it captures or refuses: more than ways, which outlive a `flush ruleset` of somebody else's.
+    pub fn has_rules(&self) -> bool {
+        self.nft.is_some() || self.iptables.iter().any(|(_, _, saved)| !saved.is_empty())
+    }
+
     /// What there is, in a few words each.
     pub fn names(&self) -> Vec<String> {
         let table = self.nft.iter().map(|_| format!("the nft table {}", nft::TABLE));

@@ -233,8 +233,58 @@ fn a_file_that_cannot_be_used_leaves_the_rules_of_the_last_one_that_could_be_and
             told.stderr
         );
         assert_eq!(stage.kernel(), rules);
+        // but not in the place of rules that are there
+        let told = apply();
+        assert_eq!(told.status.code(), Some(1));
+        assert!(told.stderr.contains("the rules that are in place stay"), "{}", told.stderr);
+        assert_eq!(stage.kernel(), rules);
         let _ = stage.adit(&["remove"]).expect_success();
     }
+}
+
+#[test]
+fn rules_that_the_kernel_refuses_or_nobody_confirms_leave_those_of_the_last_good_file() {
+    need!("ip", "nft", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{INCLUDE}"));
+    let kept = tempfile::tempdir().unwrap();
+    let kept = kept.path().join("last-good.toml").display().to_string();
+    let _ = stage.adit(&["apply", "--last-good", &kept]).expect_success();
+    let (rules, good) = (stage.kernel(), fs::read(&kept).unwrap());
+    // given a file whose rules nft does not take, though it could be read
+    stage.edit(|text| format!("{text}[[outbound.redirect.include]]\nport = [54321]\n"));
+    let stub = tempfile::tempdir().unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase $* in '-f -') rules=$(cat); case $rules in *54321*) echo no such feature >&2; exit 1;; esac\n\
+         printf '%s\\n' \"$rules\" | exec {0} -f - ;; *) exec {0} \"$@\" ;; esac\n",
+        find("nft").unwrap().display()
+    );
+    fs::write(stub.path().join("nft"), script).unwrap();
+    fs::set_permissions(stub.path().join("nft"), fs::Permissions::from_mode(0o755)).unwrap();
+    let apply = || stage.adit_by(stub.path(), &["apply", "--last-good", &kept]);
+    for (remains, told) in [
+        (true, "the rules that are in place stay"),
+        (false, "installed instead are the rules of the last file that could be used"),
+    ] {
+        if !remains {
+            let _ = stage.adit(&["remove"]).expect_success();
+        }
+        // when they are applied, then those of before are in place
+        let refused = apply();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            refused.stderr.contains("no such feature") && refused.stderr.contains(told),
+            "{remains}: {}",
+            refused.stderr
+        );
+        assert_eq!(stage.kernel(), rules);
+        assert_eq!(fs::read(&kept).unwrap(), good);
+    }
+    // and rules that nobody confirms are no good ones
+    let taken_back = stage.adit(&["apply", "--confirm", "1s", "--last-good", &kept]);
+    assert!(taken_back.stderr.contains("nobody confirmed in time"), "{}", taken_back.all());
+    assert_eq!(stage.kernel(), rules);
+    assert_eq!(fs::read(&kept).unwrap(), good);
 }
 
 #[test]

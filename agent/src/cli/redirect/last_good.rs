@@ -1,22 +1,28 @@
-//! `apply --last-good`: the file whose rules were last in place. A host that starts with a file that cannot be used would
-//! have no rules, and connections would leave in plaintext; so it has those of before, and is told.
+//! `apply --last-good`: the file whose rules were last in place. A host that starts with a file that cannot be used, or whose
+//! rules the kernel does not take, would have none, and connections would leave in plaintext; so it has those of before, and
+//! is told.
 
 use std::{
     error::Error,
-    fs,
-    io::{self, Write},
+    fs::{self, File},
+    io::{self, Read, Write},
     path::Path,
 };
 
 use super::{plan_of, undisturbed, warn_of_unseen};
 use crate::{
     identity::text::date,
-    redirect::{self, Tool},
+    redirect::{self, Installed, Tool},
 };
 
-/// What the file says now.
+/// No configuration is longer.
+const LONGEST: u64 = 4 << 20;
+
+/// What the file says now; of one that is too long to be used, its beginning.
 pub(super) fn text(file: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
-    fs::read(file).map_err(|error| format!("reading {}: {error}", file.display()).into())
+    let mut text = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut text));
+    read.map(|_| text).map_err(|error| format!("reading {}: {error}", file.display()).into())
 }
 
 /// Keeps `text`, which stood in `file` before its rules were made; if it stands there still, they are its rules.
@@ -30,16 +36,26 @@ pub(super) fn keep(kept: &Path, file: &Path, text: &[u8]) -> Result<(), Box<dyn 
         .map_err(|error| format!("the rules are in place, but writing {}: {error}", kept.display()).into())
 }
 
-/// In one step: what is there is whole at every moment. A temporary file is its owner's alone to read.
+/// In one step: what is there is whole at every moment, and still there after a loss of power. A temporary file is its
+/// owner's alone to read.
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut new = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new("/")))?;
+    let dir = match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
     new.write_all(text)?;
     new.as_file().sync_all()?;
-    new.persist(file).map(drop).map_err(|failed| failed.error)
+    new.persist(file).map_err(|failed| failed.error)?;
+    File::open(dir)?.sync_all()
 }
 
-/// Installs the rules of what was kept, for the file cannot be used: `fault`. What is to be told.
+/// Installs the rules of what was kept, for those of the file cannot be: `fault`. Not in the place of rules that are there,
+/// which may be newer than the copy. What is to be told.
 pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn Error> {
+    if Installed::find(tool).is_ok_and(|installed| installed.has_rules()) {
+        return format!("{fault}\nthe rules that are in place stay").into();
+    }
     let from = match fs::metadata(kept).and_then(|meta| meta.modified()) {
         Ok(from) => date(from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
