@@ -73,13 +73,14 @@ fn head(status: &Value) -> String {
     let config = &status["config"];
     if let Some(fault) = config["fault"].as_str() {
         // Writing to a String cannot fail.
-        let _ = writeln!(head, "config fault: {}", fault.replace('\n', "\n              "));
+        let lines: Vec<_> = fault.lines().map(printable).collect();
+        let _ = writeln!(head, "config fault: {}", lines.join("\n              "));
         let _ = writeln!(head, "              (what was in force before stays)");
     }
-    if let Some(fault) = status["tls_fault"].as_str() {
+    if let Some(fault) = status["tls_fault"].as_str().map(printable) {
         let _ = writeln!(head, "TLS fault: {fault}\n           (what was in force before stays)");
     }
-    if let Some(socket) = status["workload_api"]["socket"].as_str() {
+    if let Some(socket) = status["workload_api"]["socket"].as_str().map(printable) {
         let api = &status["workload_api"];
         let state = if api["fault"].is_null() { "follows" } else { "lost" };
         let _ = writeln!(
@@ -91,17 +92,17 @@ fn head(status: &Value) -> String {
     for waiting in list(&config["waits_for_restart"]) {
         let _ = writeln!(head, "a restart applies: {}", text(waiting));
     }
-    if let Some(file) = config["file"].as_str() {
+    if let Some(file) = config["file"].as_str().map(printable) {
         let _ = writeln!(head, "{file}, in force for {}", duration(&config["age_seconds"]));
     }
     head
 }
 
 fn listener(door: &Value) -> Vec<String> {
-    let to = match (door["to"].as_str(), door["certificate"].as_str()) {
-        (Some(to), Some(certificate)) => format!("{to} as {certificate}"),
-        (Some(to), None) => to.to_owned(),
-        (None, _) => String::new(),
+    let to = match (&door["to"], &door["certificate"]) {
+        (Value::String(to), Value::String(certificate)) => format!("{} as {}", printable(to), printable(certificate)),
+        (Value::String(to), _) => printable(to),
+        _ => String::new(),
     };
     vec![text(&door["listener"]), text(&door["address"]), to]
 }
@@ -171,7 +172,7 @@ fn accepted(one: &Value) -> Vec<String> {
 fn stream(one: &Value) -> Vec<String> {
     let mut from = text(&one["from"]);
     for (word, key) in [(", of", "workload"), (", captured on its way to", "original")] {
-        if let Some(told) = one[key].as_str() {
+        if let Some(told) = one[key].as_str().map(printable) {
             // Writing to a String cannot fail.
             let _ = write!(from, "{word} {told}");
         }
@@ -184,10 +185,10 @@ fn stream(one: &Value) -> Vec<String> {
 /// `key value`, three to a line, in the order of the answer.
 fn limits(limits: &Value) -> String {
     let Some(limits) = limits.as_object() else { return String::new() };
-    let shown = |(key, value): (&String, &Value)| match value {
-        Value::Null => format!("{key} off"),
-        Value::Number(seconds) if seconds.is_f64() => format!("{key} {}", duration(value)),
-        other => format!("{key} {other}"),
+    let shown = |(key, value): (&String, &Value)| match (printable(key), value) {
+        (key, Value::Null) => format!("{key} off"),
+        (key, Value::Number(seconds)) if seconds.is_f64() => format!("{key} {}", duration(value)),
+        (key, other) => format!("{key} {}", text(other)),
     };
     let all: Vec<_> = limits.iter().map(shown).collect();
     let rows: Vec<Vec<String>> = all.chunks(3).map(<[String]>::to_vec).collect();
@@ -313,6 +314,44 @@ mod tests {
         let api = json!({ "socket": "unix:/run/a.sock", "age_seconds": 3, "fault": "gone" });
         assert!(page(&json!({ "workload_api": api })).contains("lost the SPIFFE Workload API unix:/run/a.sock"));
         assert!(!page(&json!({})).contains("SPIFFE"));
+    }
+
+    #[test]
+    fn nothing_that_an_agent_says_moves_the_cursor_of_a_terminal() {
+        // every string of an answer, and a word of the limits, is of somebody who wants to
+        let evil = "a\u{1b}[2J\u{9b}1m\r\u{202e}b";
+        let strings = |keys: &[&str]| Value::Object(keys.iter().map(|key| ((*key).to_owned(), json!(evil))).collect());
+        let lists = |keys: &[&str]| Value::Object(keys.iter().map(|key| ((*key).to_owned(), json!([evil]))).collect());
+        let both = |texts: &[&str], several: &[&str]| {
+            let mut both = strings(texts);
+            both.as_object_mut().unwrap().append(lists(several).as_object_mut().unwrap());
+            both
+        };
+        let stream =
+            strings(&["direction", "name", "from", "workload", "original", "to", "peer", "bytes_sent", "age_seconds"]);
+        let endpoint = strings(&["address", "health", "tier", "weight", "open", "last_error"]);
+        let side = json!({ "side": evil, "routes": [strings(&["name", "tree"])],
+            "balancers": [{ "bound": evil, "endpoints": [endpoint] }] });
+        let predecessor =
+            json!({ "pid": evil, "version": evil, "streams_live": evil, "fault": evil, "streams": [stream] });
+        let mut limits = serde_json::Map::new();
+        limits.insert(evil.to_owned(), json!(evil));
+        let page = page(&json!({
+            "version": evil, "pid": evil, "tls_fault": evil, "streams_live": evil,
+            "config": both(&["file", "fault"], &["waits_for_restart"]),
+            "workload_api": strings(&["socket"]),
+            "listeners": [strings(&["listener", "address", "to", "certificate"])],
+            "certificates": [both(&["id", "issuer", "serial"], &["names"])],
+            "services": [both(&["to", "certificate", "max_streams", "source"], &["name", "allow"])],
+            "routes": [side],
+            "names": [both(&["name", "state", "last_error"], &["addresses", "bad_lines"])],
+            "captured_hosts": [both(&["host", "fault"], &["addresses", "remembered"])],
+            "tunnels_idle": [strings(&["address", "expects", "certificate", "idle"])],
+            "tunnels_accepted": [strings(&["peer", "tunnels"])],
+            "streams": [stream], "predecessors": [predecessor], "limits": limits,
+        }));
+        assert!(page.matches("a\\u{1b}[2J").count() > 50, "{page}");
+        assert!(page.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "{page:?}");
     }
 
     #[test]
