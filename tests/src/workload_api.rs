@@ -7,6 +7,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     thread::JoinHandle,
 };
@@ -56,7 +60,16 @@ struct Ask {}
 pub struct WorkloadApi {
     socket: PathBuf,
     gives: watch::Sender<Option<Set>>,
+    callers: Arc<Callers>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// Those who have asked.
+#[derive(Debug, Default)]
+struct Callers {
+    count: AtomicUsize,
+    /// The next ones hear nothing until something else is given.
+    wait: AtomicBool,
 }
 
 impl Set {
@@ -128,7 +141,7 @@ impl WorkloadApi {
     /// One that is not there yet.
     #[must_use]
     pub fn at(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), gives: watch::Sender::new(None), running: None }
+        Self { socket: socket.to_owned(), gives: watch::Sender::new(None), callers: Arc::default(), running: None }
     }
 
     /// What a configuration writes for it.
@@ -145,6 +158,17 @@ impl WorkloadApi {
     /// From now on it knows nobody.
     pub fn deny(&self) {
         self.gives.send_replace(None);
+    }
+
+    /// From now on who asks waits for the next set that is given, or does not; those before have what they have.
+    pub fn lets_wait(&self, wait: bool) {
+        self.callers.wait.store(wait, Relaxed);
+    }
+
+    /// How many have asked.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        self.callers.count.load(Relaxed)
     }
 
     /// Ends it, and every stream with it, as a crash would.
@@ -164,11 +188,11 @@ impl WorkloadApi {
         let listener = UnixListener::bind(&self.socket).expect("the socket's folder can be written");
         drop(entered);
         let (stop, stopped) = oneshot::channel();
-        let gives = self.gives.subscribe();
+        let fetch = Fetch(self.gives.subscribe(), Arc::clone(&self.callers));
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(&listener, &gives) => {}
+                    () = serve(&listener, &fetch) => {}
                     _ = stopped => {}
                 }
             });
@@ -183,10 +207,10 @@ impl Drop for WorkloadApi {
     }
 }
 
-async fn serve(listener: &UnixListener, gives: &watch::Receiver<Option<Set>>) {
+async fn serve(listener: &UnixListener, fetch: &Fetch) {
     loop {
         let (socket, _) = listener.accept().await.expect("the server accepts");
-        let service = Fetch(gives.clone());
+        let service = fetch.clone();
         let answer = move |request: Request<Incoming>| {
             let service = service.clone();
             async move {
@@ -204,7 +228,7 @@ async fn serve(listener: &UnixListener, gives: &watch::Receiver<Option<Set>>) {
 
 /// The one call that is served.
 #[derive(Clone)]
-struct Fetch(watch::Receiver<Option<Set>>);
+struct Fetch(watch::Receiver<Option<Set>>, Arc<Callers>);
 
 /// Every set from now on.
 type Sets = Pin<Box<dyn Stream<Item = Result<Set, Status>> + Send>>;
@@ -220,7 +244,12 @@ impl Service<tonic::Request<Ask>> for Fetch {
 
     fn call(&mut self, _: tonic::Request<Ask>) -> Self::Future {
         let mut gives = self.0.clone();
-        gives.mark_changed();
+        if self.1.wait.load(Relaxed) {
+            gives.mark_unchanged();
+        } else {
+            gives.mark_changed();
+        }
+        self.1.count.fetch_add(1, Relaxed);
         let sets = stream::unfold(Some(gives), |gives| async {
             let mut gives = gives?;
             gives.changed().await.ok()?;

@@ -13,6 +13,9 @@ pub(super) struct Check {
     /// The configuration file.
     #[arg(value_name = "FILE", default_value = "/etc/adit/adit.toml")]
     file: PathBuf,
+    /// The same, as other commands are told of it.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
     /// Leave the certificates, keys and lists that it names unread, and its SPIFFE Workload API unasked.
     #[arg(long)]
     no_files: bool,
@@ -23,7 +26,8 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let (config, warnings) = match Config::load(&self.file) {
+        let file = self.config.as_ref().unwrap_or(&self.file);
+        let (config, warnings) = match Config::load(file) {
             Ok(loaded) => loaded,
             Err(problems) => {
                 eprintln!("{problems}");
@@ -38,12 +42,12 @@ impl Check {
             Store::load(&config.tls)?;
         }
         for note in unknown(&config) {
-            eprintln!("{}: {note}", self.file.display());
+            eprintln!("{}: {note}", file.display());
         }
         if self.print {
             print!("{}", config.to_toml());
         } else {
-            println!("{}: no problem found{}", self.file.display(), count(warnings.len()));
+            println!("{}: no problem found{}", file.display(), count(warnings.len()));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -25,7 +25,9 @@ fn check(file: &str, print: bool) -> Output {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("adit.toml"), file).unwrap();
     let mut command = Command::new(agent::binary());
-    command.current_dir(dir.path()).args(["check", "--no-files", "adit.toml"]);
+    command.current_dir(dir.path()).args(["check", "--no-files"]);
+    // The two ways to name a file are one.
+    command.args(if print { &["adit.toml"][..] } else { &["--config", "adit.toml"] });
     if print {
         command.arg("--print");
     }

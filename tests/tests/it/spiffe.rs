@@ -2,6 +2,7 @@
 //! no trust domain vouches for what is another's.
 
 mod federation;
+mod upgrades;
 
 use std::{
     io::ErrorKind,
