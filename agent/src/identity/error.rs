@@ -25,7 +25,7 @@ impl LoadError {
 
     pub(super) fn io(file: &Path, cause: &io::Error) -> Self {
         let advice = match cause.kind() {
-            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::NotFound => "check the path under [tls]",
             io::ErrorKind::PermissionDenied => "let the agent's user read it",
             _ => "see that it is a readable file",
         };

@@ -2,6 +2,7 @@
 //! the applications of one reach the services of another.
 
 mod crash;
+mod drop_ins;
 mod furnish;
 mod package;
 mod pair;
