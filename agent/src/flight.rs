@@ -128,6 +128,8 @@ pub struct Pick {
     pub probe: bool,
     /// It was down, and so was every other that could be had.
     pub down: bool,
+    /// Endpoints that had refused the name lately.
+    pub refused: u32,
 }
 
 impl Flight {

@@ -372,9 +372,19 @@ impl Outbound {
     }
 
     fn blame(&self, way: &Way, lease: &Lease, key: &Key, failure: Failure) -> Failure {
-        if let Some(limit) = self.opening.under(way.settings()).reached(&failure) {
+        let limit = self.opening.under(way.settings()).reached(&failure);
+        if let Some(limit) = limit {
             metrics::limit_reached(limit);
         }
+        // Who had no time left for an answer has learned nothing of whom he asked.
+        if !(limit == Some("open") && matches!(failure, Failure::Silent { .. })) {
+            self.pass_judgement(way, lease, key, &failure);
+        }
+        debug!(endpoint = %lease.address(), "attempt failed: {failure}");
+        failure
+    }
+
+    fn pass_judgement(&self, way: &Way, lease: &Lease, key: &Key, failure: &Failure) {
         if failure.empties_pool() {
             self.pool.empty(key);
         }
@@ -383,8 +393,6 @@ impl Outbound {
             Blames::Service => way.refuses(lease, &failure.to_string()),
             Blames::Nobody => {}
         }
-        debug!(endpoint = %lease.address(), "attempt failed: {failure}");
-        failure
     }
 
     /// What becomes of a tunnel on which no stream was opened.

@@ -10,6 +10,7 @@ mod refusals;
 mod tables;
 
 pub use census::{Census, Standing};
+pub use refusals::RefusalStatus;
 pub use tables::{RouteStatus, Way};
 
 use crate::balance::BalancerStatus;
@@ -90,7 +91,17 @@ pub struct RouterStatus {
     /// The names in use and what they lead to.
     pub routes: Vec<RouteStatus>,
     /// The balancers behind them, each once.
-    pub balancers: Vec<BalancerStatus>,
+    pub balancers: Vec<RoadStatus>,
+}
+
+/// A bound name in use, as `/status` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoadStatus {
+    /// Its endpoints, as they stand for all names that lead there.
+    #[serde(flatten)]
+    pub balancer: BalancerStatus,
+    /// Those that have refused a name lately, the first 100.
+    pub refused: Vec<RefusalStatus>,
 }
 
 impl Router {

@@ -10,6 +10,7 @@ mod weights;
 
 pub use endpoint::{EndpointStatus, Lease};
 pub use health::{Admission, Health};
+pub use set::Without;
 
 use crate::addr::{Address, Weighted};
 use crate::flight::Pick;
@@ -82,28 +83,38 @@ impl Balancer {
     pub fn admits_with(&self, addresses: &Arc<[Weighted]>, besides: &[Address]) -> bool {
         let mut set = self.home.set();
         set.update(addresses, self.home.on_leave, Instant::now);
-        set.is_admitting(Instant::now) && (besides.is_empty() || set.admits_besides(besides))
+        set.is_admitting(Instant::now) && (besides.is_empty() || set.admits_besides(besides, Instant::now()))
     }
 
     /// An endpoint for one stream, without those in `avoid` and, while others are left, those that just failed; in the
     /// lowest tier that has one. None when all are in `avoid`.
     pub fn pick(&self, avoid: &[Address]) -> Option<Lease> {
-        self.pick_at(avoid, Instant::now(), || fastrand::u64(..))
+        self.pick_without(Without { avoid, refused: &[] })
     }
 
-    fn pick_at(&self, avoid: &[Address], now: Instant, mut random: impl FnMut() -> u64) -> Option<Lease> {
+    /// The same, and while others are up without those that have refused the stream's name.
+    pub fn pick_without(&self, without: Without<'_>) -> Option<Lease> {
+        self.pick_by(without, Instant::now(), || fastrand::u64(..))
+    }
+
+    #[cfg(test)]
+    fn pick_at(&self, avoid: &[Address], now: Instant, random: impl FnMut() -> u64) -> Option<Lease> {
+        self.pick_by(Without { avoid, refused: &[] }, now, random)
+    }
+
+    fn pick_by(&self, without: Without<'_>, now: Instant, mut random: impl FnMut() -> u64) -> Option<Lease> {
         // Counted before anybody else may choose.
         let mut set = self.home.set();
-        let (endpoint, pick) = set.pick(self.home.kind, avoid, now, &mut random)?;
+        let (endpoint, pick) = set.pick(self.home.kind, without, now, &mut random)?;
         Some(Lease::new(endpoint, self.home.clone(), pick))
     }
 
     /// Where a stream would go now, for somebody who only wants to know: nothing is counted. The next stream may draw
     /// another.
     #[must_use]
-    pub fn would_pick(&self, avoid: &[Address]) -> Option<Address> {
+    pub fn would_pick(&self, without: Without<'_>) -> Option<Address> {
         let mut set = self.home.set();
-        let chosen = set.choose(self.home.kind, avoid, Instant::now(), &mut || fastrand::u64(..))?;
+        let chosen = set.choose(self.home.kind, without, Instant::now(), &mut || fastrand::u64(..))?;
         Some(set.address(chosen.at).clone())
     }
 

@@ -9,7 +9,7 @@ use crate::addr::{Address, Weight, Weighted};
 use crate::flight::Pick;
 use adit_config::peers::{BalancerKind, OnLeave};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -32,6 +32,15 @@ pub(super) struct Set {
     back_offs: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Those that left while streams were on them: if they come back, their counts and health are still true.
     left: HashMap<Address, Weak<Endpoint>>,
+}
+
+/// Endpoints that a stream is to have none of, or others before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Without<'a> {
+    /// It was there in vain: none of these.
+    pub avoid: &'a [Address],
+    /// They have refused its name lately: while any other is up, none of these.
+    pub refused: &'a [Address],
 }
 
 /// What was drawn for one stream, by the places of the slots.
@@ -207,8 +216,10 @@ impl Set {
     }
 
     /// Whether one of those that let streams in is none of these.
-    pub(super) fn admits_besides(&self, others: &[Address]) -> bool {
-        self.slots.iter().any(|slot| slot.admitted && !others.contains(slot.endpoint.address()))
+    pub(super) fn admits_besides(&mut self, others: &[Address], now: Instant) -> bool {
+        self.wake(now);
+        let others: HashSet<usize> = others.iter().filter_map(|address| self.places.get(address).copied()).collect();
+        self.slots.iter().enumerate().any(|(at, slot)| slot.admitted && !others.contains(&at))
     }
 
     /// The endpoints of the lowest tier that has any which would let a stream in.
@@ -219,15 +230,15 @@ impl Set {
         up.map(|(_, at)| self.slots[*at].endpoint.clone()).collect()
     }
 
-    /// The endpoint for one stream that is in none of the places to `avoid`, and why this one.
+    /// The endpoint for one stream, and why this one.
     pub(super) fn pick(
         &mut self,
         kind: BalancerKind,
-        avoid: &[Address],
+        without: Without<'_>,
         now: Instant,
         random: &mut impl FnMut() -> u64,
     ) -> Option<(Arc<Endpoint>, Pick)> {
-        let Chosen { at, other } = self.choose(kind, avoid, now, random)?;
+        let Chosen { at, other } = self.choose(kind, without, now, random)?;
         let other = other.map(|other| count(self.slots[other].endpoint.open()));
         let of = count(self.slots.len());
         let slot = &mut self.slots[at];
@@ -238,49 +249,74 @@ impl Set {
         tier.time += tier.step();
         let open = count(slot.endpoint.open());
         let down = !slot.admitted;
+        let refused = count(without.refused.len());
         let probe = slot.endpoint.probe(now);
         if probe {
             slot.admitted = false;
             tier.up.set(slot.place, 0);
         }
-        Some((slot.endpoint.clone(), Pick { of, how: kind.as_str(), open, other, probe, down }))
+        Some((slot.endpoint.clone(), Pick { of, how: kind.as_str(), open, other, probe, down, refused }))
     }
 
-    /// Where a stream would go now, and nothing changes by it.
+    /// Where a stream would go now, and nothing changes by it. One that is up and has refused its name comes before one that
+    /// is down: it answers at once, and may have the service by now.
     pub(super) fn choose(
         &mut self,
         kind: BalancerKind,
-        avoid: &[Address],
+        without: Without<'_>,
         now: Instant,
         random: &mut impl FnMut() -> u64,
     ) -> Option<Chosen> {
         self.wake(now);
         // Nothing to avoid is the rule, and an empty list costs no memory.
-        let away: Vec<usize> = avoid.iter().filter_map(|address| self.places.get(address).copied()).collect();
-        for at in &away {
+        let tried = self.known_places(without.avoid);
+        let mut refused = self.known_places(without.refused);
+        refused.retain(|at| !tried.contains(at));
+        let has_failed = !tried.is_empty();
+        self.set_aside(&tried);
+        self.set_aside(&refused);
+        let mut chosen = self.draw_up(kind, has_failed, now, random);
+        self.put_back(&refused);
+        if chosen.is_none() && !refused.is_empty() {
+            chosen = self.draw_up(kind, has_failed, now, random);
+        }
+        let chosen = chosen.or_else(|| self.draw(kind, |tier| &tier.all, now, random));
+        self.put_back(&tried);
+        chosen
+    }
+
+    fn known_places(&self, addresses: &[Address]) -> Vec<usize> {
+        addresses.iter().filter_map(|address| self.places.get(address).copied()).collect()
+    }
+
+    /// Lets nothing draw these slots.
+    fn set_aside(&mut self, slots: &[usize]) {
+        for at in slots {
             let Slot { tier, place, .. } = self.slots[*at];
             self.tiers[tier].up.set(place, 0);
             self.tiers[tier].all.set(place, 0);
         }
-        let chosen = self.draw_up(kind, &away, now, random).or_else(|| self.draw(kind, |tier| &tier.all, now, random));
-        for at in away {
-            let Slot { tier, place, weight, admitted, .. } = self.slots[at];
+    }
+
+    /// Lets them be drawn again.
+    fn put_back(&mut self, slots: &[usize]) {
+        for at in slots {
+            let Slot { tier, place, weight, admitted, .. } = self.slots[*at];
             self.tiers[tier].up.set(place, if admitted { weight } else { 0 });
             self.tiers[tier].all.set(place, weight);
         }
-        chosen
     }
 
-    /// Draws among those that let a stream in. One that was in vain elsewhere is nobody's probe while anybody is up: a probe
+    /// Draws among those that let a stream in. One that has failed elsewhere is nobody's probe while anybody is up: a probe
     /// may cost it a whole limit, and a few of them all the time it has.
     fn draw_up(
         &mut self,
         kind: BalancerKind,
-        away: &[usize],
+        has_failed: bool,
         now: Instant,
         random: &mut impl FnMut() -> u64,
     ) -> Option<Chosen> {
-        let probes = if away.is_empty() { Vec::new() } else { self.probes(away, now) };
+        let probes = if has_failed { self.probes(now) } else { Vec::new() };
         for at in &probes {
             let Slot { tier, place, .. } = self.slots[*at];
             self.tiers[tier].up.set(place, 0);
@@ -293,10 +329,12 @@ impl Set {
         chosen.or_else(|| self.draw(kind, |tier| &tier.up, now, random))
     }
 
-    /// The slots, but those `away`, whose next stream is their one probe.
-    fn probes(&self, away: &[usize], now: Instant) -> Vec<usize> {
-        let is_due = |slot: &Slot| slot.admitted && slot.endpoint.health().admission(now) == Admission::Probe;
-        (0..self.slots.len()).filter(|at| is_due(&self.slots[*at]) && !away.contains(at)).collect()
+    /// The slots that may be drawn, and whose next stream is their one probe.
+    fn probes(&self, now: Instant) -> Vec<usize> {
+        let is_due = |slot: &Slot| {
+            self.tiers[slot.tier].up.get(slot.place) > 0 && slot.endpoint.health().admission(now) == Admission::Probe
+        };
+        (0..self.slots.len()).filter(|at| is_due(&self.slots[*at])).collect()
     }
 
     /// Of two slots of the lowest tier that has any, the one whose next stream costs less.

@@ -150,10 +150,10 @@ fn who_only_asks_where_a_stream_would_go_changes_nothing() {
     let held = balancer.pick(&[]).unwrap();
     let other = if held.address() == &address(1) { address(2) } else { address(1) };
     for _ in 0..100 {
-        assert_eq!(balancer.would_pick(&[]), Some(other.clone()));
+        assert_eq!(balancer.would_pick(Without::default()), Some(other.clone()));
     }
     assert_eq!((balancer.open(), balancer.pick(&[]).unwrap().address()), (1, &other));
-    assert_eq!(empty(BalancerKind::Least, OnLeave::Keep).would_pick(&[]), None);
+    assert_eq!(empty(BalancerKind::Least, OnLeave::Keep).would_pick(Without::default()), None);
 }
 
 #[test]
@@ -203,6 +203,43 @@ fn a_stream_that_failed_somewhere_is_no_probe_while_another_is_up() {
     let rest = balancer.pick_at(&[address(9), failed[0].clone()], now + LONG, || fastrand::u64(..)).unwrap();
     assert!(failed[1..].contains(rest.address()));
     assert_eq!(rest.health(), Health::Probation { failures: 1 });
+}
+
+#[test]
+fn one_that_has_refused_the_name_comes_after_all_that_are_up_and_before_all_that_are_down() {
+    let balancer = balancer(1..=3);
+    let (now, refused) = (Instant::now(), [address(1)]);
+    let pick = |avoid: &[Address], now| {
+        balancer.pick_by(Without { avoid, refused: &refused }, now, || fastrand::u64(..)).unwrap()
+    };
+    for _ in 0..50 {
+        assert_ne!(*pick(&[], now).address(), address(1));
+    }
+    // when no other is up
+    for other in [2, 3] {
+        let others: Vec<Address> = (1..=3).filter(|port| *port != other).map(address).collect();
+        balancer.pick_at(&others, now, || 0).unwrap().failed_at("connect: refused", now, 0);
+    }
+    for _ in 0..50 {
+        assert_eq!(*pick(&[], now).address(), address(1));
+    }
+    // then those that are down come after it
+    assert_ne!(*pick(&[address(1)], now).address(), address(1));
+    // and once their back-off is over, a stream of that name tries them as any other would
+    let first = pick(&[], now + LONG);
+    assert_ne!(*first.address(), address(1));
+    assert_eq!(first.health(), Health::Probation { failures: 1 });
+}
+
+#[test]
+fn an_endpoint_whose_back_off_is_over_counts_beside_one_that_has_refused_the_name() {
+    let addresses = addresses(1..=2);
+    let balancer = balancer(1..=2);
+    let long_ago = Instant::now().checked_sub(LONG).unwrap();
+    balancer.pick_at(&[address(1)], long_ago, || 0).unwrap().failed_at("connect: refused", long_ago, 0);
+    assert!(balancer.admits_with(&addresses, &[address(1)]));
+    balancer.pick_at(&[address(1)], Instant::now(), || 0).unwrap().failed_at("connect: refused", Instant::now(), 0);
+    assert!(!balancer.admits_with(&addresses, &[address(1)]));
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Outbound {
             if tried.spent.is_empty() {
                 tell(&self.shows(asks)?);
             }
-            while let Some(lease) = way.balancer().pick(&tried.avoid) {
+            while let Some(lease) = way.pick(&tried.avoid) {
                 if let Some((_, failure)) = tried.last.take() {
                     tell(&Step::Failed(failure));
                 }

@@ -4,10 +4,10 @@
 
 use super::decide::State;
 use super::refusals::Refusals;
-use super::{RouterStatus, Rules};
+use super::{RoadStatus, RouterStatus, Rules};
 use crate::addr::Address;
 use crate::addr::Weighted;
-use crate::balance::{Balancer, EndpointStatus, Lease, Tally};
+use crate::balance::{Balancer, EndpointStatus, Lease, Tally, Without};
 use crate::naming::{Addrs, Namers};
 use adit_config::dtab::{Bound, NameTree};
 use adit_config::peers::{BalancerKind, Expectation, NoRule, OnLeave, Settings};
@@ -198,10 +198,10 @@ impl Tables {
         let balancer = |road: &Arc<Road>| {
             // No stream may have come since its addresses changed, and none tells it of a name that is gone.
             road.addrs();
-            road.balancer.status()
+            RoadStatus { balancer: road.balancer.status(), refused: road.refusals.status(now) }
         };
         let mut balancers: Vec<_> = self.roads.values().map(balancer).collect();
-        balancers.sort_by(|one, other| one.bound.cmp(&other.bound));
+        balancers.sort_by(|one, other| one.balancer.bound.cmp(&other.balancer.bound));
         RouterStatus { routes, balancers }
     }
 }
@@ -237,21 +237,15 @@ impl Way {
         &self.road.balancer
     }
 
-    /// An endpoint for one stream of this name, without those in `avoid` and, while others are left, those that just failed
-    /// or have refused this name.
+    /// An endpoint for one stream of this name, without those in `avoid` and, while others are left, those that have refused
+    /// this name or just failed.
     pub fn pick(&self, avoid: &[Address]) -> Option<Lease> {
-        let refused = self.refused();
-        if refused.is_empty() {
-            return self.balancer().pick(avoid);
-        }
-        let both = [avoid, &refused].concat();
-        self.balancer().pick(&both).or_else(|| self.balancer().pick(avoid))
+        self.balancer().pick_without(Without { avoid, refused: &self.refused() })
     }
 
     /// Where a stream would go now; nothing is counted.
     pub fn would_pick(&self) -> Option<Address> {
-        let refused = self.refused();
-        self.balancer().would_pick(&refused).or_else(|| self.balancer().would_pick(&[]))
+        self.balancer().would_pick(Without { avoid: &[], refused: &self.refused() })
     }
 
     /// The endpoint was reached, and says that it has not got what this name asks for; it is left out for a while, for this
@@ -275,7 +269,7 @@ impl Way {
             if let Some(one) = endpoints.iter_mut().find(|one| one.address == address && one.health == "up") {
                 one.health = "down";
                 one.down_for_ms = refusal.left_ms(now);
-                one.last_error = Some(refusal.why);
+                one.last_error = Some(refusal.why.to_string());
             }
         }
         endpoints

@@ -84,7 +84,7 @@ async fn the_status_shows_no_endpoint_of_a_name_that_is_gone_though_no_stream_as
     let world = world("/svc => /#/dns/redis.prod/1 ;").await;
     world.server.set("redis.prod", found(0, &["10.0.0.1"]));
     world.route("/svc").await.unwrap();
-    let endpoints = || world.router.status().balancers[0].endpoints.len();
+    let endpoints = || world.router.status().balancers[0].balancer.endpoints.len();
     assert_eq!(endpoints(), 1);
     world.server.set("redis.prod", Reply::Gone(60));
     let gone = async {
@@ -161,7 +161,7 @@ async fn a_name_that_nobody_uses_is_dropped_and_a_stream_keeps_its_road() {
     world.router.inner.tables().sweep(later);
     world.router.inner.tables().sweep(later);
     let status = world.router.status();
-    assert_eq!((status.routes.len(), status.balancers[0].endpoints[0].open), (0, 1));
+    assert_eq!((status.routes.len(), status.balancers[0].balancer.endpoints[0].open), (0, 1));
     drop(lease);
     world.router.inner.tables().sweep(later);
     world.router.inner.tables().sweep(later);

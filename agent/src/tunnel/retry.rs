@@ -99,9 +99,11 @@ impl Failure {
             Self::Dial(DialError::Setup(_)) | Self::Application(_) => Blames::Nobody,
             Self::Dial(_) | Self::Lost { .. } | Self::Silent { .. } | Self::Protocol(_) => Blames::Endpoint,
             Self::Refused(refusal) => match refusal.code {
-                // The agent is well, and carries other names as ever.
-                RefusalCode::Known(Code::Unavailable | Code::Timeout) => Blames::Service,
-                RefusalCode::Known(Code::Overloaded | Code::Draining) => Blames::Endpoint,
+                // The agent is well, and may carry other names as ever.
+                RefusalCode::Known(Code::Unavailable | Code::Timeout | Code::Overloaded | Code::Unknown) => {
+                    Blames::Service
+                }
+                RefusalCode::Known(Code::Draining) => Blames::Endpoint,
                 RefusalCode::Known(_) | RefusalCode::Unknown(_) => Blames::Nobody,
             },
         }
@@ -150,6 +152,15 @@ mod tests {
 
     fn refused(code: Code) -> Failure {
         Failure::Refused(Refusal::new(code, ""))
+    }
+
+    #[test]
+    fn who_says_no_to_one_name_is_left_out_for_no_other() {
+        for code in [Code::Unavailable, Code::Timeout, Code::Overloaded, Code::Unknown] {
+            assert_eq!(refused(code).blames(), Blames::Service, "{code:?}");
+        }
+        assert_eq!(refused(Code::Draining).blames(), Blames::Endpoint);
+        assert_eq!(refused(Code::Denied).blames(), Blames::Nobody);
     }
 
     #[test]

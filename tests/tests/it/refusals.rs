@@ -10,6 +10,7 @@ use adit_tests::{
     listener::Listener,
     load::Service,
     mesh::{A, B, Mesh},
+    wait::{LIMIT, until},
 };
 
 const ECHO: &str = "/svc/echo";
@@ -93,7 +94,19 @@ fn a_service_that_is_down_takes_no_other_service_of_its_host_with_it() {
     // and whoever asks is told which of the two names it is that has a fault
     let file = mesh.a.file().display().to_string();
     let told = |name: &str| adit(&["delegate", name, "--config", &file]).all();
-    for (name, stands) in [(DEAD, "down"), (ECHO, "up")] {
-        assert!(told(name).contains(&format!("{}   {stands}", mesh.b.inbound())), "{}", told(name));
-    }
+    let stands = |how: &str| format!("{}   {how}", mesh.b.inbound());
+    assert!(told(ECHO).contains(&stands("up")), "{}", told(ECHO));
+    until("somebody to ask while it is left out", LIMIT, || {
+        let _ = End::connect(&mesh.front(DEAD)).failure();
+        told(DEAD).contains(&stands("down")).then_some(())
+    });
+    until("the same of the status", LIMIT, || {
+        let _ = End::connect(&mesh.front(DEAD)).failure();
+        let status = mesh.a.status();
+        let balancers = status["routes"][0]["balancers"].as_array()?.iter();
+        let mut refused = balancers.flat_map(|balancer| balancer["refused"].as_array()).flatten();
+        refused
+            .any(|one| one["name"] == DEAD && one["why"].as_str().is_some_and(|why| why.contains("unavailable")))
+            .then_some(())
+    });
 }

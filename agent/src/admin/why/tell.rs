@@ -163,8 +163,8 @@ fn steps(table: &Dtab, name: &Name, bound: &Name) -> Option<Vec<String>> {
 }
 
 fn because(pick: &Pick) -> String {
-    let Pick { of, how, open, other, probe, down } = *pick;
-    match (of, other) {
+    let Pick { of, how, open, other, probe, down, refused } = *pick;
+    let why = match (of, other) {
         (0, _) => "for want of a choice".to_owned(),
         _ if probe => format!("of {of}: it had failed, and this stream is the one to try it again"),
         _ if down => format!("of {of}: it is down, and so is every other that was left"),
@@ -173,6 +173,10 @@ fn because(pick: &Pick) -> String {
         (_, Some(other)) => {
             format!("of {of}: of two drawn, the one with less to do ({how}; {open} streams against {other})")
         }
+    };
+    match refused {
+        0 => why,
+        _ => format!("{why}; {refused} had refused this name lately"),
     }
 }
 

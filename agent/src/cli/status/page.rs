@@ -33,6 +33,7 @@ pub(super) fn page(status: &Value) -> String {
             &["bound name", "address", "tier", "weight", "health", "streams", "opened in", "last error"],
             endpoints(side),
         );
+        section("left out for one name", &["name", "address", "tried again in", "its words"], refused(side));
     }
     section("namers", &["bound name", "state", "age", "addresses", "last error"], rows(&status["names"], host));
     section(
@@ -147,6 +148,16 @@ fn endpoints(side: &Value) -> Vec<Vec<String>> {
         list(&balancer["endpoints"]).iter().map(row).collect::<Vec<_>>()
     };
     list(&side["balancers"]).iter().flat_map(of).collect()
+}
+
+/// Endpoints that are well, and have not got what one name asks for.
+fn refused(side: &Value) -> Vec<Vec<String>> {
+    let each = list(&side["balancers"]).iter().flat_map(|balancer| list(&balancer["refused"]));
+    let row = |one: &Value| {
+        let left = one["for_ms"].as_u64().map_or_else(|| "-".to_owned(), millis);
+        vec![text(&one["name"]), text(&one["address"]), left, text(&one["why"])]
+    };
+    each.map(row).collect()
 }
 
 fn captured_host(one: &Value) -> Vec<String> {
@@ -331,7 +342,7 @@ mod tests {
             strings(&["direction", "name", "from", "workload", "original", "to", "peer", "bytes_sent", "age_seconds"]);
         let endpoint = strings(&["address", "health", "tier", "weight", "open", "last_error"]);
         let side = json!({ "side": evil, "routes": [strings(&["name", "tree"])],
-            "balancers": [{ "bound": evil, "endpoints": [endpoint] }] });
+            "balancers": [{ "bound": evil, "endpoints": [endpoint], "refused": [strings(&["name", "address", "why"])] }] });
         let predecessor =
             json!({ "pid": evil, "version": evil, "streams_live": evil, "fault": evil, "streams": [stream] });
         let mut limits = serde_json::Map::new();
