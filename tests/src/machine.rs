@@ -99,7 +99,7 @@ impl<'a> Machine<'a> {
             fs::create_dir(dir.path().join(part)).expect("a new folder can be written");
         }
         let mut machine = Self { hosts, host, debian, up: None, dir };
-        machine.power_on("running");
+        machine.power_on();
         machine
     }
 
@@ -184,22 +184,17 @@ impl<'a> Machine<'a> {
 
     /// Shuts it down and boots it again. Its disk is what it was; the rules in its kernel are gone, as they would be.
     pub fn reboot(&mut self) {
-        self.reboot_to("running");
-    }
-
-    /// The same for a boot after which systemd is to say this of the whole.
-    pub fn reboot_to(&mut self, state: &str) {
         self.power_off();
         let flushed = self.hosts.say(self.host, &["nft", "flush", "ruleset"]);
         assert!(flushed.status.success(), "{}", flushed.all());
-        self.power_on(state);
+        self.power_on();
     }
 
-    fn power_on(&mut self, expected: &str) {
+    fn power_on(&mut self) {
         let up = Up::start(self.debian, &self.hosts.namespace(self.host), self.dir.path());
         self.up = Some(up);
         let state = self.say(&["systemctl", "is-system-running", "--wait"]);
-        assert_eq!(state.stdout.trim(), expected, "{}", self.say(&["systemctl", "--failed", "--no-pager"]).all());
+        assert_eq!(state.stdout.trim(), "running", "{}", self.say(&["systemctl", "--failed", "--no-pager"]).all());
     }
 
     fn power_off(&mut self) {

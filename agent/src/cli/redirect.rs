@@ -76,7 +76,8 @@ struct Apply {
     #[arg(long, value_name = "TIME", value_parser = span)]
     confirm: Option<Duration>,
     /// Keep a copy of the configuration here once its rules are in place; and where they cannot be installed, install those of
-    /// the copy unless rules are in place, and fail all the same. A host that starts with a wrong file has the rules it had.
+    /// the copy unless there are rules in place, and fail all the same. A host that starts with a wrong file has the rules it
+    /// had.
     #[arg(long, value_name = "FILE")]
     last_good: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use std::fs;
 use super::{
     RulesError,
     command::Iptables,
-    iptables::Saved,
+    iptables::{self, Saved},
     nft,
     plan::Plan,
     rule::Family,
@@ -76,9 +76,15 @@ impl Installed {
         self.nft.is_none() && self.ways.is_empty() && self.iptables.iter().all(|(_, _, saved)| saved.is_empty())
     }
 
-    /// Whether something of it captures or refuses: more than ways, which outlive a `flush ruleset` of somebody else's.
-    pub fn has_rules(&self) -> bool {
-        self.nft.is_some() || self.iptables.iter().any(|(_, _, saved)| !saved.is_empty())
+    /// Whether rules stand in each place where a plan has some, be they this plan's or others: what somebody's `flush` has
+    /// left of ours is no whole.
+    pub fn stands_in_for(&self, plan: &Plan) -> bool {
+        if let Some(table) = &self.nft {
+            return nft::has_rules_of(table, plan);
+        }
+        let fills = |family, saved: &Saved| saved.has_rules_of(&iptables::wanted(plan, family));
+        let of = |command| self.iptables.iter().filter(move |(other, ..)| other == command);
+        self.iptables.iter().any(|(command, ..)| of(command).all(|(_, family, saved)| fills(*family, saved)))
     }
 
     /// What there is, in a few words each.

@@ -35,6 +35,15 @@ pub fn script(plan: &Plan) -> String {
     text + "}\n"
 }
 
+/// Whether a table, as nft lists it, has rules in each place where the plan has some.
+pub(super) fn has_rules_of(table: &str, plan: &Plan) -> bool {
+    plan.chains.iter().all(|chain| {
+        let head = format!("\tchain {} {{", place(chain.hook).0);
+        let within = table.lines().skip_while(|line| *line != head).skip(1).take_while(|line| *line != "\t}");
+        within.map(str::trim).any(|line| !line.is_empty() && !line.starts_with("type "))
+    })
+}
+
 fn write_chain(text: &mut String, chain: &Chain) {
     let (name, kind) = place(chain.hook);
     let _ = writeln!(text, "\tchain {name} {{\n\t\ttype {kind}; policy accept;");

@@ -2,6 +2,7 @@
 //! is there. On hosts of the test's own, with each tool; what the rules do to connections is in `delivers`.
 
 mod delivers;
+mod last_good;
 
 use std::{
     fs,
@@ -190,101 +191,6 @@ fn a_tool_that_fails_half_way_leaves_things_as_they_were() {
         assert!(failed.stderr.contains("says: no such feature in this kernel"), "{}", failed.stderr);
         assert_eq!(stage.kernel(), before, "{program} failed");
     }
-}
-
-#[test]
-fn a_file_that_cannot_be_used_leaves_the_rules_of_the_last_one_that_could_be_and_fails() {
-    need!("ip", "nft", "unshare");
-    need_that!(is_root(), "only root changes the kernel's rules");
-    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{INCLUDE}"));
-    let kept = tempfile::tempdir().unwrap();
-    let kept = kept.path().join("last-good.toml").display().to_string();
-    let apply = || stage.adit(&["apply", "--last-good", &kept]);
-    // given a host that had no good file yet, then it has no rules
-    stage.edit(|text| format!("{text}\nnonsense\n"));
-    let refused = apply();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        refused.stderr.contains("no rules were installed, and there is no file of before in"),
-        "{}",
-        refused.stderr
-    );
-    // and one that had, and has forgotten its rules
-    stage.edit(|text| text.replace("\nnonsense\n", ""));
-    let _ = apply().expect_success();
-    let rules = stage.kernel();
-    let _ = stage.adit(&["remove"]).expect_success();
-    assert_ne!(stage.kernel(), rules);
-    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
-    for spoil in [true, false] {
-        // when its file is wrong, or gone
-        if spoil {
-            stage.edit(|text| format!("{text}\nnonsense\n"));
-        } else {
-            stage.edit(|text| text.replace("\nnonsense\n", ""));
-            fs::remove_file(stage.dir.path().join("adit.toml")).unwrap();
-        }
-        // then it has them again, and is told
-        let told = apply();
-        assert_eq!(told.status.code(), Some(1));
-        assert!(
-            told.stderr.contains("installed instead are the rules of the last file that could be used"),
-            "{}",
-            told.stderr
-        );
-        assert_eq!(stage.kernel(), rules);
-        // but not in the place of rules that are there
-        let told = apply();
-        assert_eq!(told.status.code(), Some(1));
-        assert!(told.stderr.contains("the rules that are in place stay"), "{}", told.stderr);
-        assert_eq!(stage.kernel(), rules);
-        let _ = stage.adit(&["remove"]).expect_success();
-    }
-}
-
-#[test]
-fn rules_that_the_kernel_refuses_or_nobody_confirms_leave_those_of_the_last_good_file() {
-    need!("ip", "nft", "unshare");
-    need_that!(is_root(), "only root changes the kernel's rules");
-    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}{INCLUDE}"));
-    let kept = tempfile::tempdir().unwrap();
-    let kept = kept.path().join("last-good.toml").display().to_string();
-    let _ = stage.adit(&["apply", "--last-good", &kept]).expect_success();
-    let (rules, good) = (stage.kernel(), fs::read(&kept).unwrap());
-    // given a file whose rules nft does not take, though it could be read
-    stage.edit(|text| format!("{text}[[outbound.redirect.include]]\nport = [54321]\n"));
-    let stub = tempfile::tempdir().unwrap();
-    let script = format!(
-        "#!/bin/sh\ncase $* in '-f -') rules=$(cat); case $rules in *54321*) echo no such feature >&2; exit 1;; esac\n\
-         printf '%s\\n' \"$rules\" | exec {0} -f - ;; *) exec {0} \"$@\" ;; esac\n",
-        find("nft").unwrap().display()
-    );
-    fs::write(stub.path().join("nft"), script).unwrap();
-    fs::set_permissions(stub.path().join("nft"), fs::Permissions::from_mode(0o755)).unwrap();
-    let apply = || stage.adit_by(stub.path(), &["apply", "--last-good", &kept]);
-    for (remains, told) in [
-        (true, "the rules that are in place stay"),
-        (false, "installed instead are the rules of the last file that could be used"),
-    ] {
-        if !remains {
-            let _ = stage.adit(&["remove"]).expect_success();
-        }
-        // when they are applied, then those of before are in place
-        let refused = apply();
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(
-            refused.stderr.contains("no such feature") && refused.stderr.contains(told),
-            "{remains}: {}",
-            refused.stderr
-        );
-        assert_eq!(stage.kernel(), rules);
-        assert_eq!(fs::read(&kept).unwrap(), good);
-    }
-    // and rules that nobody confirms are no good ones
-    let taken_back = stage.adit(&["apply", "--confirm", "1s", "--last-good", &kept]);
-    assert!(taken_back.stderr.contains("nobody confirmed in time"), "{}", taken_back.all());
-    assert_eq!(stage.kernel(), rules);
-    assert_eq!(fs::read(&kept).unwrap(), good);
 }
 
 #[test]

@@ -50,12 +50,9 @@ fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Installs the rules of what was kept, for those of the file cannot be: `fault`. Not in the place of rules that are there,
-/// which may be newer than the copy. What is to be told.
+/// Installs the rules of what was kept, for those of the file cannot be: `fault`. Not in the place of rules that are there
+/// and whole, which may be newer than the copy. What is to be told.
 pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn Error> {
-    if Installed::find(tool).is_ok_and(|installed| installed.has_rules()) {
-        return format!("{fault}\nthe rules that are in place stay").into();
-    }
     let from = match fs::metadata(kept).and_then(|meta| meta.modified()) {
         Ok(from) => date(from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -65,7 +62,8 @@ pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn 
         Err(error) => return format!("{fault}\nno rules were installed: {}: {error}", kept.display()).into(),
     };
     match apply(kept, tool) {
-        Ok(()) => format!(
+        Ok(Applied::Stay) => format!("{fault}\nthe rules that are in place stay").into(),
+        Ok(Applied::Copy) => format!(
             "{fault}\ninstalled instead are the rules of the last file that could be used, of {from}: {}",
             kept.display()
         )
@@ -74,8 +72,19 @@ pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn 
     }
 }
 
-fn apply(kept: &Path, tool: &Tool) -> Result<(), Box<dyn Error>> {
+/// Whose rules are in place.
+enum Applied {
+    /// Those that were.
+    Stay,
+    /// Those of the copy.
+    Copy,
+}
+
+fn apply(kept: &Path, tool: &Tool) -> Result<Applied, Box<dyn Error>> {
     let plan = plan_of(kept)?;
+    if Installed::find(tool)?.stands_in_for(&plan) {
+        return Ok(Applied::Stay);
+    }
     warn_of_unseen(&undisturbed(|| redirect::apply(&plan, tool))??);
-    Ok(())
+    Ok(Applied::Copy)
 }

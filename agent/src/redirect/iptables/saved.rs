@@ -23,6 +23,16 @@ pub(crate) struct Table {
 }
 
 impl Saved {
+    /// Whether there are rules in each chain of another, and as many jumps to them.
+    pub(crate) fn has_rules_of(&self, other: &Saved) -> bool {
+        other.tables.iter().all(|(name, other)| {
+            let here = self.tables.get(name).cloned().unwrap_or_default();
+            let count = |chain| here.chains.get(chain).map_or(0, Vec::len);
+            other.chains.iter().all(|(chain, rules)| rules.is_empty() || count(chain) > 0)
+                && here.jumps.len() >= other.jumps.len()
+        })
+    }
+
     /// Reads what `iptables-save` prints, with or without counters.
     pub(crate) fn parse(text: &str) -> Saved {
         let mut saved = Saved::default();
