@@ -27,6 +27,7 @@ use super::{
 
 pub use files::{Existing, write_all};
 pub use renew::{RenewError, Renewal, Renewed, renew};
+pub use replaced::Certificate;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

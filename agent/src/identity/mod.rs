@@ -25,7 +25,9 @@ pub mod text;
 mod trust;
 mod verify;
 
-pub use authority::{Authority, Existing, IssueError, Issued, RenewError, Renewal, Renewed, Request, renew, write_all};
+pub use authority::{
+    Authority, Certificate, Existing, IssueError, Issued, RenewError, Renewal, Renewed, Request, renew, write_all,
+};
 pub use credential::Credential;
 pub use error::LoadError;
 pub use explain::{alert_name, explain};

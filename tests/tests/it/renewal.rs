@@ -199,16 +199,30 @@ fn renewing_reads_and_writes_files_of_the_certificates_folder_alone() {
         assert!(refused.stderr.contains(why), "{}", refused.all());
         fs::remove_file(&pem).unwrap();
     }
+    // nor is somebody else's pair renewed because a folder has a link to it; who names the link means the pair
+    symlink(&victims[0], &pem).unwrap();
+    let refused = renew(folder.path(), &["--days", "1"]);
+    assert!(refused.stderr.contains("host.pem: it leads out of its folder, to "), "{}", refused.all());
+    assert_eq!(victims.clone().map(|file| fs::read(file).unwrap()), before);
+    fs::remove_file(&pem).unwrap();
+    // and a name tells nothing to a terminal
+    let evil = folder.path().join("x\n\u{1b}[2J.pem");
+    symlink("none", &evil).unwrap();
+    fs::write(evil.with_extension("key"), "").unwrap();
+    let refused = renew(folder.path(), &[]);
+    assert!(refused.stderr.contains("x\\n\\u{1b}[2J.pem"), "{}", refused.all());
+    assert!(!refused.all().contains('\u{1b}'));
+    for file in [&evil, &evil.with_extension("key")] {
+        fs::remove_file(file).unwrap();
+    }
     // but links within a folder are followed, and stay
+    fs::remove_file(&key).unwrap();
     for (link, target) in [(&pem, "host-1.pem"), (&key, "host-1.key")] {
-        symlink(target, link).unwrap_or_else(|_| {
-            fs::remove_file(link).unwrap();
-            symlink(target, link).unwrap();
-        });
+        symlink(target, link).unwrap();
     }
     fs::copy(&victims[0], folder.path().join("host-1.pem")).unwrap();
     fs::copy(&victims[1], folder.path().join("host-1.key")).unwrap();
-    let _renewed = renew(&pem, &[]).expect_success();
+    let _renewed = renew(folder.path(), &[]).expect_success();
     for (file, before) in [(&pem, &before[0]), (&key, &before[1])] {
         assert_ne!(&fs::read(file).unwrap(), before, "{}", file.display());
         assert!(file.is_symlink());

@@ -9,7 +9,10 @@ use std::{
 
 use clap::Args;
 
-use crate::identity::{Authority, IssueError, LoadError, RenewError, Renewal, Renewed, renew, text::date};
+use crate::identity::{
+    Authority, Certificate, IssueError, LoadError, RenewError, Renewal, Renewed, renew,
+    text::{date, printable},
+};
 
 const DAY: u64 = 86_400;
 
@@ -46,8 +49,8 @@ impl Renew {
         let mut failed = Vec::new();
         for certificate in self.certificates(&mut failed) {
             match renew(&authority, &certificate, &renewal, now) {
-                Ok(renewed) => done += &said(&certificate, &renewed),
-                Err(cause) => failed.push(told(&certificate, &cause)),
+                Ok(renewed) => done += &said(&certificate.path(), &renewed),
+                Err(cause) => failed.push(told(&certificate.path(), &cause)),
             }
         }
         if failed.is_empty() {
@@ -58,16 +61,17 @@ impl Renew {
     }
 
     /// The certificates named, and those of the folders named.
-    fn certificates(&self, failed: &mut Vec<String>) -> Vec<PathBuf> {
+    fn certificates(&self, failed: &mut Vec<String>) -> Vec<Certificate> {
         let mut found = Vec::new();
         for path in &self.paths {
             if !path.is_dir() {
-                found.push(path.clone());
+                found.push(Certificate::Named(path.clone()));
                 continue;
             }
             match pairs(path) {
-                Ok(pairs) if pairs.is_empty() => failed
-                    .push(format!("{}: holds no certificate NAME.pem with its NAME.key beside it", path.display())),
+                Ok(pairs) if pairs.is_empty() => {
+                    failed.push(format!("{}: holds no certificate NAME.pem with its NAME.key beside it", shown(path)));
+                }
                 Ok(pairs) => found.extend(pairs),
                 Err(cause) => failed.push(format!("{}: {cause}", path.display())),
             }
@@ -77,24 +81,24 @@ impl Renew {
 }
 
 /// The certificates of a folder that have their key beside them, but for a CA's.
-fn pairs(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn pairs(dir: &Path) -> std::io::Result<Vec<Certificate>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let is_certificate = path.extension().is_some_and(|extension| extension == "pem");
-        if is_certificate
+        let name = path.file_name().filter(|name| is_certificate && *name != "ca.pem");
+        if let Some(name) = name
             && path.with_extension("key").exists()
-            && path.file_name().is_some_and(|name| name != "ca.pem")
         {
-            found.push(path);
+            found.push(name.to_owned());
         }
     }
     found.sort();
-    Ok(found)
+    Ok(found.into_iter().map(|name| Certificate::Found { dir: dir.to_owned(), name }).collect())
 }
 
 fn said(certificate: &Path, renewed: &Renewed) -> String {
-    let file = certificate.display();
+    let file = shown(certificate);
     match renewed {
         Renewed::NotDue(until) => format!("{file}: is valid until {}, not due\n", date(*until)),
         Renewed::Until(until) => format!("{file}: renewed, valid until {}\n", date(*until)),
@@ -104,10 +108,15 @@ fn said(certificate: &Path, renewed: &Renewed) -> String {
 fn told(certificate: &Path, cause: &RenewError) -> String {
     match cause {
         // They name the file.
-        RenewError::Load(cause) => LoadError::to_string(cause),
-        RenewError::Issue(cause @ IssueError::File { .. }) => cause.to_string(),
-        other => format!("{}: {other}", certificate.display()),
+        RenewError::Load(cause) => printable(&LoadError::to_string(cause)),
+        RenewError::Issue(cause @ IssueError::File { .. }) => printable(&cause.to_string()),
+        other => printable(&format!("{}: {other}", certificate.display())),
     }
+}
+
+/// A name that somebody else may have chosen.
+fn shown(file: &Path) -> String {
+    printable(&file.display().to_string())
 }
 
 fn span(text: &str) -> Result<Duration, String> {

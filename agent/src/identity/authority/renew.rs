@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +14,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use super::{
     Authority, DAY, IssueError, Request,
-    replaced::{Old, Pair},
+    replaced::{Certificate, Old, Pair},
 };
 use crate::identity::{error::LoadError, leaf::Leaf, pem, pki, settings};
 
@@ -53,11 +53,16 @@ pub enum RenewError {
     Issue(IssueError),
 }
 
-/// Renews `certificate`, a file whose key is beside it as `.key`, if it is due.
+/// Renews a certificate whose key is beside it as `.key`, if it is due.
 ///
 /// # Errors
 /// Then the old pair is as it was.
-pub fn renew(authority: &Authority, certificate: &Path, how: &Renewal, now: SystemTime) -> Result<Renewed, RenewError> {
+pub fn renew(
+    authority: &Authority,
+    certificate: &Certificate,
+    how: &Renewal,
+    now: SystemTime,
+) -> Result<Renewed, RenewError> {
     let pair = Pair::read(certificate).map_err(RenewError::Issue)?;
     let chain = pem::certificates_in(&pair.certificate.path, &pair.certificate.bytes).map_err(RenewError::Load)?;
     let der = chain.first().ok_or(RenewError::Foreign)?;

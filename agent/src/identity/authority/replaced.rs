@@ -1,6 +1,7 @@
 //! A pair that is replaced where it stands, in a folder that may be of another user than who replaces it: `adit ca renew` is
-//! run by root. Whatever that user puts there, and when, nothing is read and nothing is written but regular files of that
-//! one folder, which is held open from the first look to the last rename.
+//! run by root. Whatever that user puts there, and when, nothing is opened and nothing is written but regular files of the
+//! certificate's own folder, which is held from the first look to the last rename. Only a certificate that is named itself
+//! may be a link to another folder; none that was found by looking through one.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,6 +18,30 @@ use tempfile::NamedTempFile;
 
 use super::{IssueError, Issued, files::file_error};
 use crate::identity::pem;
+
+/// Which certificate is meant.
+#[derive(Clone, Debug)]
+pub enum Certificate {
+    /// This file, or the one that it is a link to: a folder of links goes on to be one.
+    Named(PathBuf),
+    /// The one of this name in this folder, or another one there that it is a link to.
+    Found {
+        /// The folder.
+        dir: PathBuf,
+        /// The file's name.
+        name: OsString,
+    },
+}
+
+impl Certificate {
+    /// What it is called.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Named(file) => file.clone(),
+            Self::Found { dir, name } => dir.join(name),
+        }
+    }
+}
 
 /// A folder that is held: whatever its path leads to meanwhile, it is the same one.
 struct Folder {
@@ -42,15 +67,24 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// The certificate `file`, or the one that it is a link to: a folder of links goes on to be one. Its key is beside it, as
-    /// `.key`.
-    pub(super) fn read(file: &Path) -> Result<Self, IssueError> {
-        let path = fs::canonicalize(file).map_err(|cause| file_error(file, cause))?;
-        let no_file = || file_error(file, io::ErrorKind::IsADirectory.into());
-        let (dir, name) = path.parent().zip(path.file_name()).ok_or_else(no_file)?;
-        let folder = Folder::open(dir).map_err(|cause| file_error(dir, cause))?;
-        let certificate = folder.read(name)?;
-        let key = folder.read(&folder.behind(Path::new(name).with_extension("key").as_os_str())?)?;
+    /// A certificate, and its key beside it as `.key`.
+    pub(super) fn read(whose: &Certificate) -> Result<Self, IssueError> {
+        let (folder, name) = match whose {
+            Certificate::Named(file) => {
+                let path = fs::canonicalize(file).map_err(|cause| file_error(file, cause))?;
+                let no_file = || file_error(file, io::ErrorKind::IsADirectory.into());
+                let (dir, name) = path.parent().zip(path.file_name()).ok_or_else(no_file)?;
+                (Folder::open(dir)?, name.to_owned())
+            }
+            Certificate::Found { dir, name } => {
+                let dir = fs::canonicalize(dir).map_err(|cause| file_error(dir, cause))?;
+                let folder = Folder::open(&dir)?;
+                let name = folder.behind(name)?;
+                (folder, name)
+            }
+        };
+        let certificate = folder.read(&name)?;
+        let key = folder.read(&folder.behind(Path::new(&name).with_extension("key").as_os_str())?)?;
         Ok(Self { folder, certificate, key })
     }
 
@@ -73,14 +107,13 @@ impl Pair {
 }
 
 impl Folder {
-    fn open(path: &Path) -> io::Result<Self> {
-        let held = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?;
+    fn open(path: &Path) -> Result<Self, IssueError> {
+        let held = hold(path, libc::O_DIRECTORY).map_err(|cause| file_error(path, cause))?;
         Ok(Self { held, path: path.to_owned() })
     }
 
-    /// Where the kernel has the folder that is held (proc(5), `/proc/pid/fd`).
     fn at(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.held.as_raw_fd()))
+        where_is(&self.held)
     }
 
     /// The file of this folder that a name leads to, which is the name itself unless it is a link.
@@ -90,21 +123,23 @@ impl Folder {
         match (target.parent() == Some(&self.path), target.file_name()) {
             (true, Some(name)) => Ok(name.to_owned()),
             _ => {
-                let why = format!("it leads out of its folder, to {}; name the pair there", target.display());
+                let why = format!(
+                    "it leads out of its folder, to {}; keep a certificate and its key in one folder, and name that",
+                    target.display()
+                );
                 Err(file_error(&path, io::Error::other(why)))
             }
         }
     }
 
-    /// Reads a regular file, not what a link leads to, and without waiting for whoever may write into a pipe.
+    /// Reads a regular file, not what a link leads to. Nothing else is opened: to open a device may be to change it.
     fn read(&self, name: &OsStr) -> Result<Old, IssueError> {
         let path = self.path.join(name);
         let read = || {
-            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            let file = File::options().read(true).custom_flags(flags).open(self.at().join(name))?;
-            let meta = file.metadata()?;
+            let held = hold(&self.at().join(name), libc::O_NOFOLLOW)?;
+            let meta = held.metadata()?;
             match meta.is_file() {
-                true => Ok((pem::bounded(file)?, meta)),
+                true => Ok((pem::bounded(File::open(where_is(&held))?)?, meta)),
                 false => Err(io::Error::other("it is no regular file")),
             }
         };
@@ -130,4 +165,14 @@ impl Folder {
         let put = new.persist(self.at().join(&old.name));
         put.map(drop).map_err(|failed| file_error(&old.path, failed.error))
     }
+}
+
+/// A hold on what stands there, which does not open it (open(2), `O_PATH`).
+fn hold(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH | flags).open(path)
+}
+
+/// Where the kernel has what is held (proc(5), `/proc/pid/fd`).
+fn where_is(held: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
 }

@@ -30,11 +30,17 @@ fn upgrades_and_rotations_under_load_fail_no_stream() {
     let front = world.mesh.front(ECHO);
     let calls = adit_tests::churn::under_load(&front, || {
         for _ in 0..UPGRADES {
-            world.a.give(set(WEB, &world.one));
-            world.b.give(set(REDIS, &world.one));
             for agent in [&mut world.mesh.a, &mut world.mesh.b] {
                 let _ = agent.upgrade().expect_success();
             }
+            // then each new agent hears of what comes next
+            let before = [World::serial_of(&world.mesh.a), World::serial_of(&world.mesh.b)];
+            world.a.give(set(WEB, &world.one));
+            world.b.give(set(REDIS, &world.one));
+            until("both to show another certificate", LIMIT, || {
+                let now = [World::serial_of(&world.mesh.a), World::serial_of(&world.mesh.b)];
+                (now[0] != before[0] && now[1] != before[1]).then_some(())
+            });
         }
     });
     println!("{} streams over {UPGRADES} upgrades of both, {} failed", calls.good, calls.bad);
@@ -55,10 +61,11 @@ fn an_authority_that_leaves_the_bundle_after_an_upgrade_ends_the_streams_of_befo
     let next = Authority::new("one, next");
     world.b.give(Set::of(REDIS, &svid(REDIS, &world.one), &[&next]));
     assert_eq!(live.failure(), Some(ErrorKind::ConnectionReset));
+    world.mesh.b.until_logged("revoked");
     until("the agent before to have ended", LIMIT, || {
         world.mesh.b.status()["predecessors"].as_array()?.is_empty().then_some(())
     });
-    assert!(world.echoes().is_err());
+    until("nothing new to begin", LIMIT, || world.echoes().err());
 }
 
 #[test]
