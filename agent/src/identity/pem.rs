@@ -39,6 +39,12 @@ pub(super) fn certificates_in(file: &Path, bytes: &[u8]) -> Result<Vec<Certifica
     }
 }
 
+/// Whether there is a private key among what was read, of whatever kind.
+pub(super) fn holds_key(bytes: &[u8]) -> bool {
+    const END: &[u8] = b"PRIVATE KEY-----";
+    bytes.windows(END.len()).any(|window| window == END)
+}
+
 /// The one private key of a PEM file, in PKCS#8, SEC1 or PKCS#1.
 pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
     let sections = sections(file)?;

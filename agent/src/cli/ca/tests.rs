@@ -188,6 +188,19 @@ fn what_is_due_is_renewed_with_its_names_its_mode_and_another_key() {
 }
 
 #[test]
+fn a_key_in_the_certificates_own_file_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    ca(dir.path(), "init --dir DIR").unwrap();
+    ca(dir.path(), "issue --dir DIR --dns a.b --days 1 --out DIR/host").unwrap();
+    let (pem, key) = (dir.path().join("host.pem"), dir.path().join("host.key"));
+    let both = [fs::read(&pem).unwrap(), fs::read(&key).unwrap()].concat();
+    fs::write(&pem, &both).unwrap();
+    let error = ca(dir.path(), "renew --dir DIR DIR").unwrap_err();
+    assert!(error.contains("host.pem: holds a key too, which would be lost"), "{error}");
+    assert_eq!(fs::read(&pem).unwrap(), both);
+}
+
+#[test]
 fn what_this_ca_did_not_issue_is_not_renewed_and_keeps_no_other_from_it() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     ca(dir.path(), "init --dir DIR").unwrap();

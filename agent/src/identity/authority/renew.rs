@@ -49,6 +49,8 @@ pub enum RenewError {
     Unkept(String),
     /// The key beside it, this file, is not its key.
     OtherKey(PathBuf),
+    /// Its file holds a key as well.
+    Combined,
     /// The new one was not made, or not written.
     Issue(IssueError),
 }
@@ -72,6 +74,9 @@ pub fn renew(
     }
     if !authority.has_issued(der, &leaf) {
         return Err(RenewError::Foreign);
+    }
+    if pem::holds_key(&pair.certificate.bytes) {
+        return Err(RenewError::Combined);
     }
     let request = request(der, &leaf, how.days)?;
     // A certificate is no secret: whoever has the key too is the host that it names.
@@ -151,6 +156,7 @@ impl fmt::Display for RenewError {
                 "has another key than {}; only who has the key of a certificate has it renewed: bring both, or issue it anew",
                 file.display()
             ),
+            Self::Combined => f.write_str("holds a key too, which would be lost; keep the key in its own file alone"),
             Self::Issue(cause) => cause.fmt(f),
         }
     }
