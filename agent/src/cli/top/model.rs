@@ -83,12 +83,12 @@ impl Tab {
         use Width::{Fixed, Share};
         match self {
             Self::Streams => &[
-                ("name", Share(4)),
+                ("name", Share(8)),
                 ("way", Fixed(4)),
                 ("from", Share(5)),
                 ("peer", Share(4)),
                 ("age", Fixed(5)),
-                ("up/s", Fixed(6)),
+                ("up/s", Fixed(5)),
                 ("down/s", Fixed(7)),
                 ("bytes", Fixed(6)),
             ],

@@ -111,14 +111,44 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         (true, false) => format!("{title}▲"),
         (false, _) => (*title).to_owned(),
     });
+    let headings: Vec<_> = headings.collect();
+    let needs = headings.iter().enumerate().map(|(at, heading)| {
+        let cells = table.rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.words().chars().count()));
+        cells.chain([heading.chars().count()]).max().unwrap_or(0)
+    });
+    let columns: Vec<_> = table.columns.iter().map(|(_, width)| *width).zip(needs).collect();
     let head = Row::new(headings).style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED));
     let first = model.first.min(table.rows.len().saturating_sub(1));
     let rows = table.rows[first..].iter().map(|row| Row::new(row.iter().map(Cell::words)));
-    let widths = table.columns.iter().map(|(_, width)| match *width {
-        Width::Fixed(cells) => Constraint::Length(cells),
-        Width::Share(share) => Constraint::Fill(share),
-    });
+    let widths = widths(&columns, usize::from(area.width)).into_iter().map(Constraint::Length);
     frame.render_widget(Rows::new(rows, widths).header(head).column_spacing(1), area);
+}
+
+/// How wide columns are that need so many cells each: of those that share what the fixed ones leave, none has more than it
+/// needs while another has less.
+fn widths(columns: &[(Width, usize)], area: usize) -> Vec<u16> {
+    let fixed = columns.iter().map(|(width, _)| if let Width::Fixed(cells) = width { usize::from(*cells) } else { 0 });
+    let mut left = area.saturating_sub(fixed.sum::<usize>() + columns.len().saturating_sub(1));
+    let mut sharing: Vec<(usize, usize, usize)> = Vec::new();
+    for (at, (width, need)) in columns.iter().enumerate() {
+        if let Width::Share(share) = width {
+            sharing.push((at, usize::from(*share), *need));
+        }
+    }
+    let mut given = vec![0; columns.len()];
+    while !sharing.is_empty() {
+        let shares: usize = sharing.iter().map(|(_, share, _)| share).sum();
+        let content = sharing.iter().position(|(_, share, need)| need * shares <= left * share);
+        // Once nobody has enough, each has its share.
+        let (at, share, need) = sharing.remove(content.unwrap_or(0));
+        given[at] = need.min(left * share / shares.max(1));
+        left -= given[at];
+    }
+    let width = |(at, (width, _)): (usize, &(Width, usize))| match width {
+        Width::Fixed(cells) => *cells,
+        Width::Share(_) => u16::try_from(given[at]).unwrap_or(u16::MAX),
+    };
+    columns.iter().enumerate().map(width).collect()
 }
 
 fn keys_of(model: &Model) -> Line<'static> {

@@ -33,6 +33,20 @@ fn a_frame_of_80_by_24_has_the_head_the_streams_and_the_keys() {
 }
 
 #[test]
+fn columns_have_what_they_need_where_there_is_room_and_their_share_where_there_is_not() {
+    let columns = |needs: [usize; 3]| {
+        let kinds = [Width::Share(8), Width::Fixed(4), Width::Share(5), Width::Share(4)];
+        let needs = [needs[0], 9, needs[1], needs[2]];
+        kinds.into_iter().zip(needs).collect::<Vec<_>>()
+    };
+    assert_eq!(widths(&columns([19, 15, 15]), 80), [19, 4, 15, 15]);
+    // 46 cells for 49: the name has all it needs, the others what it leaves
+    assert_eq!(widths(&columns([19, 15, 15]), 53), [19, 4, 15, 12]);
+    assert_eq!(widths(&columns([99, 99, 99]), 24), [8, 4, 5, 4]);
+    assert_eq!(widths(&columns([99, 99, 99]), 3), [0, 4, 0, 0]);
+}
+
+#[test]
 fn every_table_fits_even_a_tiny_screen() {
     for tab in Tab::ALL {
         for (width, height) in [(80, 24), (40, 10), (10, 3), (1, 1)] {
