@@ -372,12 +372,11 @@ impl Outbound {
     }
 
     fn blame(&self, way: &Way, lease: &Lease, key: &Key, failure: Failure) -> Failure {
-        let limit = self.opening.under(way.settings()).reached(&failure);
-        if let Some(limit) = limit {
+        let opening = self.opening.under(way.settings());
+        if let Some(limit) = opening.reached(&failure) {
             metrics::limit_reached(limit);
         }
-        // Who had no time left for an answer has learned nothing of whom he asked.
-        if !(limit == Some("open") && matches!(failure, Failure::Silent { .. })) {
+        if opening.is_telling(&failure) {
             self.pass_judgement(way, lease, key, &failure);
         }
         debug!(endpoint = %lease.address(), "attempt failed: {failure}");

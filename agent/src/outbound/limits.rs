@@ -40,11 +40,34 @@ impl OpenLimits {
         };
         Some(if *limit < own { "open" } else { name })
     }
+
+    /// Whether a failure tells something of whom was asked. Silence does if it was waited for at least half as long as an
+    /// attempt may wait, and not in what other attempts have left of the time in all: an acceptor may be waiting for its
+    /// service, and say so later.
+    pub(super) fn is_telling(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Silent { limit, .. } => *limit * 2 >= self.answer.min(self.all),
+            _ => true,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_tells_something_once_it_has_lasted() {
+        let seconds = Duration::from_secs;
+        let silent = |seconds| Failure::Silent { limit: Duration::from_secs_f64(seconds), handed: false };
+        let limits = OpenLimits { all: seconds(15), handshake: seconds(10), answer: seconds(10) };
+        assert!(
+            limits.is_telling(&silent(10.0)) && limits.is_telling(&silent(9.9)) && !limits.is_telling(&silent(4.98))
+        );
+        // also where there is less time in all than for an answer
+        let limits = OpenLimits { all: seconds(5), ..limits };
+        assert!(limits.is_telling(&silent(4.9)) && !limits.is_telling(&silent(1.0)));
+    }
 
     #[test]
     fn silent_hosts_leave_time_for_one_that_lives() {
