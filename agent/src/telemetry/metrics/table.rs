@@ -112,7 +112,7 @@ pub const METRICS: &[Metric] = &[
         "adit_endpoints",
         Shape::Gauge,
         "name, bound, health",
-        "endpoints `up`, `down` or on `probation` of each bound name that a listener's `to` leads to and that is in use",
+        "endpoints `up`, `down` (or refusing this name) or on `probation` of each bound name that a listener's `to` leads to and that is in use",
     ),
     Metric(
         "adit_certificate_start_timestamp_seconds",
