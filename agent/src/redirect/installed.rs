@@ -76,9 +76,12 @@ impl Installed {
         self.nft.is_none() && self.ways.is_empty() && self.iptables.iter().all(|(_, _, saved)| saved.is_empty())
     }
 
-    /// Whether rules stand in each place where a plan has some, be they this plan's or others: what somebody's `flush` has
-    /// left of ours is no whole.
+    /// Whether rules stand in each place where a plan has some, be they this plan's or others, and the ways are there that it
+    /// wants: what somebody's `flush` has left of ours is no whole.
     pub fn stands_in_for(&self, plan: &Plan) -> bool {
+        if plan.ways.iter().any(|way| is_here(way.family()) && !self.ways.contains(way)) {
+            return false;
+        }
         if let Some(table) = &self.nft {
             return nft::has_rules_of(table, plan);
         }

@@ -73,7 +73,7 @@ impl Renew {
                     failed.push(format!("{}: holds no certificate NAME.pem with its NAME.key beside it", shown(path)));
                 }
                 Ok(pairs) => found.extend(pairs),
-                Err(cause) => failed.push(format!("{}: {cause}", path.display())),
+                Err(cause) => failed.push(format!("{}: {cause}", shown(path))),
             }
         }
         found

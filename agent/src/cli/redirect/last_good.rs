@@ -50,13 +50,13 @@ fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Installs the rules of what was kept, for those of the file cannot be: `fault`. Not in the place of rules that are there
-/// and whole, which may be newer than the copy. What is to be told.
+/// Installs the rules of what was kept, for those of the file cannot be: `fault`. Not where rules stand already in all places
+/// of the copy's, which may be newer than it. What is to be told.
 pub(super) fn fall_back(kept: &Path, fault: &dyn Error, tool: &Tool) -> Box<dyn Error> {
     let from = match fs::metadata(kept).and_then(|meta| meta.modified()) {
         Ok(from) => date(from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return format!("{fault}\nno rules were installed, and there is no file of before in {}", kept.display())
+            return format!("{fault}\nno rules were changed, for there is no file of before in {}", kept.display())
                 .into();
         }
         Err(error) => return format!("{fault}\nno rules were installed: {}: {error}", kept.display()).into(),

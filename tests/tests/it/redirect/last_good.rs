@@ -23,11 +23,7 @@ fn a_file_that_cannot_be_used_leaves_the_rules_of_the_last_one_that_could_be_and
     stage.edit(|text| format!("{text}\nnonsense\n"));
     let refused = apply();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        refused.stderr.contains("no rules were installed, and there is no file of before in"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("no rules were changed, for there is no file of before in"), "{}", refused.stderr);
     // and one that had, and has forgotten its rules
     stage.edit(|text| text.replace("\nnonsense\n", ""));
     let _ = apply().expect_success();
@@ -106,6 +102,25 @@ fn what_a_flush_has_left_of_rules_does_not_stand_in_for_them() {
             assert_eq!(kernel(), rules, "{flush}");
         }
     }
+}
+
+#[test]
+fn rules_whose_ways_are_gone_are_made_again() {
+    need!("ip", "nft", "unshare");
+    need_that!(is_root(), "only root changes the kernel's rules");
+    let stage = Stage::with(&format!("{OUTBOUND}{DOOR}mode = \"tproxy\"\n{INCLUDE}"));
+    let kept = tempfile::tempdir().unwrap();
+    let kept = kept.path().join("last-good.toml").display().to_string();
+    let apply = || stage.adit(&["apply", "--last-good", &kept]);
+    let _ = apply().expect_success();
+    let rules = stage.kernel();
+    stage.edit(|text| format!("{text}\nnonsense\n"));
+    // given that whoever manages the network has taken a routing rule that it did not know
+    let _ = stage.hosts.say(Host::A, &["ip", "-4", "rule", "del", "fwmark", "0xad18"]).expect_success();
+    assert_ne!(stage.kernel(), rules);
+    let told = apply();
+    assert!(told.stderr.contains("installed instead are the rules of the last file"), "{}", told.stderr);
+    assert_eq!(stage.kernel(), rules);
 }
 
 #[test]
